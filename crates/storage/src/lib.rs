@@ -1,1 +1,24 @@
+//! The database: connections, migrations, the catalogue (prices, groups, settings, users) and the ledger.
+//!
+//! SQL exists once for SQLite and PostgreSQL (`$1` placeholders, types that both have), except for the ledger's writers.
+//! The original's tables keep their names and formats; ours stand beside them. Open WebUI's tables are only read.
 
+pub mod admin;
+mod catalogue;
+mod database;
+mod error;
+mod ids;
+pub mod ledger;
+pub mod migrate;
+pub mod reports;
+mod settings;
+mod time;
+mod url;
+
+pub use crate::catalogue::{Catalogue, KnownUser, PricedModel, Snapshot};
+pub use crate::database::{Database, Pool};
+pub use crate::error::Error;
+pub use crate::ids::new_id;
+pub use crate::settings::{KNOWN as KNOWN_SETTINGS, KnownSetting, Settings, Unpriced};
+pub use crate::time::SystemClock;
+pub use crate::url::{DatabaseUrl, Kind};

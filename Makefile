@@ -1,0 +1,51 @@
+# `make run` shows it at work, `make test` runs every test. Both bring up what they need themselves.
+.PHONY: run build release test test-rust test-python lint format e2e bench clean help
+
+CARGO ?= cargo
+PYTHON ?= python3
+VENV := target/python
+BINARY := target/debug/owui-token-tracking
+
+help: ## what there is to make
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+run: ## build, and run the demonstration: a gateway, a simulated model server, users who reach their limits
+	$(CARGO) run --locked --bin owui-token-tracking -- demo
+
+build: ## the debug build
+	$(CARGO) build --locked --workspace --all-targets
+
+release: ## the optimised executable, target/release/owui-token-tracking
+	$(CARGO) build --locked --release --bin owui-token-tracking
+
+test: test-rust test-python ## all tests, on SQLite and PostgreSQL
+
+test-rust: ## the tests of the crates
+	scripts/with-postgres scripts/run-rust-tests
+
+test-python: $(VENV)/ready ## the official OpenAI client against the gateway
+	$(CARGO) build --locked --bin owui-token-tracking --bin simulated-provider
+	scripts/with-postgres $(VENV)/bin/python -m pytest python/tests -q
+
+e2e: ## the parts of `make test` that run the real executable: crashes, pauses, several gateways, clients
+	scripts/with-postgres scripts/run-rust-tests -E 'binary(/end_to_end/)'
+	$(MAKE) test-python
+
+lint: ## formats, lints, dependency rules
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	scripts/check-dependencies
+
+format: ## put everything into its format
+	$(CARGO) fmt --all
+
+bench: ## the ledger and the gateway, side by side with their engines' own limits; prints tables
+	scripts/with-postgres scripts/bench
+
+clean: ## remove what was built
+	$(CARGO) clean
+
+$(VENV)/ready: python/tests/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --requirement python/tests/requirements.txt
+	touch $@

@@ -1,0 +1,362 @@
+//! What requests need to know of prices, settings, groups and users: a snapshot, at most two seconds old.
+//!
+//! The original and administrators write these tables at any time, so they are read again; if that fails, nothing is
+//! served on old knowledge.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use accounting::{Clock, Credits, ModelId, Price, PriceVersion, ProviderName, UserId};
+use sqlx::{AssertSqlSafe, Row};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::settings::Settings;
+use crate::{Database, Error, on_pool};
+
+/// Knowledge older than this is not used any more.
+const AGE: Duration = Duration::from_secs(2);
+/// So many users are remembered before the memory is cleared.
+const MOST_USERS: usize = 50_000;
+
+/// A model with its price.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PricedModel {
+    /// The provider.
+    pub provider: ProviderName,
+    /// The model.
+    pub model: ModelId,
+    /// Its name for people.
+    pub name: String,
+    /// The version of this price.
+    pub version: PriceVersion,
+    /// The price.
+    pub price: Price,
+    /// The longest answer that the model gives, in tokens.
+    pub max_output_tokens: Option<u64>,
+    /// The longest context that the model takes, in tokens.
+    pub context_tokens: Option<u64>,
+}
+
+/// A user that the database knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownUser {
+    /// The id.
+    pub id: UserId,
+    /// The name.
+    pub name: String,
+    /// The e-mail address.
+    pub email: String,
+}
+
+/// Prices, settings and groups at one moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    models: HashMap<(ProviderName, ModelId), PricedModel>,
+    settings: Settings,
+    /// The credits that each user's groups add.
+    group_credits: HashMap<String, Credits>,
+    user_table: bool,
+}
+
+/// Reads the tables when needed. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Catalogue(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    database: Database,
+    clock: Arc<dyn Clock>,
+    snapshot: RwLock<(Instant, Arc<Snapshot>)>,
+    /// One reads, the others wait for it.
+    reading: Mutex<()>,
+    users: RwLock<HashMap<UserId, (Instant, Option<KnownUser>)>>,
+}
+
+impl Catalogue {
+    /// Reads everything for the first time.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the database is away.
+    pub async fn open(database: &Database, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        let snapshot = Arc::new(read(database, &*clock).await?);
+        Ok(Self(Arc::new(Inner {
+            database: database.clone(),
+            clock,
+            snapshot: RwLock::new((Instant::now(), snapshot)),
+            reading: Mutex::default(),
+            users: RwLock::default(),
+        })))
+    }
+
+    /// What holds now.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the last reading is too old and the database is away.
+    pub async fn snapshot(&self) -> Result<Arc<Snapshot>, Error> {
+        if let Some(snapshot) = self.fresh() {
+            return Ok(snapshot);
+        }
+        let _reading = self.0.reading.lock().await;
+        if let Some(snapshot) = self.fresh() {
+            return Ok(snapshot);
+        }
+        let began = Instant::now();
+        let snapshot = Arc::new(read(&self.0.database, &*self.0.clock).await?);
+        *self.0.snapshot.write().unwrap_or_else(PoisonError::into_inner) = (began, Arc::clone(&snapshot));
+        Ok(snapshot)
+    }
+
+    fn fresh(&self) -> Option<Arc<Snapshot>> {
+        let current = self.0.snapshot.read().unwrap_or_else(PoisonError::into_inner);
+        (current.0.elapsed() < AGE).then(|| Arc::clone(&current.1))
+    }
+
+    /// A price by its version, also one that holds no more.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the database is away, [`Error::Inconsistency`] if the row is bad.
+    pub async fn price_version(&self, version: PriceVersion) -> Result<Option<PricedModel>, Error> {
+        let sql = format!("{} WHERE version = $1", select_prices(&self.0.database));
+        let row: Option<PriceRow> = on_pool!(self.0.database, pool => {
+            sqlx::query_as(AssertSqlSafe(sql)).bind(version.0).fetch_optional(pool).await?
+        });
+        row.map(PriceRow::read).transpose()
+    }
+
+    /// The user with that id: Open WebUI's, where its `user` table is, else one that was seen here before.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the database is away.
+    pub async fn user(&self, id: &UserId) -> Result<Option<KnownUser>, Error> {
+        let known = self.0.users.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        if let Some((at, user)) = known.filter(|(at, _)| at.elapsed() < AGE) {
+            let _ = at;
+            return Ok(user);
+        }
+        let table = if self.snapshot().await?.user_table { "user" } else { "token_tracking_user" };
+        let began = Instant::now();
+        let sql = format!(
+            "SELECT CAST(name AS TEXT) AS name, CAST(email AS TEXT) AS email FROM {} WHERE id = $1",
+            self.0.database.table(table)
+        );
+        let row: Option<(Option<String>, Option<String>)> = on_pool!(self.0.database, pool => {
+            sqlx::query_as(AssertSqlSafe(sql)).bind(id.as_str()).fetch_optional(pool).await?
+        });
+        let user = row.map(|(name, email)| KnownUser {
+            id: id.clone(),
+            name: name.unwrap_or_default(),
+            email: email.unwrap_or_default(),
+        });
+        self.note(id, began, user.clone());
+        Ok(user)
+    }
+
+    /// Whether Open WebUI's `user` table is there, so that unknown users are strangers.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the database is away.
+    pub async fn has_user_table(&self) -> Result<bool, Error> {
+        Ok(self.snapshot().await?.user_table)
+    }
+
+    /// Remembers a user who was seen, where there is no Open WebUI beside us. Writes only what has changed.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the database is away.
+    pub async fn remember_user(&self, user: KnownUser) -> Result<(), Error> {
+        let before = self.user(&user.id).await?;
+        let kept = |new: &str, old: Option<&str>| {
+            if new.is_empty() { old.unwrap_or_default().to_owned() } else { new.to_owned() }
+        };
+        let user = KnownUser {
+            name: kept(&user.name, before.as_ref().map(|user| user.name.as_str())),
+            email: kept(&user.email, before.as_ref().map(|user| user.email.as_str())),
+            id: user.id,
+        };
+        if before.as_ref() == Some(&user) {
+            return Ok(());
+        }
+        let sql = format!(
+            "INSERT INTO {} (id, name, email, seen_at) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (id) DO UPDATE SET name = excluded.name, email = excluded.email, seen_at = excluded.seen_at",
+            self.0.database.table("token_tracking_user")
+        );
+        let now = self.0.clock.now().as_microsecond();
+        on_pool!(self.0.database, pool => {
+            let query = sqlx::query(AssertSqlSafe(sql)).bind(user.id.as_str()).bind(&user.name);
+            query.bind(&user.email).bind(now).execute(pool).await?;
+        });
+        self.note(&user.id.clone(), Instant::now(), Some(user));
+        Ok(())
+    }
+
+    fn note(&self, id: &UserId, at: Instant, user: Option<KnownUser>) {
+        let mut users = self.0.users.write().unwrap_or_else(PoisonError::into_inner);
+        if users.len() >= MOST_USERS {
+            users.clear();
+        }
+        users.insert(id.clone(), (at, user));
+    }
+}
+
+impl Snapshot {
+    /// Reads the present state of a database, once.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if it is away.
+    pub async fn of(database: &Database, clock: &dyn Clock) -> Result<Self, Error> {
+        read(database, clock).await
+    }
+
+    /// The price of a model that holds now.
+    pub fn price(&self, provider: &ProviderName, model: &ModelId) -> Option<&PricedModel> {
+        self.models.get(&(provider.clone(), model.clone()))
+    }
+
+    /// All models that have a price now.
+    pub fn models(&self) -> impl Iterator<Item = &PricedModel> {
+        self.models.values()
+    }
+
+    /// The settings.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// A user's daily credits: the base allowance and what each group adds. Without a base allowance, nothing.
+    ///
+    /// # Errors
+    /// If the sum leaves the range of credits.
+    pub fn allowance(&self, user: &UserId) -> Result<Credits, accounting::Error> {
+        let base = self.settings.base_credit_allowance.unwrap_or_default();
+        base.plus(self.group_credits.get(user.as_str()).copied().unwrap_or_default())
+    }
+
+    /// Whether Open WebUI's `user` table is there.
+    pub const fn has_user_table(&self) -> bool {
+        self.user_table
+    }
+}
+
+async fn read(database: &Database, clock: &dyn Clock) -> Result<Snapshot, Error> {
+    let now = clock.now().as_microsecond();
+    Ok(Snapshot {
+        models: read_models(database, now).await?,
+        settings: read_settings(database).await?,
+        group_credits: read_group_credits(database).await?,
+        user_table: database.has_table("user").await?,
+    })
+}
+
+#[derive(sqlx::FromRow)]
+pub(crate) struct PriceRow {
+    pub version: i64,
+    pub provider: String,
+    pub model: String,
+    pub name: String,
+    pub price: String,
+    pub max_output_tokens: Option<i64>,
+    pub context_tokens: Option<i64>,
+    pub deleted: i64,
+}
+
+impl PriceRow {
+    pub(crate) fn read(self) -> Result<PricedModel, Error> {
+        let wrong = |column: &str| Error::Inconsistency {
+            table: "token_tracking_price".into(),
+            column: column.into(),
+            row: self.version.to_string(),
+        };
+        let price: Price = serde_json::from_str(&self.price).map_err(|_| wrong("price"))?;
+        let count = |column: &str, count: Option<i64>| {
+            count.map(|count| u64::try_from(count).map_err(|_| wrong(column))).transpose()
+        };
+        Ok(PricedModel {
+            provider: ProviderName::new(&self.provider).map_err(|_| wrong("provider"))?,
+            model: ModelId::new(self.model.clone()).map_err(|_| wrong("model"))?,
+            version: PriceVersion(self.version),
+            price: price.checked().map_err(|_| wrong("price"))?,
+            max_output_tokens: count("max_output_tokens", self.max_output_tokens)?,
+            context_tokens: count("context_tokens", self.context_tokens)?,
+            name: self.name.clone(),
+        })
+    }
+}
+
+/// The head of each query for prices.
+pub(crate) fn select_prices(database: &Database) -> String {
+    format!(
+        "SELECT version, provider, model, name, price, max_output_tokens, context_tokens, deleted FROM {}",
+        database.table("token_tracking_price")
+    )
+}
+
+async fn read_models(
+    database: &Database,
+    now: i64,
+) -> Result<HashMap<(ProviderName, ModelId), PricedModel>, Error> {
+    let table = database.table("token_tracking_price");
+    let sql = format!(
+        "{} WHERE version IN (SELECT MAX(version) FROM {table} WHERE valid_from <= $1 GROUP BY provider, model)",
+        select_prices(database)
+    );
+    let rows: Vec<PriceRow> = on_pool!(database, pool => {
+        sqlx::query_as(AssertSqlSafe(sql)).bind(now).fetch_all(pool).await?
+    });
+    let mut models = HashMap::new();
+    for row in rows.into_iter().filter(|row| row.deleted == 0) {
+        match row.read() {
+            Ok(model) => {
+                models.insert((model.provider.clone(), model.model.clone()), model);
+            }
+            // One bad row must not take the other models down; its own model has no price until it is mended.
+            Err(error) => tracing::error!(%error, "a price can't be used"),
+        }
+    }
+    Ok(models)
+}
+
+async fn read_settings(database: &Database) -> Result<Settings, Error> {
+    let table = database.table("token_tracking_base_settings");
+    let sql = format!("SELECT setting_key, setting_value FROM {table}");
+    let rows: Vec<(String, Option<String>)> = on_pool!(database, pool => {
+        sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await?
+    });
+    let mut settings = Settings::defaults();
+    for (key, value) in rows {
+        match settings.set(&key, value.as_deref().unwrap_or_default()) {
+            // The original, or a newer version of ours, may keep settings that we don't know.
+            Ok(()) | Err(Error::NotFound { .. }) => {}
+            Err(_) => {
+                return Err(Error::Inconsistency {
+                    table: "token_tracking_base_settings".into(),
+                    column: "setting_value".into(),
+                    row: key,
+                });
+            }
+        }
+    }
+    Ok(settings)
+}
+
+/// The sum over each user's groups. Someone entered twice into a group is in it once.
+async fn read_group_credits(database: &Database) -> Result<HashMap<String, Credits>, Error> {
+    let sql = format!(
+        "SELECT DISTINCT CAST(member.credit_group_id AS TEXT) AS id, CAST(member.user_id AS TEXT) AS user_id, \
+           CAST(tracked.max_credit AS BIGINT) AS credits \
+         FROM {} AS member JOIN {} AS tracked ON tracked.id = member.credit_group_id",
+        database.table("token_tracking_credit_group_user"),
+        database.table("token_tracking_credit_group")
+    );
+    let mut sums: HashMap<String, Credits> = HashMap::new();
+    on_pool!(database, pool => {
+        for row in sqlx::query(AssertSqlSafe(sql)).fetch_all(pool).await? {
+            let (user, credits): (String, Option<i64>) = (row.try_get("user_id")?, row.try_get("credits")?);
+            let sum = sums.entry(user).or_default();
+            *sum = sum.plus(Credits::from_whole(credits.unwrap_or_default())?)?;
+        }
+    });
+    Ok(sums)
+}

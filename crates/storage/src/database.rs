@@ -1,0 +1,197 @@
+//! A connected database: one pool, one way to write SQL for both kinds.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{AssertSqlSafe, Executor};
+
+use crate::{DatabaseUrl, Error, Kind};
+
+/// How long SQLite waits for other writers, such as Open WebUI.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a caller waits for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECTIONS: u32 = 4;
+
+/// A pool of connections.
+#[derive(Debug, Clone)]
+pub enum Pool {
+    /// To an SQLite file.
+    Sqlite(SqlitePool),
+    /// To a PostgreSQL server.
+    Postgres(PgPool),
+}
+
+/// A database, connected. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Database {
+    url: DatabaseUrl,
+    schema: String,
+    pool: Pool,
+}
+
+/// Runs one body on the pool of either kind of database: SQL exists once, written with `$1` placeholders and with types
+/// that both have.
+#[macro_export]
+macro_rules! on_pool {
+    ($database:expr, $pool:ident => $body:expr) => {
+        match $database.pool() {
+            $crate::Pool::Sqlite($pool) => $body,
+            $crate::Pool::Postgres($pool) => $body,
+        }
+    };
+}
+
+impl Database {
+    /// Connects. An SQLite file must exist: this never creates one, and leaves the journal mode as it is.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if it can't be reached.
+    pub async fn open(url: &DatabaseUrl) -> Result<Self, Error> {
+        match url.path() {
+            Some(path) if !path.exists() => Err(Error::Unavailable {
+                what: format!(
+                    "there is no SQLite file {}; check the path, or run `owui-token-tracking init`",
+                    path.display()
+                ),
+            }),
+            Some(path) => Self::sqlite(url, SqliteConnectOptions::new().filename(path)).await,
+            None => Self::connect_postgres(url).await,
+        }
+    }
+
+    /// Connects, and creates an SQLite file of our own if there is none yet (in WAL mode).
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if it can't be reached or created.
+    pub async fn create(url: &DatabaseUrl) -> Result<Self, Error> {
+        match url.path() {
+            Some(path) if !path.exists() => {
+                if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                    std::fs::create_dir_all(folder).map_err(|error| Error::Unavailable {
+                        what: format!("the folder {} can't be created: {error}", folder.display()),
+                    })?;
+                }
+                let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+                Self::sqlite(url, options.journal_mode(SqliteJournalMode::Wal)).await
+            }
+            _ => Self::open(url).await,
+        }
+    }
+
+    async fn sqlite(url: &DatabaseUrl, options: SqliteConnectOptions) -> Result<Self, Error> {
+        let options =
+            options.busy_timeout(BUSY_TIMEOUT).synchronous(SqliteSynchronous::Normal).foreign_keys(false);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options)
+            .await?;
+        Ok(Self { url: url.clone(), schema: "main".into(), pool: Pool::Sqlite(pool) })
+    }
+
+    async fn connect_postgres(url: &DatabaseUrl) -> Result<Self, Error> {
+        let address = url.postgres().map(url::Url::as_str).unwrap_or_default();
+        let options: PgConnectOptions =
+            address.parse().map_err(|error: sqlx::Error| Error::BadUrl(error.to_string()))?;
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options.application_name("openwebui-token-tracking"))
+            .await
+            .map_err(|error| match Error::from(error) {
+                Error::Unavailable { what } => Error::Unavailable { what: format!("{url}: {what}") },
+                other => other,
+            })?;
+        let schema = match url.schema() {
+            Some(schema) => schema.to_owned(),
+            None => sqlx::query_scalar::<_, Option<String>>("SELECT current_schema()::text")
+                .fetch_one(&pool)
+                .await?
+                .unwrap_or_else(|| "public".into()),
+        };
+        Ok(Self { url: url.clone(), schema, pool: Pool::Postgres(pool) })
+    }
+
+    /// Its address.
+    pub const fn url(&self) -> &DatabaseUrl {
+        &self.url
+    }
+
+    /// Its kind.
+    pub const fn kind(&self) -> Kind {
+        self.url.kind()
+    }
+
+    /// Its connections.
+    pub const fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The schema in which our tables are.
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// The name of a table as SQL needs it, with its schema on PostgreSQL.
+    pub fn table(&self, name: &str) -> String {
+        match self.kind() {
+            Kind::Sqlite => format!("\"{name}\""),
+            Kind::Postgres => format!("\"{}\".\"{name}\"", self.schema.replace('"', "\"\"")),
+        }
+    }
+
+    /// A parameter that holds a UUID as 32 hex digits, for the original's UUID columns.
+    pub(crate) fn uuid(&self, placeholder: &str) -> String {
+        match self.kind() {
+            Kind::Sqlite => placeholder.to_owned(),
+            Kind::Postgres => format!("CAST({placeholder} AS uuid)"),
+        }
+    }
+
+    /// Whether a table exists.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the database is away.
+    pub async fn has_table(&self, name: &str) -> Result<bool, Error> {
+        let sql = match self.kind() {
+            Kind::Sqlite => {
+                "SELECT count(*) FROM sqlite_master WHERE type IN ('table', 'view') AND name = $1 AND $2 = $2"
+            }
+            Kind::Postgres => {
+                "SELECT count(*) FROM information_schema.tables WHERE table_name = $1 AND table_schema = $2"
+            }
+        };
+        let count: i64 = on_pool!(self, pool => {
+            sqlx::query_scalar(sql).bind(name).bind(&self.schema).fetch_one(pool).await?
+        });
+        Ok(count > 0)
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if not.
+    pub async fn ping(&self) -> Result<(), Error> {
+        on_pool!(self, pool => {
+            let _: i32 = sqlx::query_scalar("SELECT 1").fetch_one(pool).await?;
+        });
+        Ok(())
+    }
+
+    /// Runs several statements.
+    pub(crate) async fn run(&self, sql: String) -> Result<(), Error> {
+        on_pool!(self, pool => {
+            pool.execute(AssertSqlSafe(sql)).await?;
+        });
+        Ok(())
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        on_pool!(self, pool => pool.close().await);
+    }
+}

@@ -1,0 +1,124 @@
+//! What can go wrong with the database, named by what the caller can do about it.
+
+/// An error of the database. Messages say what to do and never hold a password.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The database is away, busy, or its disk is full: try again.
+    #[error("the database is not available: {what}")]
+    Unavailable {
+        /// What is in the way.
+        what: String,
+    },
+    /// Our tables are missing or older than this program.
+    #[error(
+        "the database is not set up for this version (it has schema {found}, this program needs {known}): run `owui-token-tracking init`"
+    )]
+    NotMigrated {
+        /// The schema found; 0 for none.
+        found: i64,
+        /// The schema that this program needs.
+        known: i64,
+    },
+    /// Our tables are newer than this program.
+    #[error(
+        "the database has schema {found}, and this program knows only up to {known}: install the newer version of it"
+    )]
+    NewerSchema {
+        /// The schema found.
+        found: i64,
+        /// The newest schema that this program knows.
+        known: i64,
+    },
+    /// The database user may not do this.
+    #[error(
+        "the database user lacks a right: {what}. Grant it the rights to create and write tables in this schema"
+    )]
+    NoRights {
+        /// What was refused.
+        what: String,
+    },
+    /// An address of a database that can't be used.
+    #[error("{0}")]
+    BadUrl(String),
+    /// There is no such thing.
+    #[error("there is no {what} `{name}`{hint}")]
+    NotFound {
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// Behind it: what to do, or empty.
+        hint: String,
+    },
+    /// It exists already, or is in use.
+    #[error("{what}")]
+    Conflict {
+        /// What is in the way, and what to do.
+        what: String,
+    },
+    /// A value that can't be kept.
+    #[error("{what}")]
+    Invalid {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A row that contradicts the rules of its table; somebody else wrote it.
+    #[error("bad data in {table}, column {column}, row {row}: correct it or delete the row")]
+    Inconsistency {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// The row's key.
+        row: String,
+    },
+    /// An amount, a price or an id that can't be.
+    #[error(transparent)]
+    Accounting(#[from] accounting::Error),
+}
+
+impl Error {
+    pub(crate) fn not_found(what: &'static str, name: impl ToString) -> Self {
+        Self::NotFound { what, name: name.to_string(), hint: String::new() }
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let Some(code) =
+            error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned())
+        else {
+            return match error {
+                sqlx::Error::ColumnDecode { .. }
+                | sqlx::Error::Decode(_)
+                | sqlx::Error::ColumnNotFound(_) => {
+                    Self::Invalid { what: format!("the database holds a value of another type: {error}") }
+                }
+                sqlx::Error::RowNotFound | sqlx::Error::Encode(_) | sqlx::Error::TypeNotFound { .. } => {
+                    Self::Invalid { what: error.to_string() }
+                }
+                error => Self::Unavailable { what: error.to_string() },
+            };
+        };
+        let what = error.to_string();
+        // PostgreSQL: five characters; SQLite: the extended result code as a number.
+        match code.parse::<i64>().ok().filter(|_| code.len() < 5) {
+            Some(sqlite) => match sqlite & 0xff {
+                // BUSY, LOCKED, NOMEM, IOERR, FULL, CANTOPEN, PROTOCOL, SCHEMA
+                5 | 6 | 7 | 10 | 13 | 14 | 15 | 17 => Self::Unavailable { what },
+                // PERM, READONLY, AUTH
+                3 | 8 | 23 => Self::NoRights { what },
+                19 => Self::Conflict { what },
+                _ => Self::Invalid { what },
+            },
+            None => match code.get(..2).unwrap_or_default() {
+                // Connection, resources, intervention (shutdown), system error, rollback (deadlock, serialization),
+                // object in use, no such database yet, wrong password (it may be rotated), read only.
+                "08" | "53" | "57" | "58" | "40" | "55" | "3D" | "28" | "25" => Self::Unavailable { what },
+                "23" => Self::Conflict { what },
+                _ if code == "42501" => Self::NoRights { what },
+                _ => Self::Invalid { what },
+            },
+        }
+    }
+}

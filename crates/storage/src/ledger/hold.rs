@@ -1,0 +1,168 @@
+//! A hold in the hands of its owner, and the operations that wait for the writer.
+
+use std::time::Duration;
+
+use accounting::{Account, AccountKey, Bid, Credits, Refusal, RequestId};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::Queue;
+use super::entry::{Progress, RequestRecord, Settlement};
+use super::owner::Lease;
+use crate::Error;
+
+/// A request for a hold.
+#[derive(Debug, Clone)]
+pub struct HoldRequest {
+    /// The request's id, made by [`crate::new_id`].
+    pub id: RequestId,
+    /// What it draws on and may cost.
+    pub bid: Bid,
+    /// What else is known of it.
+    pub record: RequestRecord,
+    /// How long it may wait for other holds, and for a busy database.
+    pub wait: Duration,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub enum HoldOutcome {
+    /// Set aside.
+    Held(Hold),
+    /// A limit is in the way.
+    Refused(Refusal),
+    /// Other holds were in the way for too long, or too many of the user's requests wait already.
+    Busy,
+}
+
+/// Credits set aside. Must be settled or released; dropped before that, it is released, so only drop it while nothing
+/// has been sent.
+#[derive(Debug)]
+#[must_use = "a hold keeps credits from their user until it is settled or released"]
+pub struct Hold {
+    id: RequestId,
+    amount: Credits,
+    output_tokens: Option<u64>,
+    accounts: Vec<AccountKey>,
+    queue: Option<Queue>,
+}
+
+/// A settled request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// Its accounts as they are now.
+    pub accounts: Vec<(AccountKey, Account)>,
+    /// Whether the charge exceeded what a strict hold had set aside.
+    pub over_hold: bool,
+}
+
+/// A hold whose owner is dead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Abandoned {
+    /// The request.
+    pub id: RequestId,
+    /// Its accounts.
+    pub accounts: Vec<AccountKey>,
+    /// What is known of it.
+    pub record: RequestRecord,
+    /// How far it had come when its owner last said so.
+    pub progress: Option<Progress>,
+}
+
+impl Hold {
+    pub(super) fn new(
+        request: &HoldRequest,
+        amount: Credits,
+        output_tokens: Option<u64>,
+        queue: Queue,
+    ) -> Self {
+        let accounts = request.bid.accounts.iter().map(|limit| limit.account.clone()).collect();
+        Self { id: request.id, amount, output_tokens, accounts, queue: Some(queue) }
+    }
+
+    /// The request.
+    pub const fn id(&self) -> RequestId {
+        self.id
+    }
+
+    /// What is held on each account.
+    pub const fn amount(&self) -> Credits {
+        self.amount
+    }
+
+    /// The output tokens for each choice that it covers, if the policy bounds them.
+    pub const fn output_tokens(&self) -> Option<u64> {
+        self.output_tokens
+    }
+
+    /// The accounts on which it is held.
+    pub fn accounts(&self) -> &[AccountKey] {
+        &self.accounts
+    }
+
+    /// Replaces the hold by the charge. Retried until it commits; the hold stands meanwhile.
+    ///
+    /// # Errors
+    /// Only what no retry can mend, such as an overflow of the account.
+    pub async fn settle(mut self, settlement: Settlement) -> Result<Settled, Error> {
+        match self.queue.take() {
+            Some(queue) => queue.ask(|reply| Op::Settle { settlement: Box::new(settlement), reply }).await,
+            None => Err(Error::Unavailable { what: "this hold is settled already".into() }),
+        }
+    }
+
+    /// Leaves the hold as it is in the database: it can't be charged, and must not become free. It stands until somebody
+    /// recovers it after the end of this process.
+    pub fn keep(mut self) {
+        self.queue = None;
+    }
+
+    /// Gives the credits back: nothing was produced. Retried until it commits.
+    ///
+    /// # Errors
+    /// Only if the writer has stopped.
+    pub async fn release(mut self) -> Result<(), Error> {
+        let (id, accounts) = (self.id, std::mem::take(&mut self.accounts));
+        match self.queue.take() {
+            Some(queue) => queue.ask(|reply| Op::Release { id, accounts, reply: Some(reply) }).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(queue) = self.queue.take() {
+            // A stopped writer means that the process ends: others recover the hold.
+            let accounts = std::mem::take(&mut self.accounts);
+            let _ = queue.send(Op::Release { id: self.id, accounts, reply: None });
+        }
+    }
+}
+
+type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// What waits for the writer.
+#[derive(Debug)]
+pub(super) enum Op {
+    Hold(Box<PendingHold>),
+    Settle { settlement: Box<Settlement>, reply: Reply<Settled> },
+    Release { id: RequestId, accounts: Vec<AccountKey>, reply: Option<Reply<()>> },
+    Renew { progress: Vec<(RequestId, Progress)>, reply: Reply<Lease> },
+}
+
+/// A hold that waits for the writer, or for other holds.
+#[derive(Debug)]
+pub(super) struct PendingHold {
+    pub request: HoldRequest,
+    pub deadline: Instant,
+    pub queue: Queue,
+    pub reply: Reply<HoldOutcome>,
+}
+
+impl Op {
+    pub(super) fn hold(request: HoldRequest, queue: Queue, reply: Reply<HoldOutcome>) -> Self {
+        let deadline = Instant::now() + request.wait;
+        Self::Hold(Box::new(PendingHold { request, deadline, queue, reply }))
+    }
+}

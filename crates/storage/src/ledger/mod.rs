@@ -1,0 +1,150 @@
+//! The ledger: holds, settlements and releases, each exactly once, on both databases.
+//!
+//! Callers queue what they want on the [`Ledger`]; one writer per process takes up to 256 of them together
+//! ([`writer`]), locks and loads the accounts concerned in key order, decides in pure Rust ([`plan`]), writes the result
+//! and commits. A row in `token_tracking_hold` is consumed by whoever settles or releases it, so that happens once.
+//!
+//! The rule it protects: for each account, spent is the sum of its ledger rows and held the sum of its open holds.
+
+mod entry;
+mod hold;
+mod owner;
+mod plan;
+mod postgres;
+mod sqlite;
+mod writer;
+
+pub use entry::{EntryKind, Estimated, Outcome, Progress, RequestRecord, Settlement, WayIn};
+pub use hold::{Abandoned, Hold, HoldOutcome, HoldRequest, Settled};
+pub use owner::Lease;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use accounting::{OwnerId, RequestId};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{Database, Error, Kind};
+use hold::Op;
+use writer::Writer;
+
+/// A handle on the ledger of one process. Cheap to clone; the writer ends when the last handle and hold are gone.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    pub(self) database: Database,
+    queue: Queue,
+    owner: Arc<owner::Owner>,
+}
+
+/// Where operations wait for the writer. Unbounded by type, bounded by use: each caller waits for its own answer.
+#[derive(Clone, Debug)]
+pub(self) struct Queue(mpsc::UnboundedSender<Op>);
+
+impl Queue {
+    fn send(&self, op: Op) -> Result<(), Error> {
+        self.0.send(op).map_err(|_| Error::Unavailable { what: "the ledger's writer has stopped".into() })
+    }
+
+    async fn ask<T>(&self, op: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Op) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(op(reply))?;
+        answer.await.map_err(|_| Error::Unavailable { what: "the ledger's writer has stopped".into() })?
+    }
+}
+
+/// Beyond a hold's own waiting time, how long a caller waits for a writer that does not answer.
+const ANSWER_GRACE: Duration = Duration::from_secs(2);
+
+impl Ledger {
+    /// Opens the ledger for this process and registers the process as an owner of holds.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the database can't be reached or written.
+    pub async fn open(database: &Database) -> Result<Self, Error> {
+        let owner = Arc::new(owner::Owner::register(database).await?);
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let queue = Queue(sender);
+        let runtime = tokio::runtime::Handle::current();
+        let seat = Arc::clone(&owner);
+        let database_of_writer = database.clone();
+        // A thread of its own: SQLite blocks, and neither database's writer should wait behind other tasks.
+        let run = move || match database_of_writer.kind() {
+            Kind::Sqlite => {
+                let engine = sqlite::SqliteEngine::new(&database_of_writer);
+                runtime.block_on(Writer::new(engine, receiver, seat).run());
+            }
+            Kind::Postgres => {
+                let engine = postgres::PostgresEngine::new(&database_of_writer);
+                runtime.block_on(Writer::new(engine, receiver, seat).run());
+            }
+        };
+        std::thread::Builder::new()
+            .name("ledger".into())
+            .spawn(run)
+            .map_err(|error| Error::Unavailable { what: format!("no thread for the ledger: {error}") })?;
+        Ok(Self { database: database.clone(), queue, owner })
+    }
+
+    /// The owner under whose name this process holds at present.
+    pub fn owner(&self) -> OwnerId {
+        self.owner.id()
+    }
+
+    /// Asks for credits to be set aside on all accounts of the bid, or on none.
+    ///
+    /// Waits up to `request.wait` while only other holds stand in the way. If the caller goes away meanwhile, nothing
+    /// stays held.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the database could not be written within that time.
+    pub async fn hold(&self, request: HoldRequest) -> Result<HoldOutcome, Error> {
+        let patience = request.wait + ANSWER_GRACE;
+        let queue = self.queue.clone();
+        let asked = self.queue.ask(move |reply| Op::hold(request, queue, reply));
+        tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| {
+            Err(Error::Unavailable { what: "the database is busy or away: nothing was held in time".into() })
+        })
+    }
+
+    /// Replaces a hold that this process does not own any more (a recovered one) by its charge. Retried until it
+    /// commits.
+    ///
+    /// # Errors
+    /// Only what no retry can mend, such as an overflow of the account.
+    pub async fn settle(&self, settlement: Settlement) -> Result<Settled, Error> {
+        self.queue.ask(|reply| Op::Settle { settlement: Box::new(settlement), reply }).await
+    }
+
+    /// Renews this process's lease and saves how far its requests have come, in one batch.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the database could not be written; try again at the next beat.
+    pub async fn renew(&self, progress: Vec<(RequestId, Progress)>) -> Result<Lease, Error> {
+        self.queue.ask(|reply| Op::Renew { progress, reply }).await
+    }
+
+    /// Takes a new owner's name after the old one was declared dead.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the database could not be written.
+    pub async fn register_again(&self) -> Result<(), Error> {
+        self.owner.register_again(&self.database).await
+    }
+
+    /// Declares owners dead whose lease ran out by the database's clock, or whose process on this host is gone, and
+    /// returns the holds that they left. Settle each of them; several processes may do so at once.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the database could not be reached.
+    pub async fn abandoned(&self) -> Result<Vec<Abandoned>, Error> {
+        owner::abandoned(&self.database, &self.owner).await
+    }
+
+    /// Gives up this process's name: what it still holds is then settled by others at once.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the database could not be written.
+    pub async fn resign(&self) -> Result<(), Error> {
+        self.owner.resign(&self.database).await
+    }
+}

@@ -1,0 +1,210 @@
+//! Who owns holds: a process with a lease, and how others notice that it is gone.
+//!
+//! An owner is dead when its lease ran out by the database's clock, or at once when it ran on this host (same boot, same
+//! process namespace) and its process is gone. Being declared dead is final: an owner that wakes up later finds its lease
+//! lost, takes a new name, and its settlements become corrections.
+
+use std::sync::RwLock;
+
+use accounting::{AccountKey, OwnerId};
+use sqlx::{AssertSqlSafe, Row};
+
+use super::entry::Progress;
+use super::hold::Abandoned;
+use crate::{Database, Error, Kind, new_id, on_pool};
+
+/// A lease that was not renewed for this long, in microseconds, has run out.
+const LEASE: i64 = 12_000_000;
+/// At most so many abandoned holds are returned at once.
+const MOST_ABANDONED: i64 = 1000;
+
+/// Whether this process may go on under its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lease {
+    /// Renewed.
+    Held,
+    /// Another process declared this one dead: end the streams and register again.
+    Lost,
+}
+
+/// This process as an owner of holds.
+#[derive(Debug)]
+pub(super) struct Owner {
+    id: RwLock<OwnerId>,
+}
+
+impl Owner {
+    pub(super) async fn register(database: &Database) -> Result<Self, Error> {
+        let id = OwnerId::new(new_id());
+        insert(database, id).await?;
+        Ok(Self { id: RwLock::new(id) })
+    }
+
+    pub(super) fn id(&self) -> OwnerId {
+        *self.id.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(super) async fn register_again(&self, database: &Database) -> Result<(), Error> {
+        let id = OwnerId::new(new_id());
+        insert(database, id).await?;
+        *self.id.write().unwrap_or_else(std::sync::PoisonError::into_inner) = id;
+        Ok(())
+    }
+
+    pub(super) async fn resign(&self, database: &Database) -> Result<(), Error> {
+        declare_dead(database, self.id(), true).await
+    }
+}
+
+async fn insert(database: &Database, id: OwnerId) -> Result<(), Error> {
+    let now = now(database.kind());
+    let sql = format!(
+        "INSERT INTO {} (id, process, started_at, renewed_at) VALUES ($1, $2, {now}, {now})",
+        database.table("token_tracking_owner")
+    );
+    on_pool!(database, pool => {
+        sqlx::query(AssertSqlSafe(sql)).bind(id.to_string()).bind(this_process()).execute(pool).await?;
+    });
+    Ok(())
+}
+
+/// The database's own clock, in microseconds since 1970 UTC.
+const fn now(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Sqlite => "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+        Kind::Postgres => "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
+    }
+}
+
+async fn declare_dead(database: &Database, id: OwnerId, gone: bool) -> Result<(), Error> {
+    let sql = format!(
+        "UPDATE {} SET dead = 1 WHERE id = $1 AND dead = 0 AND ($2 = 1 OR renewed_at < {} - $3)",
+        database.table("token_tracking_owner"),
+        now(database.kind())
+    );
+    on_pool!(database, pool => {
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(id.to_string()).bind(i64::from(gone)).bind(LEASE);
+        query.execute(pool).await?;
+    });
+    Ok(())
+}
+
+pub(super) async fn abandoned(database: &Database, this: &Owner) -> Result<Vec<Abandoned>, Error> {
+    for (id, process, lapsed) in living(database).await? {
+        let gone = is_gone(&process);
+        if id != this.id() && (gone || lapsed) {
+            tracing::warn!(owner = %id, gone, "a process that tracked requests is gone; its requests are settled here");
+            declare_dead(database, id, gone).await?;
+        }
+    }
+    forget_dead(database).await?;
+    let (hold, owner) = (database.table("token_tracking_hold"), database.table("token_tracking_owner"));
+    let sql = format!(
+        "SELECT id, accounts, request, progress FROM {hold} WHERE owner NOT IN (SELECT id FROM {owner} WHERE dead = 0) \
+         ORDER BY id LIMIT {MOST_ABANDONED}"
+    );
+    let rows: Vec<(String, String, String, Option<String>)> = on_pool!(database, pool => {
+        sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await?
+    });
+    rows.into_iter()
+        .map(|(id, accounts, request, progress)| read(id, &accounts, &request, progress.as_deref()))
+        .collect()
+}
+
+/// Owners not declared dead: id, process, and whether the lease has run out.
+async fn living(database: &Database) -> Result<Vec<(OwnerId, String, bool)>, Error> {
+    let sql = format!(
+        "SELECT id, process, CASE WHEN renewed_at < {} - $1 THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS lapsed \
+         FROM {} WHERE dead = 0",
+        now(database.kind()),
+        database.table("token_tracking_owner")
+    );
+    on_pool!(database, pool => {
+        let rows = sqlx::query(AssertSqlSafe(sql)).bind(LEASE).fetch_all(pool).await?;
+        rows.iter()
+            .map(|row| {
+                let id: String = row.try_get("id")?;
+                let lapsed: i64 = row.try_get("lapsed")?;
+                Ok((id.parse()?, row.try_get("process")?, lapsed == 1))
+            })
+            .collect()
+    })
+}
+
+/// Removes owners that are dead and hold nothing.
+async fn forget_dead(database: &Database) -> Result<(), Error> {
+    let (hold, owner) = (database.table("token_tracking_hold"), database.table("token_tracking_owner"));
+    let sql = format!(
+        "DELETE FROM {owner} WHERE dead = 1 AND renewed_at < {} - 300 * $1 AND id NOT IN (SELECT owner FROM {hold})",
+        now(database.kind())
+    );
+    on_pool!(database, pool => {
+        sqlx::query(AssertSqlSafe(sql)).bind(LEASE).execute(pool).await?;
+    });
+    Ok(())
+}
+
+fn read(id: String, accounts: &str, request: &str, progress: Option<&str>) -> Result<Abandoned, Error> {
+    let wrong = |column: &'static str| Error::Inconsistency {
+        table: "token_tracking_hold".into(),
+        column: column.into(),
+        row: id.clone(),
+    };
+    let keys: Vec<String> = serde_json::from_str(accounts).map_err(|_| wrong("accounts"))?;
+    let accounts = keys.iter().map(|key| key.parse()).collect::<Result<Vec<AccountKey>, _>>()?;
+    let record = serde_json::from_str(request).map_err(|_| wrong("request"))?;
+    let progress: Option<Progress> =
+        progress.map(serde_json::from_str).transpose().map_err(|_| wrong("progress"))?;
+    Ok(Abandoned { id: id.parse()?, accounts, record, progress })
+}
+
+/// What tells this process from all others, as `boot/namespace/pid/start`; empty where the system does not say.
+fn this_process() -> String {
+    let pid = std::process::id();
+    match (host(), started(pid)) {
+        (Some(host), Some(start)) => format!("{host}/{pid}/{start}"),
+        _ => String::new(),
+    }
+}
+
+/// Whether that process ran on this host and is gone. Unknown is not gone.
+fn is_gone(process: &str) -> bool {
+    let mut parts = process.rsplitn(3, '/');
+    let (Some(start), Some(pid), Some(its_host)) = (parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
+    let Ok(pid) = pid.parse() else { return false };
+    host().is_some_and(|host| host == its_host) && started(pid).is_none_or(|now| now != start)
+}
+
+/// This boot of this host, and the namespace in which process ids count.
+fn host() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(format!("{}/{}", boot.trim(), namespace.display()))
+}
+
+/// When that process started, in ticks since boot: the 22nd field of its `stat`, behind the command's parentheses.
+fn started(pid: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace();
+    // A zombie holds nothing any more: it only waits for its parent to take note.
+    let state = fields.next()?;
+    if state == "Z" || state == "X" { None } else { fields.nth(18).map(str::to_owned) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_not_gone_and_another_one_is() {
+        let this = this_process();
+        assert!(!is_gone(&this));
+        let (rest, _) = this.rsplit_once('/').unwrap();
+        assert!(is_gone(&format!("{rest}/1")), "the same id, started at another time");
+        assert!(!is_gone("another-boot/pid:[1]/1/1"), "another host: only its lease tells");
+        assert!(!is_gone(""));
+    }
+}

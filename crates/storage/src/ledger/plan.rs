@@ -1,0 +1,305 @@
+//! What a batch does, decided purely: from the rows loaded under lock to the rows to write and an answer for each
+//! operation. Both databases run this code.
+
+use std::collections::{BTreeMap, HashMap};
+
+use accounting::{Account, AccountKey, Credits, Decision, OwnerId, Policy, Refusal, RequestId, Usage, admit};
+use uuid::Uuid;
+
+use super::entry::{EntryKind, Progress, Settlement};
+use super::hold::{HoldRequest, Op, Settled};
+use crate::{Error, new_id};
+
+/// The rows that a batch needs, in the order in which they are locked.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// Accounts by their text key.
+    pub accounts: BTreeMap<String, AccountKey>,
+    /// Holds to be settled or released, or that may be there from an attempt before.
+    pub holds: Vec<RequestId>,
+    /// Those of them that are to be settled.
+    pub settled: Vec<RequestId>,
+}
+
+/// Those rows, locked.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    pub accounts: HashMap<AccountKey, Account>,
+    pub holds: HashMap<RequestId, StoredHold>,
+    /// What the ledger has already of requests that are to be settled and have no hold any more.
+    pub recorded: HashMap<RequestId, Recorded>,
+}
+
+/// A hold's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StoredHold {
+    pub amount: Credits,
+    pub output_tokens: Option<u64>,
+}
+
+/// The sums of a request's entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Recorded {
+    pub charge: Credits,
+    pub counts: [i64; 10],
+}
+
+/// The rows to write, all or none.
+#[derive(Debug, Default)]
+pub(super) struct Changes<'a> {
+    pub accounts: HashMap<AccountKey, Account>,
+    pub new_holds: Vec<NewHold<'a>>,
+    pub ended_holds: Vec<RequestId>,
+    pub entries: Vec<Entry<'a>>,
+    pub progress: Vec<(RequestId, &'a Progress)>,
+    /// Whether the owner's lease is to be renewed.
+    pub renew: bool,
+}
+
+/// A hold to insert.
+#[derive(Debug)]
+pub(super) struct NewHold<'a> {
+    pub request: &'a HoldRequest,
+    pub owner: OwnerId,
+    pub amount: Credits,
+    pub output_tokens: Option<u64>,
+}
+
+/// A ledger row to insert.
+#[derive(Debug)]
+pub(super) struct Entry<'a> {
+    pub id: Uuid,
+    pub kind: EntryKind,
+    pub corrects: Option<RequestId>,
+    pub settlement: &'a Settlement,
+    pub counts: [i64; 10],
+    pub charge: Credits,
+    pub over_hold: bool,
+}
+
+/// What each operation is told once the changes are committed.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Held { amount: Credits, output_tokens: Option<u64> },
+    Refused(Refusal),
+    Wait,
+    Settled(Settled),
+    Released,
+    Renewed,
+    Failed(Error),
+}
+
+impl Wanted {
+    pub(super) fn of(ops: &[Op]) -> Self {
+        let mut wanted = Self::default();
+        let mut add = |key: &AccountKey| {
+            wanted.accounts.insert(key.to_string(), key.clone());
+        };
+        for op in ops {
+            match op {
+                Op::Hold(pending) => {
+                    pending.request.bid.accounts.iter().for_each(|limit| add(&limit.account));
+                    wanted.holds.push(pending.request.id);
+                }
+                Op::Settle { settlement, .. } => {
+                    settlement.accounts.iter().for_each(&mut add);
+                    wanted.holds.push(settlement.id);
+                    wanted.settled.push(settlement.id);
+                }
+                Op::Release { id, accounts, .. } => {
+                    accounts.iter().for_each(&mut add);
+                    wanted.holds.push(*id);
+                }
+                Op::Renew { .. } => {}
+            }
+        }
+        wanted
+    }
+}
+
+/// Decides a batch: settlements and releases first, so that what they free can be held again, then the holds in the
+/// order of arrival.
+pub(super) fn plan<'a>(ops: &'a [Op], loaded: Loaded, owner: OwnerId) -> (Changes<'a>, Vec<Answer>) {
+    let mut planner =
+        Planner { accounts: loaded.accounts, touched: Vec::new(), changes: Changes::default(), owner };
+    let (mut holds, mut recorded) = (loaded.holds, loaded.recorded);
+    let mut answers: Vec<Option<Answer>> = ops
+        .iter()
+        .map(|op| match op {
+            Op::Settle { settlement, .. } => {
+                let done = planner.settle(settlement, &mut holds, &mut recorded);
+                Some(done.map_or_else(Answer::Failed, Answer::Settled))
+            }
+            Op::Release { id, accounts, .. } => {
+                let done = planner.release(*id, accounts, &mut holds);
+                Some(done.map_or_else(Answer::Failed, |()| Answer::Released))
+            }
+            Op::Renew { progress, .. } => {
+                planner.changes.renew = true;
+                planner.changes.progress.extend(progress.iter().map(|(id, progress)| (*id, progress)));
+                Some(Answer::Renewed)
+            }
+            Op::Hold(_) => None,
+        })
+        .collect();
+    planner.hold(ops, &holds, &mut answers);
+    let ended = &planner.changes.ended_holds;
+    planner.changes.progress.retain(|(id, _)| !ended.contains(id));
+    for key in planner.touched {
+        if let Some(account) = planner.accounts.get(&key) {
+            planner.changes.accounts.insert(key, *account);
+        }
+    }
+    let missing =
+        || Answer::Failed(Error::Unavailable { what: "an operation was left without an answer".into() });
+    (planner.changes, answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect())
+}
+
+struct Planner<'a> {
+    accounts: HashMap<AccountKey, Account>,
+    touched: Vec<AccountKey>,
+    changes: Changes<'a>,
+    owner: OwnerId,
+}
+
+impl<'a> Planner<'a> {
+    fn hold(
+        &mut self,
+        ops: &'a [Op],
+        holds: &HashMap<RequestId, StoredHold>,
+        answers: &mut [Option<Answer>],
+    ) {
+        let mut asking = Vec::new();
+        for (index, op) in ops.iter().enumerate() {
+            let Op::Hold(pending) = op else { continue };
+            match holds.get(&pending.request.id) {
+                // Committed by an attempt whose answer was lost.
+                Some(StoredHold { amount, output_tokens }) => {
+                    answers[index] = Some(Answer::Held { amount: *amount, output_tokens: *output_tokens });
+                }
+                None => asking.push((index, &pending.request)),
+            }
+        }
+        let decisions = admit(asking.iter().map(|(_, request)| &request.bid), &mut self.accounts);
+        for ((index, request), decision) in asking.into_iter().zip(decisions) {
+            answers[index] = Some(match decision {
+                Ok(Decision::Hold { amount, output_tokens }) => {
+                    self.touched.extend(request.bid.accounts.iter().map(|limit| limit.account.clone()));
+                    self.changes.new_holds.push(NewHold {
+                        request,
+                        owner: self.owner,
+                        amount,
+                        output_tokens,
+                    });
+                    Answer::Held { amount, output_tokens }
+                }
+                Ok(Decision::Wait) => Answer::Wait,
+                Ok(Decision::Refuse(refusal)) => Answer::Refused(refusal),
+                Err(error) => Answer::Failed(error.into()),
+            });
+        }
+    }
+
+    fn settle(
+        &mut self,
+        settlement: &'a Settlement,
+        holds: &mut HashMap<RequestId, StoredHold>,
+        recorded: &mut HashMap<RequestId, Recorded>,
+    ) -> Result<Settled, Error> {
+        let id = settlement.id;
+        let counts = counts(&settlement.usage)?;
+        let hold = holds.get(&id).copied();
+        let before = recorded.get(&id).copied();
+        let (entry_id, kind, corrects, due, difference) = match (hold, before) {
+            (None, Some(before)) => {
+                let due = settlement.charge.minus(before.charge)?;
+                let difference =
+                    std::array::from_fn(|class| counts[class].saturating_sub(before.counts[class]));
+                (new_id(), EntryKind::Correction, Some(id), due, difference)
+            }
+            _ => (id.uuid(), EntryKind::Request, None, settlement.charge, counts),
+        };
+        let held = hold.map_or(Credits::ZERO, |hold| hold.amount);
+        let accounts = self.change(&settlement.accounts, due, held)?;
+        if hold.is_some() {
+            holds.remove(&id);
+            self.changes.ended_holds.push(id);
+        }
+        // An attempt whose answer was lost has written the same already: then there is nothing to correct.
+        let said_before = kind == EntryKind::Correction && due == Credits::ZERO && difference == [0; 10];
+        let strict = settlement.record.policy == Policy::Strict;
+        let over_hold = strict && hold.is_some_and(|hold| settlement.charge > hold.amount);
+        if !said_before {
+            let (charge, counts) = (due, difference);
+            self.changes.entries.push(Entry {
+                id: entry_id,
+                kind,
+                corrects,
+                settlement,
+                counts,
+                charge,
+                over_hold,
+            });
+        }
+        recorded.insert(id, Recorded { charge: settlement.charge, counts });
+        Ok(Settled { accounts, over_hold })
+    }
+
+    fn release(
+        &mut self,
+        id: RequestId,
+        accounts: &[AccountKey],
+        holds: &mut HashMap<RequestId, StoredHold>,
+    ) -> Result<(), Error> {
+        if let Some(hold) = holds.get(&id).copied() {
+            self.change(accounts, Credits::ZERO, hold.amount)?;
+            holds.remove(&id);
+            self.changes.ended_holds.push(id);
+        }
+        Ok(())
+    }
+
+    /// Spends and gives back on each account, or on none if one of them can't take it.
+    fn change(
+        &mut self,
+        keys: &[AccountKey],
+        spend: Credits,
+        give_back: Credits,
+    ) -> Result<Vec<(AccountKey, Account)>, Error> {
+        let after = keys
+            .iter()
+            .map(|key| {
+                let account = self.accounts.get(key).copied().unwrap_or_default();
+                let (spent, held) = (account.spent.plus(spend)?, account.held.minus(give_back)?);
+                Ok((key.clone(), Account { spent, held }))
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        for (key, account) in &after {
+            self.accounts.insert(key.clone(), *account);
+            self.touched.push(key.clone());
+        }
+        Ok(after)
+    }
+}
+
+/// A usage in the order of the ledger's columns.
+fn counts(usage: &Usage) -> Result<[i64; 10], Error> {
+    let usage = usage.checked()?;
+    let columns = [
+        usage.input,
+        usage.cached_input,
+        usage.cache_write,
+        usage.cache_write_long,
+        usage.input_audio,
+        usage.output,
+        usage.reasoning,
+        usage.output_audio,
+        usage.images,
+        usage.calls,
+    ];
+    let mut counts = [0; 10];
+    for (count, column) in counts.iter_mut().zip(columns) {
+        *count = i64::try_from(column).map_err(|_| accounting::Error::Overflow)?;
+    }
+    Ok(counts)
+}

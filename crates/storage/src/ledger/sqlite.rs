@@ -1,0 +1,298 @@
+//! The ledger's writer on SQLite: one connection on the writer's own thread, prepared statements, `BEGIN IMMEDIATE`.
+//!
+//! Processes of ours take turns by an advisory lock on a file beside the database, because SQLite's own busy waiting
+//! starves some of them. Writers that do not know this lock (Open WebUI itself) are met by `SQLITE_BUSY`, and the batch
+//! is tried again.
+
+use std::fs::{File, OpenOptions};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use accounting::{Account, Credits, OwnerId, RequestId};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+
+use super::plan::{Changes, Entry, Loaded, NewHold, Recorded, StoredHold, Wanted};
+use super::writer::Engine;
+use crate::{Database, Error};
+
+/// How long SQLite itself waits for another writer, before the batch is put back and tried again.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(50);
+
+const LOAD_ACCOUNT: &str = "SELECT spent, held FROM token_tracking_account WHERE key = ?1";
+const LOAD_HOLD: &str = "SELECT amount, output_tokens FROM token_tracking_hold WHERE id = ?1";
+const LOAD_RECORDED: &str = "SELECT count(*), COALESCE(sum(charge), 0), COALESCE(sum(input_tokens), 0), \
+    COALESCE(sum(cached_input_tokens), 0), COALESCE(sum(cache_write_tokens), 0), \
+    COALESCE(sum(cache_write_long_tokens), 0), COALESCE(sum(input_audio_tokens), 0), COALESCE(sum(output_tokens), 0), \
+    COALESCE(sum(reasoning_tokens), 0), COALESCE(sum(output_audio_tokens), 0), COALESCE(sum(images), 0), \
+    COALESCE(sum(calls), 0) \
+    FROM (SELECT * FROM token_tracking_ledger WHERE id = ?1 \
+          UNION ALL SELECT * FROM token_tracking_ledger WHERE corrects = ?1)";
+const WRITE_ACCOUNT: &str = "INSERT INTO token_tracking_account (key, kind, user_id, sponsored_id, day, spent, held) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (key) DO UPDATE SET spent = excluded.spent, held = excluded.held";
+const INSERT_HOLD: &str = "INSERT INTO token_tracking_hold \
+    (id, owner, accounts, amount, output_tokens, request, held_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+const DELETE_HOLD: &str = "DELETE FROM token_tracking_hold WHERE id = ?1";
+const SAVE_PROGRESS: &str = "UPDATE token_tracking_hold SET progress = ?2 WHERE id = ?1";
+const RENEW: &str = "UPDATE token_tracking_owner SET renewed_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER) \
+    WHERE id = ?1 AND dead = 0";
+const INSERT_ENTRY: &str = "INSERT INTO token_tracking_ledger (id, kind, corrects, user_id, sponsored_id, accounts, day, \
+    provider, model, answered_model, price_version, input_tokens, cached_input_tokens, cache_write_tokens, \
+    cache_write_long_tokens, input_audio_tokens, output_tokens, reasoning_tokens, output_audio_tokens, images, calls, \
+    charge, estimated, outcome, policy, over_hold, way_in, task, chat_id, message_id, workspace_model, instance, \
+    provider_request_id, started_at, first_byte_at, ended_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
+    ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36)";
+
+pub(super) struct SqliteEngine {
+    path: PathBuf,
+    open: Option<Open>,
+    in_turn: bool,
+}
+
+struct Open {
+    connection: Connection,
+    turn: Option<File>,
+}
+
+impl SqliteEngine {
+    pub(super) fn new(database: &Database) -> Self {
+        let path = database.url().path().map(PathBuf::from).unwrap_or_default();
+        Self { path, open: None, in_turn: false }
+    }
+
+    fn opened(&mut self) -> Result<&mut Open, Error> {
+        if self.open.is_none() {
+            self.open = Some(open(&self.path)?);
+        }
+        self.open.as_mut().ok_or_else(|| Error::Unavailable { what: "the SQLite file is not open".into() })
+    }
+
+    fn try_load(&mut self, wanted: &Wanted) -> Result<Loaded, Error> {
+        self.in_turn = true;
+        let Open { connection, turn } = self.opened()?;
+        if let Some(turn) = turn {
+            turn.lock().map_err(|error| Error::Unavailable { what: format!("no turn to write: {error}") })?;
+        }
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        let mut loaded = Loaded::default();
+        let mut account = connection.prepare_cached(LOAD_ACCOUNT)?;
+        for (text, key) in &wanted.accounts {
+            let row = account.query_row([text], |row| {
+                Ok(Account {
+                    spent: Credits::from_micro(row.get(0)?),
+                    held: Credits::from_micro(row.get(1)?),
+                })
+            });
+            loaded.accounts.extend(row.optional()?.map(|account| (key.clone(), account)));
+        }
+        let mut hold = connection.prepare_cached(LOAD_HOLD)?;
+        for id in &wanted.holds {
+            let row = hold.query_row([id.to_string()], |row| {
+                let output_tokens: Option<i64> = row.get(1)?;
+                let amount = Credits::from_micro(row.get(0)?);
+                Ok(StoredHold {
+                    amount,
+                    output_tokens: output_tokens.and_then(|count| u64::try_from(count).ok()),
+                })
+            });
+            loaded.holds.extend(row.optional()?.map(|hold| (*id, hold)));
+        }
+        let mut recorded = connection.prepare_cached(LOAD_RECORDED)?;
+        for id in wanted.settled.iter().filter(|id| !loaded.holds.contains_key(id)) {
+            let (rows, sums) = recorded.query_row([id.to_string()], |row| {
+                let mut counts = [0; 10];
+                for (class, count) in counts.iter_mut().enumerate() {
+                    *count = row.get(class + 2)?;
+                }
+                let rows: i64 = row.get(0)?;
+                Ok((rows, Recorded { charge: Credits::from_micro(row.get(1)?), counts }))
+            })?;
+            if rows > 0 {
+                loaded.recorded.insert(*id, sums);
+            }
+        }
+        Ok(loaded)
+    }
+
+    fn try_commit(&mut self, changes: &Changes<'_>, owner: OwnerId) -> Result<bool, Error> {
+        let Open { connection, turn } = self.opened()?;
+        for (key, account) in &changes.accounts {
+            let (text, day) = (key.to_string(), key.day().map(|day| day.to_string()));
+            let (user, sponsored) =
+                (key.user().map(|user| user.as_str()), key.sponsored().map(|id| id.to_string()));
+            connection.prepare_cached(WRITE_ACCOUNT)?.execute(params![
+                text,
+                key.kind(),
+                user,
+                sponsored,
+                day,
+                account.spent.micro(),
+                account.held.micro()
+            ])?;
+        }
+        for id in &changes.ended_holds {
+            let deleted = connection.prepare_cached(DELETE_HOLD)?.execute([id.to_string()])?;
+            if deleted != 1 {
+                return Err(Error::Unavailable { what: "a hold ended meanwhile".into() });
+            }
+        }
+        for hold in &changes.new_holds {
+            insert_hold(connection, hold)?;
+        }
+        for entry in &changes.entries {
+            insert_entry(connection, entry)?;
+        }
+        for (id, progress) in &changes.progress {
+            connection.prepare_cached(SAVE_PROGRESS)?.execute(params![id.to_string(), json(progress)?])?;
+        }
+        let lease = if changes.renew {
+            connection.prepare_cached(RENEW)?.execute([owner.to_string()])? == 1
+        } else {
+            true
+        };
+        connection.execute_batch("COMMIT")?;
+        if let Some(turn) = turn {
+            // Should this fail, the next `lock` is a no-op on a lock that we still have.
+            let _ = turn.unlock();
+        }
+        self.in_turn = false;
+        Ok(lease)
+    }
+}
+
+impl Engine for SqliteEngine {
+    const LONGEST: Duration = Duration::from_millis(5);
+
+    async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, Error> {
+        self.try_load(wanted)
+    }
+
+    async fn commit(&mut self, changes: &Changes<'_>, owner: OwnerId) -> Result<bool, Error> {
+        self.try_commit(changes, owner)
+    }
+
+    async fn abandon(&mut self) {
+        if !std::mem::take(&mut self.in_turn) {
+            return;
+        }
+        if let Some(Open { connection, turn }) = &mut self.open {
+            let left = connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok();
+            if let Some(turn) = turn {
+                let _ = turn.unlock();
+            }
+            if !left {
+                // A connection in an unknown state is replaced; closing it rolls back.
+                self.open = None;
+            }
+        }
+    }
+}
+
+fn open(path: &std::path::Path) -> Result<Open, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    // In WAL mode a commit survives the death of the process with NORMAL; the journal mode itself stays as found.
+    let synchronous = if mode.eq_ignore_ascii_case("wal") { "NORMAL" } else { "FULL" };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    let mut beside = path.as_os_str().to_owned();
+    beside.push("-tracking-lock");
+    let turn = OpenOptions::new().create(true).truncate(false).write(true).open(&beside);
+    if let Err(error) = &turn {
+        tracing::warn!(%error, "no lock file beside the database: several processes will take turns less fairly");
+    }
+    Ok(Open { connection, turn: turn.ok() })
+}
+
+fn insert_hold(connection: &Connection, hold: &NewHold<'_>) -> Result<(), Error> {
+    let NewHold { request, owner, amount, output_tokens } = hold;
+    connection.prepare_cached(INSERT_HOLD)?.execute(params![
+        request.id.to_string(),
+        owner.to_string(),
+        super::entry::account_list(request.bid.accounts.iter().map(|limit| &limit.account))?,
+        amount.micro(),
+        output_tokens.and_then(|count| i64::try_from(count).ok()),
+        json(&request.record)?,
+        request.record.started_at
+    ])?;
+    Ok(())
+}
+
+fn insert_entry(connection: &Connection, entry: &Entry<'_>) -> Result<(), Error> {
+    let (settlement, record) = (entry.settlement, &entry.settlement.record);
+    connection.prepare_cached(INSERT_ENTRY)?.execute(params![
+        entry.id.simple().to_string(),
+        entry.kind.as_str(),
+        entry.corrects.map(|id: RequestId| id.to_string()),
+        record.user.as_str(),
+        record.sponsored.map(|id| id.to_string()),
+        super::entry::account_list(&settlement.accounts)?,
+        record.day.to_string(),
+        record.provider.as_str(),
+        record.model.as_str(),
+        settlement.answered_model,
+        settlement.price_version.or(record.price_version).map(|version| version.0),
+        entry.counts[0],
+        entry.counts[1],
+        entry.counts[2],
+        entry.counts[3],
+        entry.counts[4],
+        entry.counts[5],
+        entry.counts[6],
+        entry.counts[7],
+        entry.counts[8],
+        entry.counts[9],
+        entry.charge.micro(),
+        settlement.estimated.map(|how| how.as_str()),
+        settlement.outcome.as_str(),
+        super::entry::policy_name(record.policy),
+        i64::from(entry.over_hold),
+        record.way_in.as_str(),
+        record.task,
+        record.chat_id,
+        record.message_id,
+        record.workspace_model,
+        record.instance,
+        settlement.provider_request_id,
+        record.started_at,
+        settlement.first_byte_at.map(|at| at.as_microsecond()),
+        settlement.ended_at.as_microsecond()
+    ])?;
+    Ok(())
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|error| Error::Invalid { what: error.to_string() })
+}
+
+impl From<rusqlite::Error> for Error {
+    /// Another writer, a full disk, a file that is away or a failing device pass: the caller tries again. All else is
+    /// the operation's own fault.
+    fn from(error: rusqlite::Error) -> Self {
+        use ErrorCode::{
+            CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, FileLockingProtocolFailed, OutOfMemory,
+            PermissionDenied, ReadOnly, SchemaChanged, SystemIoFailure,
+        };
+        let passing = matches!(
+            error.sqlite_error_code(),
+            Some(
+                DatabaseBusy
+                    | DatabaseLocked
+                    | DiskFull
+                    | CannotOpen
+                    | SystemIoFailure
+                    | FileLockingProtocolFailed
+                    | OutOfMemory
+                    | SchemaChanged
+                    | ReadOnly
+                    | PermissionDenied
+            )
+        );
+        if passing {
+            Self::Unavailable { what: format!("SQLite: {error}") }
+        } else {
+            Self::Invalid { what: format!("SQLite: {error}") }
+        }
+    }
+}

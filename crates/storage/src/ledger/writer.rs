@@ -1,0 +1,289 @@
+//! The one writer of a process: takes what waits, applies it together, answers each caller.
+//!
+//! A batch that fails for a reason of its own is replayed item by item, so that a bad one fails alone. While the
+//! database is busy or away, everything is kept and tried again: admissions until their deadline, settlements and
+//! releases without end.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use accounting::{AccountKey, UserId};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::hold::{Hold, HoldOutcome, Op, PendingHold};
+use super::owner::{Lease, Owner};
+use super::plan::{Answer, Changes, Loaded, Wanted, plan};
+use crate::Error;
+
+/// How a database applies one batch: load under lock, then write and commit.
+pub(super) trait Engine {
+    /// How long a batch may keep the database's write lock.
+    const LONGEST: Duration;
+
+    /// Begins a transaction, and locks and loads the rows.
+    async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, Error>;
+
+    /// Writes the changes and commits. `false` if the owner's lease was to be renewed and is lost.
+    async fn commit(&mut self, changes: &Changes<'_>, owner: accounting::OwnerId) -> Result<bool, Error>;
+
+    /// Leaves the transaction, if one is open, without a trace.
+    async fn abandon(&mut self);
+}
+
+const MOST_PER_BATCH: usize = 256;
+/// Holds of other processes end unannounced: those who wait for them look again this often.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// So many requests of one user may wait for that user's other holds.
+const MOST_WAITING: usize = 16;
+
+pub(super) struct Writer<E> {
+    engine: E,
+    arrivals: mpsc::UnboundedReceiver<Op>,
+    owner: Arc<Owner>,
+    /// What could not be applied yet, in order.
+    pending: VecDeque<Op>,
+    /// Holds that wait for other holds, by the order of their arrival.
+    waiting: BTreeMap<u64, Box<PendingHold>>,
+    arrived: u64,
+    look_again: Instant,
+    /// So many operations fit into the time for which a batch may lock the database.
+    batch: usize,
+    pause: Duration,
+}
+
+impl<E: Engine> Writer<E> {
+    pub(super) fn new(engine: E, arrivals: mpsc::UnboundedReceiver<Op>, owner: Arc<Owner>) -> Self {
+        Self {
+            engine,
+            arrivals,
+            owner,
+            pending: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            arrived: 0,
+            look_again: Instant::now(),
+            batch: MOST_PER_BATCH,
+            pause: SHORTEST_PAUSE,
+        }
+    }
+
+    /// Serves until every handle and hold is gone and nothing is left to do.
+    pub(super) async fn run(mut self) {
+        while self.gather().await {
+            let (sequence, ops) = self.next_batch();
+            if ops.is_empty() {
+                continue;
+            }
+            if let Err((ops, error)) = self.apply(sequence, ops).await {
+                self.recover_batch(ops, error).await;
+            }
+        }
+    }
+
+    /// Waits for something to do and takes all that is there; `false` once nothing can come any more.
+    async fn gather(&mut self) -> bool {
+        if self.pending.is_empty() {
+            let first = if self.waiting.is_empty() {
+                match self.arrivals.recv().await {
+                    Some(op) => Some(op),
+                    None => return false,
+                }
+            } else {
+                tokio::select! {
+                    op = self.arrivals.recv() => op,
+                    () = tokio::time::sleep_until(self.look_again) => None,
+                }
+            };
+            self.pending.extend(first);
+        }
+        while self.pending.len() < self.batch {
+            match self.arrivals.try_recv() {
+                Ok(op) => self.pending.push_back(op),
+                Err(_) => break,
+            }
+        }
+        true
+    }
+
+    /// The next operations, behind those who have waited on the same accounts; with the place of each in the queue.
+    fn next_batch(&mut self) -> (Vec<u64>, Vec<Op>) {
+        let count = self.pending.len().min(self.batch);
+        let mut fresh: Vec<Op> = self.pending.drain(..count).collect();
+        fresh.retain(|op| !matches!(op, Op::Hold(pending) if pending.reply.is_closed()));
+        let now = Instant::now();
+        let everyone = now >= self.look_again;
+        let touched: HashSet<AccountKey> =
+            if everyone || self.waiting.is_empty() { HashSet::new() } else { touched(&fresh) };
+        let due: Vec<u64> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiter)| {
+                let mut accounts = waiter.request.bid.accounts.iter();
+                everyone || waiter.deadline <= now || accounts.any(|limit| touched.contains(&limit.account))
+            })
+            .map(|(place, _)| *place)
+            .collect();
+        if everyone {
+            self.look_again = now + LOOK_AGAIN;
+        }
+        let (mut places, mut ops) = (Vec::new(), Vec::new());
+        for place in due {
+            if let Some(waiter) = self.waiting.remove(&place).filter(|waiter| !waiter.reply.is_closed()) {
+                places.push(place);
+                ops.push(Op::Hold(waiter));
+            }
+        }
+        for op in fresh {
+            self.arrived += 1;
+            places.push(self.arrived);
+            ops.push(op);
+        }
+        (places, ops)
+    }
+
+    /// One transaction for all. On failure nothing has happened, and the operations come back.
+    async fn apply(&mut self, places: Vec<u64>, ops: Vec<Op>) -> Result<(), (Vec<Op>, Error)> {
+        let began = Instant::now();
+        let owner = self.owner.id();
+        let wanted = Wanted::of(&ops);
+        let result = match self.engine.load(&wanted).await {
+            Ok(loaded) => {
+                let (changes, answers) = plan(&ops, loaded, owner);
+                self.engine.commit(&changes, owner).await.map(|lease| (answers, lease))
+            }
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok((answers, lease)) => {
+                self.measure(began.elapsed(), ops.len());
+                self.answer(places, ops, answers, lease);
+                Ok(())
+            }
+            Err(error) => {
+                self.engine.abandon().await;
+                Err((ops, error))
+            }
+        }
+    }
+
+    /// Keeps the next batches as small as the time allows for which they may lock the database.
+    fn measure(&mut self, took: Duration, count: usize) {
+        self.pause = SHORTEST_PAUSE;
+        if took > E::LONGEST {
+            self.batch = (count / 2).max(1);
+        } else if took < E::LONGEST / 2 && self.batch < MOST_PER_BATCH {
+            self.batch = (self.batch * 2).min(MOST_PER_BATCH);
+        }
+    }
+
+    async fn recover_batch(&mut self, ops: Vec<Op>, error: Error) {
+        if matches!(error, Error::Unavailable { .. }) {
+            self.try_later(ops, &error).await;
+            return;
+        }
+        if ops.len() == 1 {
+            ops.into_iter().for_each(|op| fail(op, error.clone()));
+            return;
+        }
+        tracing::warn!(%error, operations = ops.len(), "a batch failed; applying its operations one by one");
+        for op in ops {
+            self.arrived += 1;
+            if let Err((ops, error)) = self.apply(vec![self.arrived], vec![op]).await {
+                if matches!(error, Error::Unavailable { .. }) {
+                    self.try_later(ops, &error).await;
+                } else {
+                    tracing::error!(%error, "an operation on the ledger failed");
+                    ops.into_iter().for_each(|op| fail(op, error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Puts what can wait back to the front of the queue, and pauses.
+    async fn try_later(&mut self, ops: Vec<Op>, error: &Error) {
+        let now = Instant::now();
+        for op in ops.into_iter().rev() {
+            match op {
+                Op::Hold(ref pending) if pending.deadline <= now => fail(op, error.clone()),
+                Op::Renew { .. } => fail(op, error.clone()),
+                op => self.pending.push_front(op),
+            }
+        }
+        tracing::debug!(%error, pause = ?self.pause, "the database is busy or away");
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    fn answer(&mut self, places: Vec<u64>, ops: Vec<Op>, answers: Vec<Answer>, lease: bool) {
+        let now = Instant::now();
+        let mut waiting: HashMap<UserId, usize> = HashMap::new();
+        for waiter in self.waiting.values() {
+            *waiting.entry(waiter.request.record.user.clone()).or_default() += 1;
+        }
+        for ((place, op), answer) in places.into_iter().zip(ops).zip(answers) {
+            match (op, answer) {
+                (Op::Hold(pending), Answer::Wait) => {
+                    let others = waiting.entry(pending.request.record.user.clone()).or_default();
+                    if pending.deadline <= now || *others >= MOST_WAITING {
+                        let _ = pending.reply.send(Ok(HoldOutcome::Busy));
+                    } else {
+                        *others += 1;
+                        if self.waiting.is_empty() {
+                            self.look_again = now + LOOK_AGAIN;
+                        }
+                        self.waiting.insert(place, pending);
+                    }
+                }
+                (op, Answer::Failed(error)) => fail(op, error),
+                (Op::Hold(pending), Answer::Held { amount, output_tokens }) => {
+                    let PendingHold { request, queue, reply, .. } = *pending;
+                    // If the caller has gone, the hold is dropped with the answer, and so released.
+                    let _ =
+                        reply.send(Ok(HoldOutcome::Held(Hold::new(&request, amount, output_tokens, queue))));
+                }
+                (Op::Hold(pending), Answer::Refused(refusal)) => {
+                    let _ = pending.reply.send(Ok(HoldOutcome::Refused(refusal)));
+                }
+                (Op::Settle { reply, .. }, Answer::Settled(settled)) => {
+                    let _ = reply.send(Ok(settled));
+                }
+                (Op::Release { reply: Some(reply), .. }, Answer::Released) => {
+                    let _ = reply.send(Ok(()));
+                }
+                (Op::Renew { reply, .. }, Answer::Renewed) => {
+                    let _ = reply.send(Ok(if lease { Lease::Held } else { Lease::Lost }));
+                }
+                (_, _) => {}
+            }
+        }
+    }
+}
+
+/// The accounts that these operations free, or on which they want to hold.
+fn touched(ops: &[Op]) -> HashSet<AccountKey> {
+    let mut keys = HashSet::new();
+    for op in ops {
+        match op {
+            Op::Hold(pending) => {
+                keys.extend(pending.request.bid.accounts.iter().map(|limit| limit.account.clone()));
+            }
+            Op::Settle { settlement, .. } => keys.extend(settlement.accounts.iter().cloned()),
+            Op::Release { accounts, .. } => keys.extend(accounts.iter().cloned()),
+            Op::Renew { .. } => {}
+        }
+    }
+    keys
+}
+
+fn fail(op: Op, error: Error) {
+    match op {
+        Op::Hold(pending) => drop(pending.reply.send(Err(error))),
+        Op::Settle { reply, .. } => drop(reply.send(Err(error))),
+        Op::Release { reply: Some(reply), .. } => drop(reply.send(Err(error))),
+        Op::Release { reply: None, .. } => {}
+        Op::Renew { reply, .. } => drop(reply.send(Err(error))),
+    }
+}

@@ -1,0 +1,215 @@
+//! The settings: which there are, what they mean, and what may be written into them. They live in the original's table,
+//! as text.
+
+use std::time::Duration;
+
+use accounting::{Credits, Policy, Zone};
+use jiff::tz::TimeZone;
+
+use crate::Error;
+
+/// All settings, read.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Every user's daily credits; `None` if nobody set it, and then nothing is served.
+    pub base_credit_allowance: Option<Credits>,
+    /// The rule of admission.
+    pub admission_policy: Policy,
+    /// Output tokens for which a hold is estimated at most.
+    pub hold_output_tokens: u64,
+    /// How long a request waits for other holds of its user.
+    pub hold_wait: Duration,
+    /// Fewer output tokens than this are not worth sending under the strict policy.
+    pub strict_min_output: u64,
+    /// Where days begin and end.
+    pub timezone: Zone,
+    /// What becomes of models without a price.
+    pub unpriced_models: Unpriced,
+    /// Credits for one USD, if answers are to name their cost.
+    pub credits_per_usd: Option<Credits>,
+}
+
+/// What becomes of models without a price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unpriced {
+    /// Refused, with the command that adds a price.
+    Refuse,
+    /// Served for nothing, and logged.
+    Free,
+}
+
+/// A setting as people see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownSetting {
+    /// Its key.
+    pub key: &'static str,
+    /// Its value where nobody set it; empty for none.
+    pub default: &'static str,
+    /// What it means, with its unit.
+    pub description: &'static str,
+}
+
+/// All settings there are.
+pub const KNOWN: [KnownSetting; 8] = [
+    KnownSetting {
+        key: "base_credit_allowance",
+        default: "",
+        description: "Baseline credit allowance for all users, in credits per day.",
+    },
+    KnownSetting {
+        key: "admission_policy",
+        default: "one_credit",
+        description: "one_credit: sent while a credit is free; strict: sent only if the worst case is covered.",
+    },
+    KnownSetting {
+        key: "hold_output_tokens",
+        default: "4096",
+        description: "Output tokens for which a hold is estimated at most (policy one_credit).",
+    },
+    KnownSetting {
+        key: "hold_wait",
+        default: "20",
+        description: "Seconds that a request waits for credits held by other requests of the same user.",
+    },
+    KnownSetting {
+        key: "strict_min_output",
+        default: "256",
+        description: "Output tokens that must be affordable at least (policy strict).",
+    },
+    KnownSetting {
+        key: "timezone",
+        default: "",
+        description: "IANA time zone in which days begin and end; by default the system's.",
+    },
+    KnownSetting {
+        key: "unpriced_models",
+        default: "refuse",
+        description: "Models without a price: refuse, or free.",
+    },
+    KnownSetting {
+        key: "credits_per_usd",
+        default: "",
+        description: "Credits for one USD; if set, answers name their cost in USD.",
+    },
+];
+
+const MOST_SECONDS: u64 = 3600;
+const MOST_TOKENS: u64 = 10_000_000;
+
+impl Settings {
+    /// What holds where nobody set anything.
+    pub fn defaults() -> Self {
+        Self {
+            base_credit_allowance: None,
+            admission_policy: Policy::OneCredit,
+            hold_output_tokens: 4096,
+            hold_wait: Duration::from_secs(20),
+            strict_min_output: 256,
+            timezone: Zone::new(TimeZone::system()),
+            unpriced_models: Unpriced::Refuse,
+            credits_per_usd: None,
+        }
+    }
+
+    /// Sets one from its text.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for an unknown key, [`Error::Invalid`] for a value that it can't have.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), Error> {
+        let wrong = |allowed: &str| Error::Invalid {
+            what: format!("`{value}` can't be the value of {key}: {allowed}"),
+        };
+        let count = |most: u64| {
+            let allowed = format!("write a whole number from 0 to {most}");
+            value.trim().parse::<u64>().ok().filter(|count| *count <= most).ok_or_else(|| wrong(&allowed))
+        };
+        let credits = || {
+            let credits = value.parse::<Credits>().ok().filter(|credits| !credits.is_negative());
+            credits.ok_or_else(|| wrong("write an amount of credits, such as 1000 or 12.5"))
+        };
+        match key {
+            "base_credit_allowance" => self.base_credit_allowance = Some(credits()?),
+            "admission_policy" => {
+                self.admission_policy = match value {
+                    "one_credit" => Policy::OneCredit,
+                    "strict" => Policy::Strict,
+                    _ => return Err(wrong("write one_credit or strict")),
+                };
+            }
+            "hold_output_tokens" => self.hold_output_tokens = count(MOST_TOKENS)?,
+            "hold_wait" => self.hold_wait = Duration::from_secs(count(MOST_SECONDS)?),
+            "strict_min_output" => self.strict_min_output = count(MOST_TOKENS)?,
+            "timezone" => self.timezone = Zone::named(value)?,
+            "unpriced_models" => {
+                self.unpriced_models = match value {
+                    "refuse" => Unpriced::Refuse,
+                    "free" => Unpriced::Free,
+                    _ => return Err(wrong("write refuse or free")),
+                };
+            }
+            "credits_per_usd" => {
+                let rate = credits()?;
+                if rate == Credits::ZERO {
+                    return Err(wrong("write an amount above zero, such as 1000"));
+                }
+                self.credits_per_usd = Some(rate);
+            }
+            _ => return Err(unknown(key)),
+        }
+        Ok(())
+    }
+}
+
+/// The error for a key that is no setting, naming the nearest one.
+pub(crate) fn unknown(key: &str) -> Error {
+    let near =
+        KNOWN.iter().map(|known| known.key).max_by_key(|known| similarity(known, key)).unwrap_or_default();
+    Error::NotFound {
+        what: "setting",
+        name: key.to_owned(),
+        hint: format!("; did you mean {near}? `owui-token-tracking settings list` shows all"),
+    }
+}
+
+/// How many pairs of neighbouring letters two names share.
+fn similarity(a: &str, b: &str) -> usize {
+    a.as_bytes().windows(2).filter(|pair| b.as_bytes().windows(2).any(|other| other == *pair)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_checked() {
+        let mut settings = Settings::defaults();
+        for (key, value) in [
+            ("base_credit_allowance", "-1"),
+            ("base_credit_allowance", "lots"),
+            ("admission_policy", "lax"),
+            ("hold_wait", "3601"),
+            ("hold_wait", "1.5"),
+            ("timezone", "Mars/Olympus"),
+            ("credits_per_usd", "0"),
+        ] {
+            assert!(settings.set(key, value).is_err(), "{key}={value}");
+        }
+        settings.set("base_credit_allowance", "12.5").unwrap();
+        assert_eq!(settings.base_credit_allowance, Some(Credits::from_micro(12_500_000)));
+    }
+
+    #[test]
+    fn unknown_keys_name_the_nearest() {
+        let message = Settings::defaults().set("base_allowance", "1").unwrap_err().to_string();
+        assert!(message.contains("did you mean base_credit_allowance?"), "{message}");
+    }
+
+    #[test]
+    fn every_known_setting_can_be_set() {
+        for known in KNOWN {
+            if !known.default.is_empty() {
+                Settings::defaults().set(known.key, known.default).unwrap();
+            }
+        }
+    }
+}

@@ -31,14 +31,14 @@ use writer::Writer;
 /// A handle on the ledger of one process. Cheap to clone; the writer ends when the last handle and hold are gone.
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    pub(self) database: Database,
+    database: Database,
     queue: Queue,
     owner: Arc<owner::Owner>,
 }
 
 /// Where operations wait for the writer. Unbounded by type, bounded by use: each caller waits for its own answer.
 #[derive(Clone, Debug)]
-pub(self) struct Queue(mpsc::UnboundedSender<Op>);
+struct Queue(mpsc::UnboundedSender<Op>);
 
 impl Queue {
     fn send(&self, op: Op) -> Result<(), Error> {
@@ -88,6 +88,15 @@ impl Ledger {
     /// The owner under whose name this process holds at present.
     pub fn owner(&self) -> OwnerId {
         self.owner.id()
+    }
+
+    /// Whether the database answers and has the schema of this program.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.database.ping().await?;
+        crate::migrate::require_current(&self.database).await
     }
 
     /// Asks for credits to be set aside on all accounts of the bid, or on none.

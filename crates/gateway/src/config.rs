@@ -1,0 +1,364 @@
+//! The configuration: a TOML file, then the environment. Unknown keys are errors; a text `env:NAME` is read from the
+//! environment.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use accounting::{ProviderName, UserId};
+use providers::{Kind, Provider, ProviderConfig, Secret, TimeLimits};
+use serde::Deserialize;
+use storage::DatabaseUrl;
+use url::Url;
+
+/// Why the configuration can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigProblem(pub String);
+
+/// The configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The gateway itself.
+    pub gateway: GatewayConfig,
+    /// The database; `None` for one of our own.
+    pub database: Option<DatabaseUrl>,
+    /// The model servers.
+    pub providers: Vec<ProviderConfig>,
+}
+
+/// How the gateway listens, whom it believes and how much it takes.
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The forwarding key.
+    pub key: Option<Secret>,
+    /// The secrets with which Open WebUI may sign its user header.
+    pub jwt_secrets: Vec<Secret>,
+    /// Who is charged for requests that name nobody.
+    pub anonymous_user: Option<UserId>,
+    /// Whom users may ask for more credits.
+    pub contact: Option<String>,
+    /// Which of several Open WebUIs on one database this is.
+    pub instance: Option<String>,
+    /// The names of the headers that it reads.
+    pub headers: HeaderNames,
+    /// The largest body, in bytes.
+    pub body_limit: usize,
+    /// The most bytes of bodies at a time, over all requests.
+    pub bytes_in_flight: usize,
+    /// The most requests of one user at a time.
+    pub requests_per_user: usize,
+    /// How long running requests may take to end at shutdown.
+    pub drain: Duration,
+    /// How long the end of an answer is withheld while its charge can't be committed.
+    pub settle_wait: Duration,
+    /// A key for `/metrics` alone.
+    pub metrics_key: Option<Secret>,
+    /// Where `/metrics` is served without a key.
+    pub metrics_listen: Option<SocketAddr>,
+}
+
+/// The names of headers, as they can be set in Open WebUI.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HeaderNames {
+    /// The signed user header.
+    pub user_jwt: String,
+    /// The plain user id.
+    pub user_id: String,
+    /// The plain user name, percent-encoded.
+    pub user_name: String,
+    /// The plain e-mail address.
+    pub user_email: String,
+    /// The plain role.
+    pub user_role: String,
+    /// The chat.
+    pub chat_id: String,
+    /// The workspace model.
+    pub model: String,
+    /// The task.
+    pub task: String,
+    /// The message.
+    pub message: String,
+}
+
+impl Default for HeaderNames {
+    fn default() -> Self {
+        Self {
+            user_jwt: "X-OpenWebUI-User-Jwt".into(),
+            user_id: "X-OpenWebUI-User-Id".into(),
+            user_name: "X-OpenWebUI-User-Name".into(),
+            user_email: "X-OpenWebUI-User-Email".into(),
+            user_role: "X-OpenWebUI-User-Role".into(),
+            chat_id: "X-OpenWebUI-Chat-Id".into(),
+            model: "X-Tracking-Model".into(),
+            task: "X-Tracking-Task".into(),
+            message: "X-Tracking-Message".into(),
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    gateway: GatewayTable,
+    database: DatabaseTable,
+    provider: Vec<ProviderTable>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct GatewayTable {
+    listen: Option<String>,
+    key: Option<String>,
+    jwt_secret: Option<String>,
+    jwt_secret_next: Option<String>,
+    anonymous_user: Option<String>,
+    contact_email: Option<String>,
+    instance: Option<String>,
+    headers: HeaderNames,
+    body_limit: Option<usize>,
+    bytes_in_flight: Option<usize>,
+    requests_per_user: Option<usize>,
+    drain: Option<u64>,
+    settle_wait: Option<u64>,
+    metrics_key: Option<String>,
+    metrics_listen: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct DatabaseTable {
+    url: Option<String>,
+    schema: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProviderTable {
+    name: String,
+    kind: String,
+    base_url: Option<String>,
+    api_key: Option<String>,
+    connect: Option<u64>,
+    first_byte: Option<u64>,
+    idle: Option<u64>,
+}
+
+/// Bytes.
+const MIB: usize = 1024 * 1024;
+/// Seconds; no time limit is longer than a day.
+const LONGEST: u64 = 86_400;
+
+impl Config {
+    /// Reads the text of a configuration file (empty for none) and the environment.
+    ///
+    /// # Errors
+    /// Says what is wrong and what to write instead.
+    pub fn read(file: &str, get: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigProblem> {
+        let get = |name: &str| get(name).filter(|value| !value.is_empty());
+        let file: File = toml::from_str(file).map_err(|error| ConfigProblem(error.to_string()))?;
+        let resolve = |what: &str, text: Option<String>| match text {
+            Some(text) => match text.strip_prefix("env:") {
+                Some(name) => get(name).map(Some).ok_or_else(|| {
+                    ConfigProblem(format!("{what} is to be read from {name}, which is not set"))
+                }),
+                None => Ok(Some(text)),
+            },
+            None => Ok(None),
+        };
+        let table = file.gateway;
+        let secret = |what: &str, text: Option<String>, variable: &str| {
+            let resolved = resolve(what, text)?.or_else(|| get(variable));
+            Ok::<_, ConfigProblem>(resolved.map(Secret::new))
+        };
+        let listen = get("OWUI_TRACKING_LISTEN").or(table.listen).unwrap_or_else(|| "127.0.0.1:8787".into());
+        let listen = address("gateway.listen", &listen)?;
+        let key = secret("gateway.key", table.key, "OWUI_TRACKING_KEY")?;
+        if key.is_none() && !is_loopback(listen.ip()) {
+            return Err(ConfigProblem(format!(
+                "the gateway would listen on {listen} without a key, open to everyone: set gateway.key or \
+                 OWUI_TRACKING_KEY, or listen on 127.0.0.1"
+            )));
+        }
+        let mut jwt_secrets = Vec::new();
+        jwt_secrets.extend(secret("gateway.jwt_secret", table.jwt_secret, "OWUI_TRACKING_JWT_SECRET")?);
+        jwt_secrets.extend(resolve("gateway.jwt_secret_next", table.jwt_secret_next)?.map(Secret::new));
+        let seconds = |what: &str, value: Option<u64>, default: u64| match value.unwrap_or(default) {
+            value if value <= LONGEST => Ok(Duration::from_secs(value)),
+            _ => Err(ConfigProblem(format!("{what} is in seconds, at most {LONGEST}"))),
+        };
+        let user = |text: String| {
+            UserId::new(text).map_err(|error| ConfigProblem(format!("gateway.anonymous_user: {error}")))
+        };
+        let gateway = GatewayConfig {
+            listen,
+            key,
+            jwt_secrets,
+            anonymous_user: table.anonymous_user.map(user).transpose()?,
+            contact: get("TOKEN_CREDIT_CONTACT_EMAIL").or(table.contact_email),
+            instance: table.instance,
+            headers: table.headers,
+            body_limit: table.body_limit.unwrap_or(64 * MIB),
+            bytes_in_flight: table.bytes_in_flight.unwrap_or(512 * MIB),
+            requests_per_user: table.requests_per_user.unwrap_or(32).max(1),
+            drain: seconds("gateway.drain", table.drain, 30)?,
+            settle_wait: seconds("gateway.settle_wait", table.settle_wait, 5)?,
+            metrics_key: resolve("gateway.metrics_key", table.metrics_key)?.map(Secret::new),
+            metrics_listen: table
+                .metrics_listen
+                .map(|text| address("gateway.metrics_listen", &text))
+                .transpose()?,
+        };
+        let database = match resolve("database.url", file.database.url)? {
+            Some(url) => {
+                let url = DatabaseUrl::parse(&url).map_err(|error| ConfigProblem(error.to_string()))?;
+                Some(url.with_schema(file.database.schema.or_else(|| get("DATABASE_SCHEMA"))))
+            }
+            None => DatabaseUrl::from_environment(get).map_err(|error| ConfigProblem(error.to_string()))?,
+        };
+        let mut providers = Vec::new();
+        for table in file.provider {
+            let api_key = resolve(&format!("the api_key of provider {}", table.name), table.api_key.clone())?;
+            providers.push(provider(table, api_key, &seconds)?);
+        }
+        if providers.is_empty()
+            && let Some(key) = get("OPENAI_API_KEY")
+        {
+            let base_url = get("OPENAI_API_BASE_URL");
+            let (name, kind) = ("openai".into(), "openai".into());
+            let table = ProviderTable {
+                name,
+                kind,
+                base_url,
+                api_key: None,
+                connect: None,
+                first_byte: None,
+                idle: None,
+            };
+            providers.push(provider(table, Some(key), &seconds)?);
+        }
+        let mut names: Vec<&ProviderName> = providers.iter().map(|provider| &provider.name).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(ConfigProblem(format!(
+                "two providers have the name {}; names are compared without case",
+                twice[0]
+            )));
+        }
+        Ok(Self { gateway, database, providers })
+    }
+
+    /// The model servers, ready for use.
+    ///
+    /// # Errors
+    /// Says what in the configuration of one of them can't be used.
+    pub fn open_providers(&self) -> Result<Vec<Provider>, ConfigProblem> {
+        let open = |config: &ProviderConfig| {
+            Provider::new(config.clone()).map_err(|error| ConfigProblem(error.to_string()))
+        };
+        self.providers.iter().map(open).collect()
+    }
+}
+
+fn provider(
+    table: ProviderTable,
+    api_key: Option<String>,
+    seconds: &dyn Fn(&str, Option<u64>, u64) -> Result<Duration, ConfigProblem>,
+) -> Result<ProviderConfig, ConfigProblem> {
+    let wrong = |what: String| ConfigProblem(format!("provider {}: {what}", table.name));
+    let kind: Kind = table.kind.parse().map_err(wrong)?;
+    let base_url = table.base_url.unwrap_or_else(|| kind.default_base_url().into());
+    let defaults = TimeLimits::default();
+    Ok(ProviderConfig {
+        name: ProviderName::new(&table.name).map_err(|error| wrong(error.to_string()))?,
+        kind,
+        base_url: Url::parse(&base_url)
+            .map_err(|error| wrong(format!("its base_url can't be read: {error}")))?,
+        api_key: api_key.map(Secret::new),
+        limits: TimeLimits {
+            connect: seconds("connect", table.connect, defaults.connect.as_secs())?,
+            first_byte: seconds("first_byte", table.first_byte, defaults.first_byte.as_secs())?,
+            idle: seconds("idle", table.idle, defaults.idle.as_secs())?,
+        },
+    })
+}
+
+fn address(what: &str, text: &str) -> Result<SocketAddr, ConfigProblem> {
+    let text = text.replace("localhost", "127.0.0.1");
+    text.parse().map_err(|_| {
+        ConfigProblem(format!("{what}: `{text}` is no address with a port, such as 127.0.0.1:8787"))
+    })
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(file: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigProblem> {
+        Config::read(file, |name| {
+            environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn the_documented_file() {
+        let file = r#"
+            [gateway]
+            listen = "127.0.0.1:8787"
+            key = "env:OWUI_TRACKING_KEY"
+            jwt_secret = "env:OWUI_TRACKING_JWT_SECRET"
+
+            [[provider]]
+            name = "OpenAI"
+            kind = "openai"
+            base_url = "https://api.openai.com/v1"
+            api_key = "env:OPENAI_API_KEY"
+        "#;
+        let environment =
+            [("OWUI_TRACKING_KEY", "k"), ("OWUI_TRACKING_JWT_SECRET", "s"), ("OPENAI_API_KEY", "sk-1")];
+        let config = read(file, &environment).unwrap();
+        assert_eq!(config.gateway.key, Some(Secret::new("k")));
+        assert_eq!(config.gateway.jwt_secrets, [Secret::new("s")]);
+        assert_eq!(config.providers[0].name.as_str(), "openai");
+        assert!(config.database.is_none());
+        assert!(!format!("{config:?}").contains("sk-1"));
+        let missing = read(file, &environment[..2]).unwrap_err().to_string();
+        assert!(missing.contains("OPENAI_API_KEY"), "{missing}");
+    }
+
+    #[test]
+    fn the_environment_alone_is_enough() {
+        let config = read("", &[("OPENAI_API_KEY", "sk"), ("DATABASE_URL", "sqlite:///x.db")]).unwrap();
+        assert_eq!(config.providers[0].base_url.as_str(), "https://api.openai.com/v1");
+        assert!(config.database.is_some());
+        let other =
+            read("", &[("OPENAI_API_KEY", "sk"), ("OPENAI_API_BASE_URL", "http://vllm:8000/v1")]).unwrap();
+        assert_eq!(other.providers[0].base_url.as_str(), "http://vllm:8000/v1");
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let provider = "[[provider]]\nname = \"a\"\nkind = \"openai\"\n";
+        for (file, says) in [
+            ("[gateway]\nlisten = \"0.0.0.0:1\"\n".to_owned(), "without a key"),
+            ("[gateway]\nlisten = \"somewhere\"\n".to_owned(), "no address with a port"),
+            ("[gateway]\nkee = \"x\"\n".to_owned(), "kee"),
+            ("[gatway]\n".to_owned(), "gatway"),
+            ("[gateway\n".to_owned(), "line 1"),
+            ("[gateway]\ndrain = 100000\n".to_owned(), "at most"),
+            (provider.replace("openai", "telepathy"), "telepathy"),
+            (format!("{provider}{}", provider.replace("\"a\"", "\"A\"")), "two providers"),
+            (format!("{provider}base_url = \"nowhere\"\n"), "base_url"),
+            ("[database]\nurl = \"mysql://x\"\n".to_owned(), "mysql"),
+        ] {
+            let problem = read(&file, &[]).unwrap_err().to_string();
+            assert!(problem.contains(says), "{file}: {problem}");
+        }
+    }
+}

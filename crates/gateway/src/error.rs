@@ -1,0 +1,275 @@
+//! Everything that goes wrong becomes an answer here: OpenAI's error body, a status, a code, and headers.
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use metering::{LimitReached, MeterError};
+use providers::ProviderError;
+use serde_json::json;
+
+/// An error as its client gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ApiError {
+    pub status: StatusCode,
+    /// OpenAI's class of error.
+    pub kind: &'static str,
+    pub code: &'static str,
+    pub message: String,
+    pub param: Option<String>,
+    /// Seconds.
+    pub retry_after: Option<u64>,
+    /// Tells OpenAI's clients not to try again by themselves.
+    pub final_answer: bool,
+}
+
+const INVALID: &str = "invalid_request_error";
+const SERVER: &str = "server_error";
+
+impl ApiError {
+    pub(crate) fn new(
+        status: StatusCode,
+        kind: &'static str,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        let message = message.into();
+        Self { status, kind, code, message, param: None, retry_after: None, final_answer: false }
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>, param: Option<String>) -> Self {
+        Self { param, ..Self::new(StatusCode::BAD_REQUEST, INVALID, "invalid_request", message) }
+    }
+
+    pub(crate) fn unauthorized(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "authentication_error", code, message)
+    }
+
+    pub(crate) const fn after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// The error for what the meter says; `contact`: whom to ask for more credits.
+    pub(crate) fn of_meter(error: MeterError, contact: Option<&str>) -> Self {
+        let message = error.to_string();
+        match error {
+            MeterError::BadRequest { message, param } => Self::bad_request(message, param),
+            MeterError::UnknownModel { model } => Self {
+                param: Some("model".into()),
+                ..Self::new(
+                    StatusCode::NOT_FOUND,
+                    INVALID,
+                    "model_not_found",
+                    format!("The model `{model}` does not exist. GET /v1/models lists those that do."),
+                )
+            },
+            MeterError::Unpriced { provider, model } => Self {
+                param: Some("model".into()),
+                ..Self::new(
+                    StatusCode::FORBIDDEN,
+                    INVALID,
+                    "model_not_priced",
+                    format!(
+                        "The model `{model}` has no price, so it can't be used. An administrator can add one: \
+                         owui-token-tracking pricing add --provider {provider} --id {model} --name \"{model}\" \
+                         --input-cost-credits … --output-cost-credits …"
+                    ),
+                )
+            },
+            MeterError::UnknownUser { user } => Self::unknown_user(&user),
+            MeterError::NoAllowance => Self::new(StatusCode::FORBIDDEN, INVALID, "no_allowance", message),
+            MeterError::LimitReached(limit) => Self::limit(&limit, contact),
+            MeterError::Busy => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "busy", message).after(5)
+            }
+            MeterError::TooManyRequests => Self::too_many_requests(),
+            MeterError::Unavailable { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, "unavailable", message).after(5)
+            }
+            MeterError::Provider(error) => Self::of_provider(&error),
+            MeterError::Internal { what } => {
+                tracing::error!(what, "an internal error");
+                Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    SERVER,
+                    "internal_error",
+                    "an internal error; it is in the log",
+                )
+            }
+        }
+    }
+
+    pub(crate) fn unknown_user(user: &str) -> Self {
+        let message = format!("There is no user `{user}` in Open WebUI, so nobody can be charged.");
+        Self::new(StatusCode::FORBIDDEN, INVALID, "user_not_found", message)
+    }
+
+    pub(crate) fn too_many_requests() -> Self {
+        let message = "You have too many requests running at a time; wait for one of them to end.";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "too_many_requests", message).after(5)
+    }
+
+    pub(crate) fn of_storage(error: storage::Error) -> Self {
+        Self::of_meter(error.into(), None)
+    }
+
+    fn limit(limit: &LimitReached, contact: Option<&str>) -> Self {
+        let LimitReached { account, limit: most, spent, needs, resets_text, seconds, free_models, .. } =
+            limit;
+        let whose = match (account.sponsored(), account.user()) {
+            (None, _) => "Your daily credit limit",
+            (Some(_), Some(_)) => "Your daily limit of the sponsored allowance",
+            (Some(_), None) => "The total limit of the sponsored allowance",
+        };
+        let mut message = match needs {
+            None => format!("{whose} is reached: {spent} of {most} credits are spent."),
+            Some(needs) => format!(
+                "{whose} does not cover this request: {spent} of {most} credits are spent, and it may need {needs}. \
+                 A shorter request, or a lower max_tokens, needs less."
+            ),
+        };
+        if let Some(resets) = resets_text {
+            message.push_str(&format!(" It resets at {resets}."));
+        }
+        if let Some(contact) = contact {
+            message.push_str(&format!(" Ask {contact} for more credits."));
+        }
+        if !free_models.is_empty() {
+            message.push_str(&format!(" These models cost nothing: {}.", free_models.join(", ")));
+        }
+        Self {
+            retry_after: *seconds,
+            final_answer: true,
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota", message)
+        }
+    }
+
+    fn of_provider(error: &ProviderError) -> Self {
+        let message = error.message();
+        let wait = |wait: &Option<std::time::Duration>| wait.map_or(5, |wait| wait.as_secs().max(1));
+        let server = |status, code| Self::new(status, SERVER, code, message.clone());
+        match error {
+            ProviderError::RateLimited { retry_after } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "provider_rate_limited", message)
+                    .after(wait(retry_after))
+            }
+            ProviderError::Rejected { status, .. } => {
+                let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST);
+                Self::new(status, INVALID, "provider_rejected", message)
+            }
+            ProviderError::OurKey { .. } => server(StatusCode::BAD_GATEWAY, "provider_refuses_service"),
+            ProviderError::Failed { .. } | ProviderError::Broken { .. } => {
+                server(StatusCode::BAD_GATEWAY, "provider_failed")
+            }
+            ProviderError::BadAnswer { .. } => server(StatusCode::BAD_GATEWAY, "provider_answer_invalid"),
+            ProviderError::Overloaded { retry_after } => {
+                server(StatusCode::SERVICE_UNAVAILABLE, "provider_overloaded").after(wait(retry_after))
+            }
+            ProviderError::NotConnected => server(StatusCode::BAD_GATEWAY, "provider_unreachable"),
+            ProviderError::TimedOut { .. } => server(StatusCode::GATEWAY_TIMEOUT, "provider_timed_out"),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        metrics::counter!("tracking_errors_total", "code" => self.code).increment(1);
+        let body = json!({
+            "error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+        });
+        let mut response = (self.status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if self.final_answer {
+            headers.insert(HeaderName::from_static("x-should-retry"), HeaderValue::from_static("false"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use accounting::{AccountKey, Credits, UserId};
+
+    use super::*;
+
+    fn limit(needs: Option<Credits>) -> MeterError {
+        MeterError::LimitReached(LimitReached {
+            account: AccountKey::User {
+                day: "2026-11-24".parse().unwrap(),
+                user: UserId::new("ann").unwrap(),
+            },
+            limit: Credits::from_whole(1000).unwrap(),
+            spent: Credits::from_micro(1_000_500_000),
+            needs,
+            resets_at: None,
+            resets_text: Some("2026-11-25 00:00:00 CET".into()),
+            seconds: Some(77),
+            free_models: vec!["llama".into()],
+        })
+    }
+
+    #[test]
+    fn every_error_has_its_status_and_code() {
+        let provider = MeterError::Provider;
+        for (error, status, code, retry_after) in [
+            (MeterError::BadRequest { message: "m".into(), param: None }, 400, "invalid_request", None),
+            (MeterError::UnknownModel { model: "m".into() }, 404, "model_not_found", None),
+            (MeterError::Unpriced { provider: "p".into(), model: "m".into() }, 403, "model_not_priced", None),
+            (MeterError::UnknownUser { user: "u".into() }, 403, "user_not_found", None),
+            (MeterError::NoAllowance, 403, "no_allowance", None),
+            (limit(None), 429, "insufficient_quota", Some(77)),
+            (MeterError::Busy, 429, "busy", Some(5)),
+            (MeterError::TooManyRequests, 429, "too_many_requests", Some(5)),
+            (MeterError::Unavailable { what: "x".into() }, 503, "unavailable", Some(5)),
+            (MeterError::Internal { what: "secret".into() }, 500, "internal_error", None),
+            (provider(ProviderError::NotConnected), 502, "provider_unreachable", None),
+            (provider(ProviderError::TimedOut { before_output: true }), 504, "provider_timed_out", None),
+            (
+                provider(ProviderError::RateLimited { retry_after: Some(Duration::from_secs(9)) }),
+                429,
+                "provider_rate_limited",
+                Some(9),
+            ),
+            (
+                provider(ProviderError::Rejected { status: 422, code: None, message: "m".into() }),
+                422,
+                "provider_rejected",
+                None,
+            ),
+            (provider(ProviderError::OurKey { status: 401 }), 502, "provider_refuses_service", None),
+            (provider(ProviderError::Failed { status: 500 }), 502, "provider_failed", None),
+            (provider(ProviderError::Overloaded { retry_after: None }), 503, "provider_overloaded", Some(5)),
+            (provider(ProviderError::BadAnswer { what: "html" }), 502, "provider_answer_invalid", None),
+            (provider(ProviderError::Broken { what: "x".into() }), 502, "provider_failed", None),
+        ] {
+            let api = ApiError::of_meter(error.clone(), None);
+            assert_eq!(
+                (api.status.as_u16(), api.code, api.retry_after),
+                (status, code, retry_after),
+                "{error:?}"
+            );
+            assert!(!api.message.contains("secret"));
+        }
+    }
+
+    #[test]
+    fn a_limit_says_which_how_much_when_whom_and_what_else() {
+        let api = ApiError::of_meter(limit(None), Some("help@example.org"));
+        assert_eq!(
+            api.message,
+            "Your daily credit limit is reached: 1000.5 of 1000 credits are spent. It resets at 2026-11-25 00:00:00 CET. \
+             Ask help@example.org for more credits. These models cost nothing: llama."
+        );
+        assert!(api.final_answer);
+        let response = api.into_response();
+        assert_eq!(response.headers()["x-should-retry"], "false");
+        assert_eq!(response.headers()["retry-after"], "77");
+        assert!(ApiError::of_meter(limit(Some(Credits::ONE)), None).message.contains("it may need 1."));
+    }
+}

@@ -1,0 +1,175 @@
+//! Who asks: Open WebUI's signed user header, or its plain ones where nothing is signed.
+//!
+//! The rule it protects: nobody is charged for what somebody else asked. A key that is bound to a user is that user. A
+//! forwarding key may name users: by the signed header if a secret is set, and then only so; else by plain headers.
+
+use accounting::UserId;
+use http::HeaderMap;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+use metering::{Labels, WayIn};
+use percent_encoding::percent_decode_str;
+use providers::Secret;
+use serde::Deserialize;
+use storage::KnownUser;
+
+use crate::config::HeaderNames;
+use crate::error::ApiError;
+use crate::keys::Access;
+
+/// Open WebUI signs with this name (its documentation, "Forward user info headers").
+const ISSUER: &str = "open-webui";
+/// Clocks of two machines may differ by so many seconds.
+const LEEWAY: u64 = 5;
+/// Labels longer than this are not Open WebUI's.
+const LONGEST_LABEL: usize = 255;
+
+#[derive(Debug, Deserialize)]
+struct Claims {
+    sub: String,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    email: Option<String>,
+}
+
+/// How users are recognised.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    headers: HeaderNames,
+    keys: Vec<SignatureKey>,
+    validation: Validation,
+    anonymous: Option<UserId>,
+}
+
+struct SignatureKey(DecodingKey);
+
+impl std::fmt::Debug for SignatureKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Identity {
+    pub(crate) fn new(headers: HeaderNames, secrets: &[Secret], anonymous: Option<UserId>) -> Self {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_issuer(&[ISSUER]);
+        validation.set_required_spec_claims(&["exp", "iss", "sub"]);
+        validation.leeway = LEEWAY;
+        validation.validate_aud = false;
+        let keys = secrets
+            .iter()
+            .map(|secret| SignatureKey(DecodingKey::from_secret(secret.expose().as_bytes())))
+            .collect();
+        Self { headers, keys, validation, anonymous }
+    }
+
+    /// The user whom the request names, with what it says about them.
+    pub(crate) fn user(&self, access: &Access, headers: &HeaderMap) -> Result<KnownUser, ApiError> {
+        let token = one(headers, &self.headers.user_jwt)?;
+        let plain = one(headers, &self.headers.user_id)?;
+        match access {
+            Access::Bound(user) => {
+                if token.is_some() || plain.is_some() {
+                    let message =
+                        "This key belongs to one user and may not name another: leave out the user headers.";
+                    return Err(ApiError::unauthorized("identity_not_allowed", message));
+                }
+                Ok(KnownUser { id: user.clone(), name: String::new(), email: String::new() })
+            }
+            Access::Forwarding if !self.keys.is_empty() => match (token, plain) {
+                (Some(token), _) => self.signed(token),
+                (None, Some(_)) => Err(ApiError::unauthorized(
+                    "identity_not_signed",
+                    "Unsigned user headers are not accepted, because a signing secret is set. Set \
+                     FORWARD_USER_INFO_HEADER_JWT_SECRET in Open WebUI to the same secret.",
+                )),
+                (None, None) => self.nobody(),
+            },
+            Access::Forwarding => match (token, plain) {
+                (Some(_), _) => Err(ApiError::unauthorized(
+                    "identity_not_verifiable",
+                    "The user header is signed, but no signing secret is set here: set jwt_secret to Open WebUI's \
+                     FORWARD_USER_INFO_HEADER_JWT_SECRET.",
+                )),
+                (None, Some(id)) => self.plain(id, headers),
+                (None, None) => self.nobody(),
+            },
+        }
+    }
+
+    /// What the ledger notes of the request.
+    pub(crate) fn labels(&self, headers: &HeaderMap) -> Result<Labels, ApiError> {
+        let label = |name: &str| {
+            let text = one(headers, name)?;
+            // An empty value, or a template that Open WebUI did not fill, says nothing.
+            Ok::<_, ApiError>(
+                text.filter(|text| !text.is_empty() && !text.contains("{{") && text.len() <= LONGEST_LABEL),
+            )
+        };
+        Ok(Labels {
+            way_in: WayIn::Gateway,
+            task: label(&self.headers.task)?.map(str::to_owned),
+            chat_id: label(&self.headers.chat_id)?.map(str::to_owned),
+            message_id: label(&self.headers.message)?.map(str::to_owned),
+            workspace_model: label(&self.headers.model)?.map(str::to_owned),
+        })
+    }
+
+    fn signed(&self, token: &str) -> Result<KnownUser, ApiError> {
+        let mut refused = None;
+        for SignatureKey(key) in &self.keys {
+            match decode::<Claims>(token, key, &self.validation) {
+                Ok(data) => {
+                    let Claims { sub, name, email } = data.claims;
+                    return known(sub, name.unwrap_or_default(), email.unwrap_or_default());
+                }
+                Err(error) => refused = Some(error),
+            }
+        }
+        // The reason is for the log; whoever forges learns nothing from it.
+        tracing::warn!(error = refused.map(|error| error.to_string()), "a signed user header was refused");
+        Err(ApiError::unauthorized("identity_invalid", "The signed user header is not valid or has expired."))
+    }
+
+    fn plain(&self, id: &str, headers: &HeaderMap) -> Result<KnownUser, ApiError> {
+        let decoded = |name: &str| {
+            let text = one(headers, name)?.unwrap_or_default();
+            Ok::<_, ApiError>(percent_decode_str(text).decode_utf8_lossy().into_owned())
+        };
+        known(id.to_owned(), decoded(&self.headers.user_name)?, decoded(&self.headers.user_email)?)
+    }
+
+    fn nobody(&self) -> Result<KnownUser, ApiError> {
+        match &self.anonymous {
+            Some(user) => Ok(KnownUser { id: user.clone(), name: String::new(), email: String::new() }),
+            None => Err(ApiError::unauthorized(
+                "no_user",
+                "The request names no user, so nobody can be charged. In Open WebUI, set \
+                 ENABLE_FORWARD_USER_INFO_HEADERS=true; for other clients, make a key with `owui-token-tracking key \
+                 create NAME --user USER`.",
+            )),
+        }
+    }
+}
+
+fn known(id: String, name: String, email: String) -> Result<KnownUser, ApiError> {
+    let id =
+        UserId::new(id).map_err(|error| ApiError::bad_request(format!("The user header: {error}."), None))?;
+    let bounded = |text: String| text.chars().filter(|character| !character.is_control()).take(255).collect();
+    Ok(KnownUser { id, name: bounded(name), email: bounded(email) })
+}
+
+/// The one value of a header, as text; empty counts as absent.
+fn one<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, ApiError> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(ApiError::bad_request(format!("The header {name} came twice; send it once."), None));
+    }
+    let text = std::str::from_utf8(value.as_bytes())
+        .map_err(|_| ApiError::bad_request(format!("The header {name} is no valid UTF-8."), None))?;
+    Ok(Some(text.trim()).filter(|text| !text.is_empty()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! One endpoint per file.
+
+pub(crate) mod chat_completions;
+pub(crate) mod embeddings;
+pub(crate) mod health;
+pub(crate) mod metrics;
+pub(crate) mod models;
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::Stream;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
+use metering::{MeteredAnswer, MeteredStream, Payer};
+
+use crate::Gateway;
+use crate::bounds::{Reserved, Seat};
+use crate::error::ApiError;
+
+/// A request whose user is known and whose body is here, with what it takes of the bounds.
+pub(crate) struct Admitted {
+    pub payer: Payer,
+    pub body: Bytes,
+    pub taken: Taken,
+}
+
+/// What a request takes of the bounds, for as long as its answer lasts.
+pub(crate) struct Taken {
+    _seat: Seat,
+    _reserved: Reserved,
+}
+
+/// Key, identity, user, bounds, body: what every metered route needs.
+pub(crate) async fn admitted(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Admitted, ApiError> {
+    let access = gateway.keys.access(headers).await?;
+    let user = gateway.identity.user(&access, headers)?;
+    let id = user.id.clone();
+    let catalogue = gateway.meter.catalogue();
+    if catalogue.has_user_table().await.map_err(ApiError::of_storage)? {
+        if catalogue.user(&id).await.map_err(ApiError::of_storage)?.is_none() {
+            return Err(ApiError::unknown_user(id.as_str()));
+        }
+    } else {
+        catalogue.remember_user(user).await.map_err(ApiError::of_storage)?;
+    }
+    let seat = gateway.bounds.seat(&id)?;
+    let (body, reserved) = gateway.bounds.read(headers, body).await?;
+    Ok(Admitted {
+        payer: Payer { user: id, sponsored: None },
+        body,
+        taken: Taken { _seat: seat, _reserved: reserved },
+    })
+}
+
+/// A metered answer over HTTP.
+pub(crate) fn respond(answer: MeteredAnswer, taken: Taken) -> Response {
+    match answer {
+        MeteredAnswer::Complete(body) => {
+            let mut response = Response::new(Body::from(body));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        MeteredAnswer::Stream(stream) => {
+            let mut response = Response::new(Body::from_stream(Taking { stream, _taken: taken }));
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            // Proxies such as nginx would otherwise collect the chunks.
+            headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+            response
+        }
+    }
+}
+
+/// A stream that keeps its share of the bounds until it ends.
+struct Taking {
+    stream: MeteredStream,
+    _taken: Taken,
+}
+
+impl Stream for Taking {
+    type Item = Result<Bytes, std::convert::Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.stream).poll_next(cx).map(|bytes| bytes.map(Ok))
+    }
+}

@@ -1,0 +1,161 @@
+//! The server: routes on a listener, until shutdown. Running requests may end; then streams are ended and all is settled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use accounting::Clock;
+use axum::Router;
+use axum::routing::{get, post};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use metering::Meter;
+use metrics_exporter_prometheus::PrometheusHandle;
+use storage::Database;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::bounds::Bounds;
+use crate::config::GatewayConfig;
+use crate::identity::Identity;
+use crate::keys::Keys;
+use crate::routes::{chat_completions, embeddings, health, metrics as metrics_route, models};
+
+/// A client has so long to send the head of a request.
+const HEAD: Duration = Duration::from_secs(30);
+/// After all is settled, connections have so long to pass on the last bytes.
+const LAST_BYTES: Duration = Duration::from_secs(2);
+/// After a failed `accept` (too many open files), the next try waits.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What all routes share. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Gateway(Arc<Inner>);
+
+#[derive(Debug)]
+pub struct Inner {
+    pub(crate) meter: Meter,
+    pub(crate) keys: Keys,
+    pub(crate) identity: Identity,
+    pub(crate) bounds: Bounds,
+    pub(crate) config: GatewayConfig,
+    pub(crate) metrics: Option<PrometheusHandle>,
+}
+
+impl std::ops::Deref for Gateway {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Gateway {
+    /// A gateway in front of that meter.
+    pub fn new(
+        config: GatewayConfig,
+        meter: Meter,
+        database: &Database,
+        clock: Arc<dyn Clock>,
+        metrics: Option<PrometheusHandle>,
+    ) -> Self {
+        let keys = Keys::new(config.key.as_ref(), database.clone(), clock);
+        let identity =
+            Identity::new(config.headers.clone(), &config.jwt_secrets, config.anonymous_user.clone());
+        let bounds = Bounds::new(config.body_limit, config.bytes_in_flight, config.requests_per_user);
+        Self(Arc::new(Inner { meter, keys, identity, bounds, config, metrics }))
+    }
+
+    /// Whom users may ask for more credits.
+    pub(crate) fn contact(&self) -> Option<&str> {
+        self.config.contact.as_deref()
+    }
+
+    fn router(&self) -> Router {
+        Router::new()
+            .route("/v1/chat/completions", post(chat_completions::handler))
+            .route("/v1/embeddings", post(embeddings::handler))
+            .route("/v1/models", get(models::handler))
+            .route("/healthz", get(health::healthz))
+            .route("/readyz", get(health::readyz))
+            .route("/metrics", get(metrics_route::handler))
+            .fallback(not_found)
+            .with_state(self.clone())
+    }
+
+    fn metrics_router(&self) -> Router {
+        Router::new().route("/metrics", get(metrics_route::open)).with_state(self.clone())
+    }
+}
+
+async fn not_found() -> crate::error::ApiError {
+    let message =
+        "There is nothing here. The routes are /v1/chat/completions, /v1/embeddings and /v1/models.";
+    crate::error::ApiError::new(http::StatusCode::NOT_FOUND, "invalid_request_error", "not_found", message)
+}
+
+/// Serves until `shutdown`, then ends in order: no new connections, running requests drain, the rest is settled.
+pub async fn serve(
+    listener: TcpListener,
+    metrics: Option<TcpListener>,
+    gateway: Gateway,
+    shutdown: CancellationToken,
+) {
+    let connections = TaskTracker::new();
+    let graceful = GracefulShutdown::new();
+    let metrics_connections = GracefulShutdown::new();
+    tokio::select! {
+        () = accept(&listener, gateway.router(), &connections, &graceful) => {}
+        () = async {
+            match &metrics {
+                Some(listener) => accept(listener, gateway.metrics_router(), &connections, &metrics_connections).await,
+                None => std::future::pending().await,
+            }
+        } => {}
+        () = shutdown.cancelled() => {}
+    }
+    drop((listener, metrics));
+    connections.close();
+    let ended = graceful.shutdown();
+    tokio::pin!(ended);
+    tokio::select! {
+        () = gateway.meter.shutdown(gateway.config.drain) => {}
+        // Connections end first where nothing was running; the meter still has to sign off.
+        () = &mut ended => gateway.meter.shutdown(gateway.config.drain).await,
+    }
+    let _ = tokio::time::timeout(LAST_BYTES, connections.wait()).await;
+}
+
+async fn accept(
+    listener: &TcpListener,
+    router: Router,
+    connections: &TaskTracker,
+    graceful: &GracefulShutdown,
+) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // Without this, small chunks would wait for each other.
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(router.clone());
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .max_buf_size(64 * 1024)
+            .serve_connection(TokioIo::new(stream), service);
+        let watched = graceful.watch(connection);
+        connections.spawn(async move {
+            if let Err(error) = watched.await {
+                tracing::debug!(%error, "a connection broke");
+            }
+        });
+    }
+}

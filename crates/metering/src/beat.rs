@@ -1,0 +1,96 @@
+//! The heartbeat of a process: renews its lease, saves how far its requests have come, settles what dead processes left,
+//! and ends it all in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use storage::ledger::Lease;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::settlement;
+use crate::shared::Shared;
+
+/// Leases last 12 s (see `storage::ledger`); progress lost to a crash is at most this.
+const BEAT: Duration = Duration::from_secs(2);
+/// How long the last settlements may take once nothing new comes.
+const LAST_SETTLEMENTS: Duration = Duration::from_secs(10);
+/// How often a draining process looks whether its requests have ended.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Beats until the process closes.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut beats = interval(BEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = shared.closing.cancelled() => return,
+            _ = beats.tick() => {}
+        }
+        renew(&shared).await;
+        recover(&shared).await;
+    }
+}
+
+async fn renew(shared: &Shared) {
+    match shared.ledger.renew(shared.flights.progress()).await {
+        Ok(Lease::Held) => {}
+        Ok(Lease::Lost) => {
+            tracing::warn!(
+                "this process was silent for so long that others settled its requests; ending its streams"
+            );
+            shared.ground_all();
+            if let Err(error) = shared.ledger.register_again().await {
+                tracing::error!(%error, "no new lease yet; trying again at the next beat");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
+    }
+}
+
+/// Settles the holds of processes that are gone.
+async fn recover(shared: &Shared) {
+    let abandoned = match shared.ledger.abandoned().await {
+        Ok(abandoned) => abandoned,
+        Err(error) => return tracing::warn!(%error, "could not look for holds of dead processes"),
+    };
+    for hold in abandoned {
+        let price = match hold.record.price_version {
+            Some(version) => match shared.catalogue.price_version(version).await {
+                Ok(price) => price,
+                Err(error) => {
+                    return tracing::warn!(%error, "could not read the price of an abandoned request");
+                }
+            },
+            None => None,
+        };
+        let Some(settlement) = settlement::recovered(hold, price.as_ref(), shared) else { continue };
+        let (request, charge) = (settlement.id, settlement.charge);
+        match shared.ledger.settle(settlement).await {
+            Ok(_) => tracing::info!(%request, %charge, "settled a request of a dead process"),
+            Err(error) => tracing::error!(%error, %request, "an abandoned request could not be settled"),
+        }
+    }
+}
+
+/// Drains, closes, settles.
+pub(crate) async fn shutdown(shared: &Shared, drain: Duration) {
+    until_idle(shared, drain).await;
+    shared.closing.cancel();
+    shared.tasks.close();
+    until_idle(shared, LAST_SETTLEMENTS).await;
+    if tokio::time::timeout(LAST_SETTLEMENTS, shared.tasks.wait()).await.is_err() {
+        tracing::error!("not everything could be settled in time; another process will settle the rest");
+    }
+    if let Err(error) = shared.ledger.resign().await {
+        tracing::warn!(%error, "could not sign off; others will notice that this process is gone");
+    }
+}
+
+async fn until_idle(shared: &Shared, at_most: Duration) {
+    let until = Instant::now() + at_most;
+    let mut looks = interval(LOOK);
+    while shared.flights.count() > 0 && Instant::now() < until {
+        looks.tick().await;
+    }
+}

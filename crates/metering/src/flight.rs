@@ -1,0 +1,200 @@
+//! A request on its way: its hold, what has passed of its answer, and its one end.
+//!
+//! The rule it protects: whatever happens to a request, its hold is settled or released exactly once. A [`Flight`] ends by
+//! [`Flight::settle`] or [`Flight::release`]; dropped before that (the client went away, a handler was cancelled), it is
+//! settled by a tracked task with what has passed.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use accounting::{AccountLimit, RequestId, Usage};
+use jiff::Timestamp;
+use storage::Snapshot;
+use storage::ledger::{Hold, Outcome, Progress, RequestRecord};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::count::{self, Input};
+use crate::route::Route;
+use crate::settlement::{self, Bill};
+use crate::shared::Shared;
+
+/// What has passed of an answer.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// All output that the provider bills, as text.
+    pub produced: String,
+    /// What the provider reported.
+    pub usage: Option<Usage>,
+    /// The model that the answer names.
+    pub answered_model: Option<String>,
+    /// The provider's own id of the request.
+    pub provider_request_id: Option<String>,
+    /// When the first byte came.
+    pub first_byte_at: Option<Timestamp>,
+}
+
+/// All that settling a request needs.
+#[derive(Debug)]
+pub(crate) struct Cargo {
+    pub hold: Hold,
+    pub record: RequestRecord,
+    pub limits: Vec<AccountLimit>,
+    pub route: Route,
+    /// The prices at admission.
+    pub snapshot: Arc<Snapshot>,
+    pub input: Input,
+    pub seen: Seen,
+}
+
+/// A request on its way to its provider and back.
+#[derive(Debug)]
+#[must_use = "a flight must be settled or released"]
+pub(crate) struct Flight {
+    shared: Arc<Shared>,
+    cargo: Option<Cargo>,
+    beacon: Arc<Beacon>,
+    /// Cancelled when this process must end its streams.
+    pub ground: CancellationToken,
+}
+
+/// What the heartbeat saves of a flight.
+#[derive(Debug, Default)]
+pub(crate) struct Beacon {
+    output_bytes: AtomicU64,
+    first_byte_at: AtomicI64,
+    usage: Mutex<Option<Usage>>,
+    moved: AtomicBool,
+}
+
+/// All flights of this process.
+#[derive(Debug, Default)]
+pub(crate) struct Flights(Mutex<HashMap<RequestId, Arc<Beacon>>>);
+
+impl Flights {
+    /// How far each request has come that has moved since last asked.
+    pub(crate) fn progress(&self) -> Vec<(RequestId, Progress)> {
+        let flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let moved = flights.iter().filter(|(_, beacon)| beacon.moved.swap(false, Ordering::Relaxed));
+        moved.map(|(id, beacon)| (*id, beacon.progress())).collect()
+    }
+
+    /// How many requests are under way.
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    fn add(&self, id: RequestId, beacon: Arc<Beacon>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, beacon);
+    }
+
+    pub(crate) fn remove(&self, id: RequestId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+}
+
+impl Beacon {
+    fn progress(&self) -> Progress {
+        let first_byte_at = Some(self.first_byte_at.load(Ordering::Relaxed)).filter(|at| *at != 0);
+        Progress {
+            output_tokens: count::by_length(self.output_bytes.load(Ordering::Relaxed)),
+            usage: *self.usage.lock().unwrap_or_else(PoisonError::into_inner),
+            first_byte_at,
+        }
+    }
+}
+
+impl Flight {
+    pub(crate) fn new(shared: &Arc<Shared>, cargo: Cargo) -> Self {
+        let beacon = Arc::new(Beacon::default());
+        shared.flights.add(cargo.hold.id(), Arc::clone(&beacon));
+        let ground = shared.ground();
+        Self { shared: Arc::clone(shared), cargo: Some(cargo), beacon, ground }
+    }
+
+    /// Notes a part of the answer.
+    pub(crate) fn note(&mut self, produced: &str, usage: Option<Usage>, model: Option<String>) {
+        let Some(Cargo { seen, .. }) = &mut self.cargo else { return };
+        if seen.first_byte_at.is_none() {
+            let now = self.shared.clock.now();
+            seen.first_byte_at = Some(now);
+            self.beacon.first_byte_at.store(now.as_microsecond(), Ordering::Relaxed);
+        }
+        if !produced.is_empty() {
+            seen.produced.push_str(produced);
+            self.beacon.output_bytes.store(seen.produced.len() as u64, Ordering::Relaxed);
+        }
+        if usage.is_some() {
+            seen.usage = usage;
+            *self.beacon.usage.lock().unwrap_or_else(PoisonError::into_inner) = usage;
+        }
+        if seen.answered_model.is_none() {
+            seen.answered_model = model;
+        }
+        self.beacon.moved.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes the provider's own id of the request.
+    pub(crate) fn note_request_id(&mut self, id: Option<String>) {
+        if let Some(cargo) = &mut self.cargo {
+            cargo.seen.provider_request_id = id;
+        }
+    }
+
+    /// What has been produced so far.
+    pub(crate) fn produced(&self) -> &str {
+        self.cargo.as_ref().map_or("", |cargo| &cargo.seen.produced)
+    }
+
+    /// The model called.
+    pub(crate) fn model(&self) -> &str {
+        self.cargo.as_ref().map_or("", |cargo| cargo.route.model.as_str())
+    }
+
+    /// Ends the request: its hold is replaced by its charge, by a task that goes on if the caller goes away. The bill
+    /// comes once the charge is committed.
+    pub(crate) fn settle(mut self, outcome: Outcome) -> oneshot::Receiver<Bill> {
+        let (sender, receiver) = oneshot::channel();
+        self.depart(outcome, Some(sender));
+        receiver
+    }
+
+    /// Ends the request for nothing: the provider produced nothing.
+    pub(crate) async fn release(mut self) {
+        if let Some(cargo) = self.cargo.take() {
+            let shared = Arc::clone(&self.shared);
+            let released = self.shared.tasks.spawn(async move {
+                let id = cargo.hold.id();
+                if let Err(error) = cargo.hold.release().await {
+                    tracing::error!(%error, request = %id, "a hold could not be released; its owner's end releases it");
+                }
+                shared.flights.remove(id);
+            });
+            // The credits are free again before the client is told; if the database is away, the task goes on alone.
+            let _ = tokio::time::timeout(self.shared.settle_wait, released).await;
+        }
+    }
+
+    fn depart(&mut self, outcome: Outcome, tell: Option<oneshot::Sender<Bill>>) {
+        if let Some(cargo) = self.cargo.take() {
+            let shared = Arc::clone(&self.shared);
+            self.shared.tasks.spawn(async move {
+                let id = cargo.hold.id();
+                let bill = settlement::settle(&shared, cargo, outcome).await;
+                shared.flights.remove(id);
+                if let (Some(tell), Some(bill)) = (tell, bill) {
+                    // Nobody waits any more if the client went away meanwhile.
+                    let _ = tell.send(bill);
+                }
+            });
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let outcome = if self.ground.is_cancelled() { Outcome::Shutdown } else { Outcome::ClientGone };
+        self.depart(outcome, None);
+    }
+}

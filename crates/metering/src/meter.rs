@@ -1,0 +1,301 @@
+//! The flow of one request: price and limits, quote, hold, send, stream on, settle. Every way in uses it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use accounting::{Clock, OwnerId};
+use bytes::Bytes;
+use providers::{Answer, ChatRequest, Complete, EmbeddingsRequest, Provider, ProviderError};
+use storage::ledger::{HoldOutcome, HoldRequest, Ledger, Outcome, RequestRecord, WayIn};
+use storage::{Catalogue, Database, Snapshot, new_id};
+
+use crate::count::Input;
+use crate::error::LimitReached;
+use crate::flight::{Cargo, Flight, Seen};
+use crate::quote::{Asked, Payer, accounts, quote};
+use crate::route::{OfferedModel, Routes};
+use crate::settlement::Bill;
+use crate::shared::Shared;
+use crate::stream::MeteredStream;
+use crate::{MeterError, answer, beat};
+
+/// How a [`Meter`] is set up.
+#[derive(Debug)]
+pub struct MeterOptions {
+    /// The configured providers, each with a name of its own.
+    pub providers: Vec<Provider>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Which of several Open WebUIs on one database this is.
+    pub instance: Option<String>,
+    /// For so long the end of an answer is withheld while its charge can't be committed.
+    pub settle_wait: Duration,
+}
+
+/// What the ledger notes of a request beside who, what and how much.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labels {
+    /// The way it came in.
+    pub way_in: WayIn,
+    /// Open WebUI's task.
+    pub task: Option<String>,
+    /// Open WebUI's chat.
+    pub chat_id: Option<String>,
+    /// Open WebUI's message.
+    pub message_id: Option<String>,
+    /// Open WebUI's workspace model.
+    pub workspace_model: Option<String>,
+}
+
+/// An answer on its way to the client.
+pub enum MeteredAnswer {
+    /// A whole answer, JSON.
+    Complete(Bytes),
+    /// A streamed one.
+    Stream(MeteredStream),
+}
+
+/// Admits, sends, meters and charges requests. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Meter(Arc<Shared>);
+
+/// A request whose hold stands, ready to be sent.
+struct Admitted {
+    flight: Flight,
+    provider: Provider,
+    /// The output tokens for each choice that the hold covers, if the policy bounds them.
+    output_tokens: Option<u64>,
+}
+
+impl Meter {
+    /// A meter on that database, with a ledger of its own. Begins to renew its lease and to settle what dead processes
+    /// left.
+    ///
+    /// # Errors
+    /// If the database is away or not migrated.
+    pub async fn open(database: &Database, options: MeterOptions) -> Result<Self, storage::Error> {
+        let MeterOptions { providers, clock, instance, settle_wait } = options;
+        storage::migrate::require_current(database).await?;
+        let catalogue = Catalogue::open(database, Arc::clone(&clock)).await?;
+        let ledger = Ledger::open(database).await?;
+        let shared = Shared::new(Routes::new(providers), catalogue, ledger, clock, instance, settle_wait);
+        let shared = Arc::new(shared);
+        shared.tasks.spawn(beat::run(Arc::clone(&shared)));
+        Ok(Self(shared))
+    }
+
+    /// A chat: one request, from its admission to its answer.
+    ///
+    /// # Errors
+    /// See [`MeterError`]; an error means that nothing of an answer was passed on.
+    pub async fn chat(
+        &self,
+        payer: Payer,
+        labels: Labels,
+        mut request: ChatRequest,
+    ) -> Result<MeteredAnswer, MeterError> {
+        request.refuse_unpriced_fields()?;
+        let input = Input::Chat(request.original());
+        let admitted = self.admit(payer, labels, &Asked::Chat(&request), request.model(), input).await?;
+        let Admitted { mut flight, provider, output_tokens } = admitted;
+        let (asked_usage, choices) = (request.asks_usage(), request.choices());
+        request.set_model(flight.model().to_owned());
+        if let Some(tokens) = output_tokens {
+            request.lower_output_limit(tokens, provider.output_limit_field());
+        }
+        let sent = tokio::select! {
+            biased;
+            () = flight.ground.cancelled() => return Err(shutting_down()),
+            sent = provider.chat(&request) => sent,
+        };
+        match sent {
+            Ok(Answer::Stream(upstream)) => {
+                flight.note_request_id(upstream.request_id.clone());
+                let bound = output_tokens.map(|tokens| tokens.saturating_mul(choices));
+                let stream = MeteredStream::new(upstream, flight, asked_usage, bound, self.0.settle_wait);
+                Ok(MeteredAnswer::Stream(stream))
+            }
+            Ok(Answer::Complete(complete)) => {
+                Ok(MeteredAnswer::Complete(self.complete(flight, complete).await))
+            }
+            Err(error) => Err(self.failed(flight, error).await),
+        }
+    }
+
+    /// Embeddings of texts.
+    ///
+    /// # Errors
+    /// See [`MeterError`].
+    pub async fn embeddings(
+        &self,
+        payer: Payer,
+        labels: Labels,
+        mut request: EmbeddingsRequest,
+    ) -> Result<MeteredAnswer, MeterError> {
+        request.refuse_unpriced_fields()?;
+        let input = Input::Embeddings(request.original());
+        let admitted =
+            self.admit(payer, labels, &Asked::Embeddings(&request), request.model(), input).await?;
+        let Admitted { flight, provider, .. } = admitted;
+        request.set_model(flight.model().to_owned());
+        let sent = tokio::select! {
+            biased;
+            () = flight.ground.cancelled() => return Err(shutting_down()),
+            sent = provider.embeddings(&request) => sent,
+        };
+        match sent {
+            Ok(complete) => Ok(MeteredAnswer::Complete(self.complete(flight, complete).await)),
+            Err(error) => Err(self.failed(flight, error).await),
+        }
+    }
+
+    /// The models that can be asked for.
+    ///
+    /// # Errors
+    /// [`MeterError::Unavailable`] if the database is away.
+    pub async fn models(&self) -> Result<Vec<OfferedModel>, MeterError> {
+        let snapshot = self.0.catalogue.snapshot().await?;
+        Ok(self.0.routes.offered(&snapshot))
+    }
+
+    /// Whether requests can be served now.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn ready(&self) -> Result<(), storage::Error> {
+        if self.0.closing.is_cancelled() {
+            return Err(storage::Error::Unavailable { what: "shutting down".into() });
+        }
+        self.0.ledger.ping().await
+    }
+
+    /// The users and prices that this meter knows.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.0.catalogue
+    }
+
+    /// Under which name this process holds at present.
+    pub fn owner(&self) -> OwnerId {
+        self.0.ledger.owner()
+    }
+
+    /// How many requests are under way.
+    pub fn under_way(&self) -> usize {
+        self.0.flights.count()
+    }
+
+    /// Lets running requests end for up to `drain`, then ends them, settles all and gives up this process's name.
+    pub async fn shutdown(&self, drain: Duration) {
+        beat::shutdown(&self.0, drain).await;
+    }
+
+    /// Steps 1 to 3: price and limits, quote, hold.
+    async fn admit(
+        &self,
+        payer: Payer,
+        labels: Labels,
+        asked: &Asked<'_>,
+        model: &str,
+        input: Input,
+    ) -> Result<Admitted, MeterError> {
+        if self.0.closing.is_cancelled() {
+            return Err(shutting_down());
+        }
+        let snapshot = self.0.catalogue.snapshot().await?;
+        let route = self.0.routes.find(&snapshot, model).await?;
+        let settings = snapshot.settings();
+        let now = self.0.clock.now();
+        let day = settings.timezone.day(now);
+        let limits = accounts(&payer, &snapshot, day)?;
+        let quoted = quote(asked, limits.clone(), &route, settings).await?;
+        let record = RequestRecord {
+            user: payer.user,
+            sponsored: payer.sponsored,
+            day,
+            provider: route.provider.name().clone(),
+            model: route.model.clone(),
+            price_version: route.version,
+            policy: settings.admission_policy,
+            way_in: labels.way_in,
+            task: labels.task,
+            chat_id: labels.chat_id,
+            message_id: labels.message_id,
+            workspace_model: labels.workspace_model,
+            instance: self.0.instance.clone(),
+            started_at: now.as_microsecond(),
+            input_tokens: quoted.input_tokens,
+        };
+        let id = accounting::RequestId::new(new_id());
+        let (bid, wait) = (quoted.bid, settings.hold_wait);
+        match self.0.ledger.hold(HoldRequest { id, bid, record: record.clone(), wait }).await? {
+            HoldOutcome::Held(hold) => {
+                let (provider, output_tokens) = (route.provider.clone(), hold.output_tokens());
+                let cargo = Cargo { hold, record, limits, route, snapshot, input, seen: Seen::default() };
+                Ok(Admitted { flight: Flight::new(&self.0, cargo), provider, output_tokens })
+            }
+            HoldOutcome::Refused(refusal) => {
+                Err(MeterError::LimitReached(self.limit_reached(&snapshot, refusal)?))
+            }
+            HoldOutcome::Busy => Err(MeterError::Busy),
+        }
+    }
+
+    /// Step 6 for a whole answer.
+    async fn complete(&self, mut flight: Flight, complete: Complete) -> Bytes {
+        let Complete { body, usage, model, produced, request_id } = complete;
+        flight.note(&produced.text, usage, model);
+        flight.note_request_id(request_id);
+        let bill = self.settled(flight, Outcome::Complete).await;
+        answer::complete(body, bill.as_ref())
+    }
+
+    /// Step 6 for a request that failed before anything was passed on.
+    async fn failed(&self, flight: Flight, error: ProviderError) -> MeterError {
+        match &error {
+            ProviderError::TimedOut { .. } => {
+                self.settled(flight, Outcome::TimedOut).await;
+            }
+            ProviderError::Broken { .. } => {
+                self.settled(flight, Outcome::ProviderFailed).await;
+            }
+            _ => flight.release().await,
+        }
+        tracing::warn!(%error, "a provider did not serve a request");
+        MeterError::Provider(error)
+    }
+
+    async fn settled(&self, flight: Flight, outcome: Outcome) -> Option<Bill> {
+        let settled = flight.settle(outcome);
+        tokio::time::timeout(self.0.settle_wait, settled).await.ok().and_then(Result::ok)
+    }
+
+    fn limit_reached(
+        &self,
+        snapshot: &Snapshot,
+        refusal: accounting::Refusal,
+    ) -> Result<LimitReached, MeterError> {
+        let accounting::Refusal { account, limit, spent, needs } = refusal;
+        let zone = &snapshot.settings().timezone;
+        let resets_at = account.day().map(|day| zone.end_of(day)).transpose()?;
+        let now = self.0.clock.now();
+        let seconds = resets_at.map(|at| {
+            let left = (at.as_microsecond() - now.as_microsecond()).max(0);
+            left.unsigned_abs().div_ceil(1_000_000)
+        });
+        let offered = self.0.routes.offered(snapshot);
+        let free = snapshot.models().filter(|model| model.price.is_free());
+        let free_models = free.filter_map(|model| {
+            let is_it = |offer: &&OfferedModel| {
+                offer.provider == model.provider.as_str() && offer.id.ends_with(model.model.as_str())
+            };
+            offered.iter().find(is_it).map(|offer| offer.id.clone())
+        });
+        let free_models = free_models.collect();
+        let resets_text = resets_at.map(|at| zone.show(at));
+        Ok(LimitReached { account, limit, spent, needs, resets_at, resets_text, seconds, free_models })
+    }
+}
+
+fn shutting_down() -> MeterError {
+    MeterError::Unavailable { what: "it is shutting down; please ask again".into() }
+}

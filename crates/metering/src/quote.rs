@@ -1,0 +1,142 @@
+//! What a request may cost, before it is sent: from request, price and settings to the bid for its hold.
+
+use accounting::{
+    AccountKey, AccountLimit, Bid, Credits, Day, Policy, Price, Quote, SponsoredId, Usage, UserId, Worst,
+    charge,
+};
+use providers::{ChatRequest, EmbeddingsRequest};
+use storage::{Settings, Snapshot};
+
+use crate::route::Route;
+use crate::{MeterError, bounds, count};
+
+/// Who a request is charged to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payer {
+    /// The user who asks.
+    pub user: UserId,
+    /// The sponsored allowance that pays instead of the user, if one does.
+    pub sponsored: Option<SponsoredId>,
+}
+
+/// What is quoted: the two kinds of request.
+pub(crate) enum Asked<'a> {
+    Chat(&'a ChatRequest),
+    Embeddings(&'a EmbeddingsRequest),
+}
+
+/// A quote with what else the flow needs to know of it.
+pub(crate) struct Quoted {
+    pub bid: Bid,
+    /// Input tokens by length, for whoever must settle without having counted.
+    pub input_tokens: u64,
+}
+
+/// The accounts of a payer on a day, with their limits.
+pub(crate) fn accounts(
+    payer: &Payer,
+    snapshot: &Snapshot,
+    day: Day,
+) -> Result<Vec<AccountLimit>, MeterError> {
+    if payer.sponsored.is_some() || snapshot.settings().base_credit_allowance.is_none() {
+        return Err(MeterError::NoAllowance);
+    }
+    let limit = snapshot.allowance(&payer.user)?;
+    Ok(vec![AccountLimit { account: AccountKey::User { day, user: payer.user.clone() }, limit: Some(limit) }])
+}
+
+/// What the request may cost under the policy of the settings.
+pub(crate) async fn quote(
+    asked: &Asked<'_>,
+    accounts: Vec<AccountLimit>,
+    route: &Route,
+    settings: &Settings,
+) -> Result<Quoted, MeterError> {
+    let input_tokens = asked.input_by_length();
+    let quote = if route.price.is_free() {
+        Quote::Free
+    } else {
+        match settings.admission_policy {
+            Policy::OneCredit => {
+                let output = asked.output_limit().unwrap_or(settings.hold_output_tokens);
+                let output = output.min(settings.hold_output_tokens).saturating_mul(asked.choices());
+                Quote::Estimate(charge(&route.price, &Usage::tokens(input_tokens, output))?)
+            }
+            Policy::Strict => Quote::Worst(worst(asked, route, settings).await?),
+        }
+    };
+    Ok(Quoted { bid: Bid { accounts, quote }, input_tokens })
+}
+
+async fn worst(asked: &Asked<'_>, route: &Route, settings: &Settings) -> Result<Worst, MeterError> {
+    let counted = asked.count(route.model.as_str().to_owned()).await;
+    let media = asked.media();
+    let input = bounds::input_bound(route.model.as_str(), counted, &media)?;
+    let dearest: Price = route.price.dearest(input);
+    let longest = route.max_output_tokens.unwrap_or(u64::MAX);
+    let wanted =
+        asked.output_limit().or(route.max_output_tokens).unwrap_or(bounds::UNKNOWN_MODEL_OUTPUT).min(longest);
+    Ok(Worst {
+        input: charge(&dearest, &Usage::tokens(input, 0))?,
+        output: dearest.output,
+        output_tokens: wanted,
+        choices: asked.choices(),
+        least_output_tokens: settings.strict_min_output,
+    })
+}
+
+impl Asked<'_> {
+    fn input_by_length(&self) -> u64 {
+        match self {
+            Self::Chat(request) => {
+                let media = request.media().iter().map(count::media_tokens).sum::<u64>();
+                count::by_length(request.input_length()) + media
+            }
+            Self::Embeddings(request) => count::by_length(request.input_length()) + request.token_count(),
+        }
+    }
+
+    /// How long the answer may be, if the request says so; texts to embed have none.
+    fn output_limit(&self) -> Option<u64> {
+        match self {
+            Self::Chat(request) => request.output_limit(),
+            Self::Embeddings(_) => Some(0),
+        }
+    }
+
+    fn choices(&self) -> u64 {
+        match self {
+            Self::Chat(request) => request.choices(),
+            Self::Embeddings(_) => 1,
+        }
+    }
+
+    fn media(&self) -> Vec<providers::Media> {
+        match self {
+            Self::Chat(request) => request.media(),
+            Self::Embeddings(_) => Vec::new(),
+        }
+    }
+
+    async fn count(&self, model: String) -> u64 {
+        let input = match self {
+            Self::Chat(request) => count::Input::Chat(request.original()),
+            Self::Embeddings(request) => count::Input::Embeddings(request.original()),
+        };
+        count::text_of(model, input).await
+    }
+}
+
+/// The tightest of the accounts' remaining credits, `None` if none has a limit.
+pub(crate) fn remaining(
+    limits: &[AccountLimit],
+    states: &[(AccountKey, accounting::Account)],
+) -> Option<Credits> {
+    limits
+        .iter()
+        .filter_map(|AccountLimit { account, limit }| {
+            let (_, state) = states.iter().find(|(key, _)| key == account)?;
+            state.free((*limit)?).ok()
+        })
+        .min()
+}

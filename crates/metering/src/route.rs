@@ -1,0 +1,165 @@
+//! Which provider serves a model, and at which price.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use accounting::{ModelId, Price, PriceVersion, ProviderName};
+use providers::Provider;
+use storage::{Snapshot, Unpriced};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::MeterError;
+
+/// A provider's own list of models is asked for again after this long.
+const LIST_AGE: Duration = Duration::from_secs(60);
+
+/// A model with the provider that serves it and the price that it has now.
+#[derive(Debug, Clone)]
+pub(crate) struct Route {
+    pub provider: Provider,
+    pub model: ModelId,
+    pub price: Price,
+    /// `None` for a model that is served free because it has no price.
+    pub version: Option<PriceVersion>,
+    pub max_output_tokens: Option<u64>,
+}
+
+/// A model that can be asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfferedModel {
+    /// The id to ask for: the provider's own, or `provider/id` where two providers have the same.
+    pub id: String,
+    /// The provider's name in the price table.
+    pub provider: String,
+    /// The name for people.
+    pub name: String,
+}
+
+/// The configured providers.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    providers: Vec<Provider>,
+    listed: Mutex<HashMap<ProviderName, (Instant, Vec<ModelId>)>>,
+}
+
+impl Routes {
+    pub(crate) fn new(providers: Vec<Provider>) -> Self {
+        Self { providers, listed: Mutex::default() }
+    }
+
+    /// The models that have a price and a provider.
+    pub(crate) fn offered(&self, snapshot: &Snapshot) -> Vec<OfferedModel> {
+        let served: Vec<_> =
+            snapshot.models().filter(|model| self.named(&model.provider).is_some()).collect();
+        let mut count: HashMap<&ModelId, usize> = HashMap::new();
+        for model in &served {
+            *count.entry(&model.model).or_default() += 1;
+        }
+        let id = |model: &storage::PricedModel| match count.get(&model.model) {
+            Some(1) => model.model.to_string(),
+            _ => format!("{}/{}", model.provider, model.model),
+        };
+        let mut offered: Vec<_> = served
+            .iter()
+            .map(|model| OfferedModel {
+                id: id(model),
+                provider: model.provider.to_string(),
+                name: model.name.clone(),
+            })
+            .collect();
+        offered.sort_by(|a, b| a.id.cmp(&b.id));
+        offered
+    }
+
+    /// The route of `asked`: a model's id, or `provider/id`.
+    pub(crate) async fn find(&self, snapshot: &Snapshot, asked: &str) -> Result<Route, MeterError> {
+        let unknown = || MeterError::UnknownModel { model: asked.chars().take(255).collect() };
+        let model = ModelId::new(asked).map_err(|_| unknown())?;
+        let mut found: Vec<Route> =
+            self.providers.iter().filter_map(|provider| priced(snapshot, provider, &model)).collect();
+        let qualified = self.qualified(asked);
+        if found.is_empty() {
+            found.extend(qualified.as_ref().and_then(|(provider, model)| priced(snapshot, provider, model)));
+        }
+        match found.len() {
+            0 => self.without_price(snapshot, qualified, model).await?.ok_or_else(unknown),
+            1 => Ok(found.swap_remove(0)),
+            _ => {
+                let choices: Vec<_> =
+                    found.iter().map(|route| format!("{}/{}", route.provider.name(), route.model)).collect();
+                Err(MeterError::BadRequest {
+                    message: format!(
+                        "several providers have this model; ask for one of: {}",
+                        choices.join(", ")
+                    ),
+                    param: Some("model".into()),
+                })
+            }
+        }
+    }
+
+    /// A model without a price that a provider offers: refused with the command that helps, or free, as the setting
+    /// `unpriced_models` says. `None` if no provider has it.
+    async fn without_price(
+        &self,
+        snapshot: &Snapshot,
+        qualified: Option<(&Provider, ModelId)>,
+        model: ModelId,
+    ) -> Result<Option<Route>, MeterError> {
+        let candidates: Vec<(&Provider, ModelId)> = match qualified {
+            Some(one) => vec![one],
+            None => self.providers.iter().map(|provider| (provider, model.clone())).collect(),
+        };
+        for (provider, model) in candidates {
+            if !self.lists(provider, &model).await {
+                continue;
+            }
+            return match snapshot.settings().unpriced_models {
+                Unpriced::Refuse => Err(MeterError::Unpriced {
+                    provider: provider.name().to_string(),
+                    model: model.to_string(),
+                }),
+                Unpriced::Free => Ok(Some(Route {
+                    provider: provider.clone(),
+                    model,
+                    price: Price::FREE,
+                    version: None,
+                    max_output_tokens: None,
+                })),
+            };
+        }
+        Ok(None)
+    }
+
+    async fn lists(&self, provider: &Provider, model: &ModelId) -> bool {
+        let mut listed = self.listed.lock().await;
+        let fresh = listed.get(provider.name()).is_some_and(|(at, _)| at.elapsed() < LIST_AGE);
+        if !fresh {
+            let models = provider.models().await.unwrap_or_default();
+            listed.insert(provider.name().clone(), (Instant::now(), models));
+        }
+        listed.get(provider.name()).is_some_and(|(_, models)| models.contains(model))
+    }
+
+    fn qualified(&self, asked: &str) -> Option<(&Provider, ModelId)> {
+        let (provider, model) = asked.split_once('/')?;
+        let provider = self.named(&ProviderName::new(provider).ok()?)?;
+        Some((provider, ModelId::new(model).ok()?))
+    }
+
+    fn named(&self, name: &ProviderName) -> Option<&Provider> {
+        self.providers.iter().find(|provider| provider.name() == name)
+    }
+}
+
+fn priced(snapshot: &Snapshot, provider: &Provider, model: &ModelId) -> Option<Route> {
+    let priced = snapshot.price(provider.name(), model)?;
+    Some(Route {
+        provider: provider.clone(),
+        model: priced.model.clone(),
+        price: priced.price.clone(),
+        version: Some(priced.version),
+        max_output_tokens: priced.max_output_tokens,
+    })
+}

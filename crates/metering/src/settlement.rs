@@ -1,0 +1,167 @@
+//! The charge of a request, however it ended, and its settlement.
+//!
+//! What the provider reported counts, however the request ended; else the input is counted and the output is counted
+//! from what passed, and the charge is marked as estimated.
+
+use accounting::{Credits, Price, PriceVersion, Usage, charge};
+use storage::PricedModel;
+use storage::ledger::{Abandoned, Estimated, Outcome, Settlement};
+
+use crate::count;
+use crate::flight::{Cargo, Seen};
+use crate::quote::remaining;
+use crate::shared::Shared;
+
+/// A request's end as its user sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bill {
+    pub usage: Usage,
+    pub charge: Credits,
+    pub estimated: bool,
+    /// What is left on the tightest of the user's accounts; `None` without a limit, or if not yet committed.
+    pub remaining: Option<Credits>,
+    /// Credits for one USD, if the settings name a rate.
+    pub credits_per_usd: Option<Credits>,
+}
+
+/// Counts, charges and settles. `None` if the settlement failed for good, which is logged; its hold then stands.
+pub(crate) async fn settle(shared: &Shared, cargo: Cargo, outcome: Outcome) -> Option<Bill> {
+    let Cargo { hold, record, limits, route, snapshot, input, seen } = cargo;
+    let Seen { produced, usage, answered_model, provider_request_id, first_byte_at } = seen;
+    let (usage, estimated) = match usage {
+        Some(usage) => (usage, None),
+        None => {
+            let (input, output) = count::count(route.model.as_str().to_owned(), input, produced).await;
+            (Usage::tokens(input, output), Some(Estimated::Counted))
+        }
+    };
+    let answered = answered_model.as_deref().and_then(|name| {
+        let model = accounting::ModelId::new(name).ok().filter(|model| *model != route.model)?;
+        snapshot.price(route.provider.name(), &model)
+    });
+    let (charge, price_version) = match dearer(&route.price, answered, &usage) {
+        Ok(priced) => priced,
+        Err(error) => {
+            tracing::error!(%error, request = %hold.id(), "a request can't be charged; its hold stands");
+            hold.keep();
+            return None;
+        }
+    };
+    let accounts = hold.accounts().to_vec();
+    let settlement = Settlement {
+        id: hold.id(),
+        accounts,
+        answered_model: answered_model.map(|model| storable(&model)),
+        price_version,
+        usage,
+        charge,
+        estimated,
+        outcome,
+        provider_request_id: provider_request_id.map(|id| storable(&id)),
+        first_byte_at,
+        ended_at: shared.clock.now(),
+        record,
+    };
+    log(&settlement);
+    let id = settlement.id;
+    match hold.settle(settlement).await {
+        Ok(settled) => {
+            if settled.over_hold {
+                tracing::warn!(request = %id, %charge, "a request cost more than its strict hold");
+            }
+            Some(Bill {
+                usage,
+                charge,
+                estimated: estimated.is_some(),
+                remaining: remaining(&limits, &settled.accounts),
+                credits_per_usd: snapshot.settings().credits_per_usd,
+            })
+        }
+        Err(error) => {
+            tracing::error!(%error, request = %id, "a charge could not be written; its hold stands until it is recovered");
+            None
+        }
+    }
+}
+
+/// The settlement of a request whose process is gone: what it reported last, else the input by length and the output by
+/// the length that had passed.
+pub(crate) fn recovered(
+    abandoned: Abandoned,
+    price: Option<&PricedModel>,
+    shared: &Shared,
+) -> Option<Settlement> {
+    let Abandoned { id, accounts, record, progress } = abandoned;
+    let progress = progress.unwrap_or_default();
+    let (usage, estimated) = match progress.usage {
+        Some(usage) => (usage, None),
+        None => (Usage::tokens(record.input_tokens, progress.output_tokens), Some(Estimated::Length)),
+    };
+    let charged = match (record.price_version, price) {
+        (None, _) => Ok(Credits::ZERO),
+        (Some(_), Some(priced)) => charge(&priced.price, &usage),
+        (Some(_), None) => {
+            tracing::error!(request = %id, "the price of an abandoned request is missing; its hold stands");
+            return None;
+        }
+    };
+    let charge = charged
+        .inspect_err(|error| tracing::error!(%error, request = %id, "an abandoned request can't be charged; its hold stands"))
+        .ok()?;
+    Some(Settlement {
+        id,
+        record,
+        accounts,
+        answered_model: None,
+        price_version: None,
+        usage,
+        charge,
+        estimated,
+        outcome: Outcome::Recovered,
+        provider_request_id: None,
+        first_byte_at: progress.first_byte_at.and_then(|at| jiff::Timestamp::from_microsecond(at).ok()),
+        ended_at: shared.clock.now(),
+    })
+}
+
+/// The charge at the price of admission, or at the price of the model that answered if that is dearer.
+fn dearer(
+    price: &Price,
+    answered: Option<&PricedModel>,
+    usage: &Usage,
+) -> Result<(Credits, Option<PriceVersion>), accounting::Error> {
+    let asked = charge(price, usage)?;
+    match answered {
+        Some(other) => {
+            let other_charge = charge(&other.price, usage)?;
+            Ok(if other_charge > asked { (other_charge, Some(other.version)) } else { (asked, None) })
+        }
+        None => Ok((asked, None)),
+    }
+}
+
+/// Text of a provider as a database keeps it: bounded, without control characters.
+fn storable(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(255).collect()
+}
+
+fn log(settlement: &Settlement) {
+    let Settlement { record, usage, .. } = settlement;
+    metrics::counter!("tracking_requests_total", "outcome" => settlement.outcome.as_str()).increment(1);
+    metrics::counter!("tracking_input_tokens_total").increment(usage.input);
+    metrics::counter!("tracking_output_tokens_total").increment(usage.output);
+    metrics::counter!("tracking_microcredits_total").increment(settlement.charge.micro().unsigned_abs());
+    tracing::info!(
+        request = %settlement.id,
+        user = %record.user,
+        provider = %record.provider,
+        model = %record.model,
+        input_tokens = usage.input,
+        output_tokens = usage.output,
+        credits = %settlement.charge,
+        estimated = settlement.estimated.map(|how| how.as_str()),
+        outcome = settlement.outcome.as_str(),
+        task = record.task,
+        "request"
+    );
+}

@@ -1,0 +1,60 @@
+//! What all requests of a process share.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use accounting::Clock;
+use storage::Catalogue;
+use storage::ledger::Ledger;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::flight::Flights;
+use crate::route::Routes;
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub routes: Routes,
+    pub catalogue: Catalogue,
+    pub ledger: Ledger,
+    pub clock: Arc<dyn Clock>,
+    pub flights: Flights,
+    /// Tasks that must end before the process does: settlements, the heartbeat.
+    pub tasks: TaskTracker,
+    pub instance: Option<String>,
+    /// For so long the end of an answer is withheld while its charge can't be committed.
+    pub settle_wait: Duration,
+    /// Cancelled when the process shuts down.
+    pub closing: CancellationToken,
+    /// A child of `closing`; cancelled and renewed when this process has lost its lease.
+    ground: RwLock<CancellationToken>,
+}
+
+impl Shared {
+    #[expect(clippy::too_many_arguments, reason = "each is one thing that all requests share; called once")]
+    pub(crate) fn new(
+        routes: Routes,
+        catalogue: Catalogue,
+        ledger: Ledger,
+        clock: Arc<dyn Clock>,
+        instance: Option<String>,
+        settle_wait: Duration,
+    ) -> Self {
+        let closing = CancellationToken::new();
+        let ground = RwLock::new(closing.child_token());
+        let (flights, tasks) = (Flights::default(), TaskTracker::new());
+        Self { routes, catalogue, ledger, clock, flights, tasks, instance, settle_wait, closing, ground }
+    }
+
+    /// Cancelled when the streams of the present owner must end.
+    pub(crate) fn ground(&self) -> CancellationToken {
+        self.ground.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends all streams; those that begin from now on go on.
+    pub(crate) fn ground_all(&self) {
+        let fresh = self.closing.child_token();
+        let old = std::mem::replace(&mut *self.ground.write().unwrap_or_else(PoisonError::into_inner), fresh);
+        old.cancel();
+    }
+}

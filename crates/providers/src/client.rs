@@ -1,0 +1,197 @@
+//! HTTP to model servers: one pooled client, time limits on everything, no redirects, only our own headers.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::timeout;
+
+use crate::{ProviderError, Secret};
+
+/// A whole answer ends here.
+const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
+/// Of an error's body, no more than this is read.
+const LARGEST_ERROR: usize = 64 * 1024;
+const IDLE_CONNECTION: Duration = Duration::from_secs(60);
+const AGENT: &str = concat!("openwebui-token-tracking/", env!("CARGO_PKG_VERSION"));
+
+/// How long a model server may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeLimits {
+    /// To accept a connection.
+    pub connect: Duration,
+    /// Until the head of its answer comes.
+    pub first_byte: Duration,
+    /// Between two pieces of its answer.
+    pub idle: Duration,
+}
+
+impl Default for TimeLimits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            first_byte: Duration::from_secs(300),
+            idle: Duration::from_secs(120),
+        }
+    }
+}
+
+/// A client of one model server.
+#[derive(Debug)]
+pub(crate) struct HttpClient {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    authorization: Option<HeaderValue>,
+    pub limits: TimeLimits,
+}
+
+impl HttpClient {
+    /// # Errors
+    /// Says what is wrong with the key or the machine's certificates.
+    pub(crate) fn new(key: Option<&Secret>, limits: TimeLimits, secure: bool) -> Result<Self, String> {
+        let authorization = key
+            .map(|key| {
+                let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
+                    .map_err(|_| "its API key has characters that can't be sent".to_owned())?;
+                value.set_sensitive(true);
+                Ok::<_, String>(value)
+            })
+            .transpose()?;
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(limits.connect));
+        let builder = HttpsConnectorBuilder::new();
+        let connector = if secure {
+            let builder = builder
+                .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
+                .map_err(|error| {
+                    format!(
+                        "no certificates of authorities on this machine ({error}): install ca-certificates"
+                    )
+                })?;
+            builder.https_or_http().enable_http1().wrap_connector(http)
+        } else {
+            // Plain HTTP needs no authorities, and loading them takes time.
+            let roots = rustls::RootCertStore::empty();
+            let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+            let config = rustls::ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .map_err(|error| error.to_string())?
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            builder.with_tls_config(config).https_or_http().enable_http1().wrap_connector(http)
+        };
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .pool_timer(TokioTimer::new())
+            .build(connector);
+        Ok(Self { client, authorization, limits })
+    }
+
+    /// Sends, and waits for the head of a successful answer.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        uri: Uri,
+        body: Bytes,
+        stream: bool,
+    ) -> Result<Response<Incoming>, ProviderError> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let accepted = if stream { "text/event-stream" } else { "application/json" };
+        headers.insert(ACCEPT, HeaderValue::from_static(accepted));
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        if let Some(authorization) = &self.authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        let response = match timeout(self.limits.first_byte, self.client.request(request)).await {
+            Err(_) => return Err(ProviderError::TimedOut { before_output: true }),
+            Ok(Err(error)) if error.is_connect() => {
+                tracing::warn!(error = %deepest(&error), "no connection to a model server");
+                return Err(ProviderError::NotConnected);
+            }
+            Ok(Err(error)) => return Err(ProviderError::Broken { what: deepest(&error) }),
+            Ok(Ok(response)) => response,
+        };
+        if response.status().is_success() { Ok(response) } else { Err(self.failure(response).await) }
+    }
+
+    /// The whole body of an answer.
+    pub(crate) async fn read(&self, body: Incoming) -> Result<Bytes, ProviderError> {
+        self.read_up_to(body, LARGEST_ANSWER).await
+    }
+
+    async fn read_up_to(&self, mut body: Incoming, most: usize) -> Result<Bytes, ProviderError> {
+        let mut whole = BytesMut::new();
+        loop {
+            match timeout(self.limits.idle, body.frame()).await {
+                Err(_) => return Err(ProviderError::TimedOut { before_output: false }),
+                Ok(None) => return Ok(whole.freeze()),
+                Ok(Some(Err(error))) => return Err(ProviderError::Broken { what: error.to_string() }),
+                Ok(Some(Ok(frame))) => {
+                    if let Some(bytes) = frame.data_ref() {
+                        whole.extend_from_slice(bytes);
+                    }
+                }
+            }
+            if whole.len() > most {
+                return Err(ProviderError::BadAnswer { what: "an answer without end" });
+            }
+        }
+    }
+
+    async fn failure(&self, response: Response<Incoming>) -> ProviderError {
+        let status = response.status();
+        let retry_after = retry_after(response.headers());
+        // Whatever comes as the body of an error, the status counts.
+        let body = self.read_up_to(response.into_body(), LARGEST_ERROR).await.unwrap_or_default();
+        let error = crate::openai::error(&body);
+        tracing::debug!(%status, code = error.code, message = error.message, "a model server refused a request");
+        let out_of_funds = error.code.as_deref() == Some("insufficient_quota");
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PAYMENT_REQUIRED => {
+                ProviderError::OurKey { status: status.as_u16() }
+            }
+            StatusCode::TOO_MANY_REQUESTS if out_of_funds => {
+                ProviderError::OurKey { status: status.as_u16() }
+            }
+            StatusCode::TOO_MANY_REQUESTS => ProviderError::RateLimited { retry_after },
+            StatusCode::SERVICE_UNAVAILABLE => ProviderError::Overloaded { retry_after },
+            _ if status.as_u16() == 529 => ProviderError::Overloaded { retry_after },
+            _ if status.is_client_error() => ProviderError::Rejected {
+                status: status.as_u16(),
+                code: error.code,
+                message: error.message.unwrap_or_else(|| "it does not say why".into()),
+            },
+            _ if status.is_redirection() => {
+                ProviderError::BadAnswer { what: "a redirect, which is not followed" }
+            }
+            _ => ProviderError::Failed { status: status.as_u16() },
+        }
+    }
+}
+
+/// `Retry-After` in seconds; the form with a date is rare and left out.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds.min(86_400)))
+}
+
+/// The innermost cause, which is the one that tells.
+fn deepest(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}

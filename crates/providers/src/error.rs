@@ -1,0 +1,153 @@
+//! What goes wrong between us and a model server, named by what the caller can do about it. Messages are for users: short,
+//! without keys, addresses or raw JSON.
+
+use std::time::Duration;
+
+/// A request that we refuse before sending it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct BadRequest {
+    /// What is wrong, and what to do.
+    pub message: String,
+    /// The field concerned.
+    pub param: Option<String>,
+}
+
+/// A provider that can't be set up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("provider {provider}: {what}")]
+pub struct ConfigError {
+    /// Its name.
+    pub provider: String,
+    /// What is wrong, and what to do.
+    pub what: String,
+}
+
+/// Why a model server did not answer as it should.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProviderError {
+    /// No connection: nothing was sent.
+    #[error("no connection to the model server")]
+    NotConnected,
+    /// Nothing came for too long.
+    #[error("the model server was silent for too long")]
+    TimedOut {
+        /// Whether nothing of an answer had come yet.
+        before_output: bool,
+    },
+    /// The server wants us to slow down.
+    #[error("rate limited")]
+    RateLimited {
+        /// How long to wait, if it says so.
+        retry_after: Option<Duration>,
+    },
+    /// The request itself is at fault.
+    #[error("rejected with status {status}: {message}")]
+    Rejected {
+        /// The HTTP status, 4xx.
+        status: u16,
+        /// The provider's code.
+        code: Option<String>,
+        /// The provider's words, shortened and without anything that looks like a key or an address.
+        message: String,
+    },
+    /// Our key or our account with the provider is at fault: a matter for the administrator.
+    #[error("our key or account is refused with status {status}")]
+    OurKey {
+        /// The HTTP status.
+        status: u16,
+    },
+    /// A fault of the server.
+    #[error("failed with status {status}")]
+    Failed {
+        /// The HTTP status, 5xx.
+        status: u16,
+    },
+    /// The server has too much to do.
+    #[error("overloaded")]
+    Overloaded {
+        /// How long to wait, if it says so.
+        retry_after: Option<Duration>,
+    },
+    /// What came is no answer.
+    #[error("not an answer: {what}")]
+    BadAnswer {
+        /// Why, for the log.
+        what: &'static str,
+    },
+    /// The answer broke off.
+    #[error("broke off: {what}")]
+    Broken {
+        /// Why, for the log.
+        what: String,
+    },
+}
+
+impl ProviderError {
+    /// What to tell the user.
+    pub fn message(&self) -> String {
+        match self {
+            Self::NotConnected => {
+                "the model server can't be reached; try again, and tell your administrator if it goes on"
+                    .into()
+            }
+            Self::TimedOut { .. } => "the model server was silent for too long; try again".into(),
+            Self::RateLimited { .. } => {
+                "the model server gets too many requests; try again in a moment".into()
+            }
+            Self::Rejected { message, .. } => format!("the model server rejected the request: {message}"),
+            Self::OurKey { .. } => {
+                "the model server refuses this service's key or account; tell your administrator to check it"
+                    .into()
+            }
+            Self::Failed { .. } => "the model server had a fault; try again".into(),
+            Self::Overloaded { .. } => "the model server is overloaded; try again in a moment".into(),
+            Self::BadAnswer { .. } => {
+                "the model server's answer can't be understood; tell your administrator".into()
+            }
+            Self::Broken { .. } => "the model server broke off in the middle of its answer; try again".into(),
+        }
+    }
+}
+
+/// The most characters of a provider's own words that are passed on.
+const LONGEST_MESSAGE: usize = 300;
+
+/// A provider's words as a user may see them: bounded, one line, without addresses or anything that looks like a key.
+pub(crate) fn safe_words(text: &str) -> String {
+    let mut words = String::new();
+    for word in text.split_whitespace() {
+        let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
+        let long_mix =
+            bare.len() >= 20 && bare.chars().any(|c| c.is_ascii_digit()) && !bare.contains(['.', '/']);
+        let secret = bare.starts_with("sk-") || word.contains("sk-") || long_mix;
+        let shown = if secret || word.contains("://") { "***" } else { word };
+        if words.chars().count() + shown.chars().count() >= LONGEST_MESSAGE {
+            words.push('…');
+            break;
+        }
+        if !words.is_empty() {
+            words.push(' ');
+        }
+        words.push_str(shown);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_addresses_are_masked() {
+        let text = "Incorrect API key provided: sk-proj-abcdef. See https://example.com/keys?k=1 or use 0123456789abcdef0123456789.";
+        let safe = safe_words(text);
+        assert_eq!(safe, "Incorrect API key provided: *** See *** or use ***");
+    }
+
+    #[test]
+    fn long_words_are_cut() {
+        assert!(safe_words(&"word ".repeat(500)).chars().count() <= LONGEST_MESSAGE + 1);
+        assert_eq!(safe_words(&"x".repeat(5000)), "…");
+    }
+}

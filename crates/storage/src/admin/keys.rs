@@ -1,0 +1,160 @@
+//! Keys of the gateway's clients: forwarding (may say for whom they ask) or bound to one user. Only hashes are kept.
+
+use accounting::UserId;
+use jiff::Timestamp;
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+use sha2::{Digest, Sha256};
+use sqlx::AssertSqlSafe;
+
+use crate::{Database, Error, new_id, on_pool};
+
+/// What every key begins with, so that it is recognised where it leaked.
+const PREFIX: &str = "owui-tt-";
+const SECRET_BYTES: usize = 32;
+
+/// A key as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// Its id.
+    pub id: String,
+    /// Its name for people.
+    pub name: String,
+    /// The one user that it is bound to; `None` for a forwarding key.
+    pub user: Option<UserId>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it stops to work.
+    pub expires_at: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl Key {
+    /// Whether it works at that moment.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|expiry| now < expiry)
+    }
+}
+
+/// The hash under which a key is kept: SHA-256, in hex. Keys are random, so it needs no salt.
+pub fn hash(secret: &str) -> String {
+    Sha256::digest(secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Makes a key and returns it with its secret, which is never shown again.
+///
+/// # Errors
+/// [`Error::Unavailable`] if the database, or the system's source of randomness, is away.
+pub async fn create(
+    database: &Database,
+    name: &str,
+    user: Option<UserId>,
+    expires_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<(Key, String), Error> {
+    let mut bytes = [0_u8; SECRET_BYTES];
+    OsRng
+        .try_fill_bytes(&mut bytes)
+        .map_err(|error| Error::Unavailable { what: format!("no random numbers: {error}") })?;
+    let secret = format!("{PREFIX}{}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let key = Key {
+        id: new_id().simple().to_string(),
+        name: name.into(),
+        user,
+        created_at: now,
+        expires_at,
+        revoked_at: None,
+    };
+    let sql = format!(
+        "INSERT INTO {} (id, name, hash, user_id, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)",
+        database.table("token_tracking_key")
+    );
+    on_pool!(database, pool => {
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(&key.id)
+            .bind(&key.name)
+            .bind(hash(&secret))
+            .bind(key.user.as_ref().map(UserId::as_str))
+            .bind(now.as_microsecond())
+            .bind(expires_at.map(|at| at.as_microsecond()))
+            .execute(pool)
+            .await?;
+    });
+    Ok((key, secret))
+}
+
+/// All keys, the newest last.
+///
+/// # Errors
+/// [`Error::Unavailable`] if the database is away.
+pub async fn list(database: &Database) -> Result<Vec<Key>, Error> {
+    let sql = format!("{} ORDER BY created_at, id", select(database));
+    let rows: Vec<Row> =
+        on_pool!(database, pool => sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await?);
+    rows.into_iter().map(Row::read).collect()
+}
+
+/// The key with that hash.
+///
+/// # Errors
+/// [`Error::Unavailable`] if the database is away.
+pub async fn find_by_hash(database: &Database, hash: &str) -> Result<Option<Key>, Error> {
+    let sql = format!("{} WHERE hash = $1", select(database));
+    let row: Option<Row> = on_pool!(database, pool => {
+        sqlx::query_as(AssertSqlSafe(sql)).bind(hash).fetch_optional(pool).await?
+    });
+    row.map(Row::read).transpose()
+}
+
+/// Revokes the key with that id or name.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is none, or none that still works.
+pub async fn revoke(database: &Database, which: &str, now: Timestamp) -> Result<u64, Error> {
+    let sql = format!(
+        "UPDATE {} SET revoked_at = $1 WHERE (id = $2 OR name = $2) AND revoked_at IS NULL",
+        database.table("token_tracking_key")
+    );
+    let revoked = on_pool!(database, pool => {
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(now.as_microsecond()).bind(which);
+        query.execute(pool).await?.rows_affected()
+    });
+    if revoked == 0 { Err(Error::not_found("key that could be revoked", which)) } else { Ok(revoked) }
+}
+
+fn select(database: &Database) -> String {
+    format!(
+        "SELECT id, name, user_id, created_at, expires_at, revoked_at FROM {}",
+        database.table("token_tracking_key")
+    )
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    name: String,
+    user_id: Option<String>,
+    created_at: i64,
+    expires_at: Option<i64>,
+    revoked_at: Option<i64>,
+}
+
+impl Row {
+    fn read(self) -> Result<Key, Error> {
+        let wrong = |column: &str| Error::Inconsistency {
+            table: "token_tracking_key".into(),
+            column: column.into(),
+            row: self.id.clone(),
+        };
+        let time = |column: &str, at: i64| Timestamp::from_microsecond(at).map_err(|_| wrong(column));
+        Ok(Key {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            user: self.user_id.clone().map(UserId::new).transpose().map_err(|_| wrong("user_id"))?,
+            created_at: time("created_at", self.created_at)?,
+            expires_at: self.expires_at.map(|at| time("expires_at", at)).transpose()?,
+            revoked_at: self.revoked_at.map(|at| time("revoked_at", at)).transpose()?,
+        })
+    }
+}

@@ -1,1 +1,90 @@
-fn main() {}
+//! The command `owui-token-tracking`: one file for each group of commands.
+
+mod balance;
+mod connect;
+mod credit_group;
+mod database;
+mod demo;
+mod init;
+mod key;
+mod models;
+mod output;
+mod pricing;
+mod serve;
+mod settings;
+mod usage;
+mod user;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tracks what each user of Open WebUI spends on paid models, and stops anyone who would spend more than granted.
+#[derive(Debug, Parser)]
+#[command(name = "owui-token-tracking", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Set up a database: tables, prices, settings. Safe to repeat.
+    Init(init::Arguments),
+    /// Migrate the database, or show its state.
+    #[command(subcommand)]
+    Database(database::Command),
+    /// Run the gateway: an OpenAI-compatible server that tracks and limits.
+    Serve(serve::Arguments),
+    /// Show it all at work, with a simulated model server and simulated users.
+    Demo(demo::Arguments),
+    /// Check every account against the ledger; exit code 1 if one differs.
+    Verify(verify::Arguments),
+    /// Show what users have left today.
+    Balance(balance::Arguments),
+    /// Show who used what.
+    Usage(usage::Arguments),
+    /// Manage prices.
+    #[command(subcommand)]
+    Pricing(pricing::Command),
+    /// Manage settings.
+    #[command(subcommand)]
+    Settings(settings::Command),
+    /// Manage credit groups.
+    #[command(subcommand)]
+    CreditGroup(credit_group::Command),
+    /// Find users.
+    #[command(subcommand)]
+    User(user::Command),
+    /// Manage the gateway's keys.
+    #[command(subcommand)]
+    Key(key::Command),
+}
+
+#[tokio::main]
+#[expect(clippy::print_stderr, reason = "errors go to people")]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.command {
+        Command::Init(arguments) => init::run(arguments).await,
+        Command::Database(command) => database::run(command).await,
+        Command::Serve(arguments) => serve::run(arguments).await,
+        Command::Demo(arguments) => demo::run(arguments).await,
+        Command::Verify(arguments) => verify::run(arguments).await,
+        Command::Balance(arguments) => balance::run(arguments).await,
+        Command::Usage(arguments) => usage::run(arguments).await,
+        Command::Pricing(command) => pricing::run(command).await,
+        Command::Settings(command) => settings::run(command).await,
+        Command::CreditGroup(command) => credit_group::run(command).await,
+        Command::User(command) => user::run(command).await,
+        Command::Key(command) => key::run(command).await,
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -15,6 +15,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a caller waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTIONS: u32 = 4;
+/// One number for all processes of ours: the key of PostgreSQL's advisory lock for migrations and administration.
+pub(crate) const LOCK: i64 = 0x6f77_7569_7474;
 
 /// A pool of connections.
 #[derive(Debug, Clone)]
@@ -44,6 +46,52 @@ macro_rules! on_pool {
         }
     };
 }
+
+/// Runs one body in a transaction of either kind of database that is alone in writing: SQLite's write lock, or a lock
+/// that all administrative changes of ours take on PostgreSQL. Dropped before the end, it leaves nothing.
+macro_rules! in_transaction {
+    ($database:expr, $transaction:ident => $body:expr) => {
+        match $database.pool() {
+            $crate::Pool::Sqlite(pool) => {
+                let mut $transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+                let done = $body;
+                $transaction.commit().await?;
+                done
+            }
+            $crate::Pool::Postgres(pool) => {
+                let mut $transaction = pool.begin().await?;
+                let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind($crate::database::LOCK);
+                lock.execute(&mut *$transaction).await?;
+                let done = $body;
+                $transaction.commit().await?;
+                done
+            }
+        }
+    };
+}
+pub(crate) use in_transaction;
+
+/// Runs one body that only reads, all at one moment.
+macro_rules! in_snapshot {
+    ($database:expr, $transaction:ident => $body:expr) => {
+        match $database.pool() {
+            $crate::Pool::Sqlite(pool) => {
+                let mut $transaction = pool.begin().await?;
+                let done = $body;
+                $transaction.rollback().await?;
+                done
+            }
+            $crate::Pool::Postgres(pool) => {
+                let mut $transaction =
+                    pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+                let done = $body;
+                $transaction.rollback().await?;
+                done
+            }
+        }
+    };
+}
+pub(crate) use in_snapshot;
 
 impl Database {
     /// Connects. An SQLite file must exist: this never creates one, and leaves the journal mode as it is.
@@ -182,8 +230,11 @@ impl Database {
         Ok(())
     }
 
-    /// Runs several statements.
-    pub(crate) async fn run(&self, sql: String) -> Result<(), Error> {
+    /// Runs statements as they are, for set-up and for tests.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn run(&self, sql: String) -> Result<(), Error> {
         on_pool!(self, pool => {
             pool.execute(AssertSqlSafe(sql)).await?;
         });

@@ -5,6 +5,7 @@
 
 use sqlx::{AssertSqlSafe, Row, raw_sql};
 
+use crate::database::LOCK;
 use crate::{Database, Error, Kind, on_pool};
 
 /// Our migrations, oldest first. Version N is the state after the first N.
@@ -17,8 +18,6 @@ const ORIGINAL_SQLITE: &str = include_str!("migrations/original_sqlite.sql");
 const ORIGINAL_POSTGRES: &str = include_str!("migrations/original_postgres.sql");
 /// The newest migration of the original, noted where we create all of its tables.
 const ORIGINAL_HEAD: &str = "a118dd7f6b7f";
-/// One number for all processes of ours: the key of PostgreSQL's advisory lock.
-const LOCK: i64 = 0x6f77_7569_7474;
 
 /// What a migration did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,1 +1,7 @@
+//! What tests and the demonstration need: fresh databases of both kinds, a model server that speaks the real protocol, and
+//! a clock that can be set. Not published.
 
+pub mod clock;
+pub mod databases;
+pub mod postgres;
+pub mod simulator;

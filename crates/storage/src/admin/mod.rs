@@ -1,3 +1,7 @@
 //! What administrators do: prices, groups, settings, users, keys. Each change is one transaction.
 
+pub mod groups;
 pub mod keys;
+pub mod prices;
+pub mod settings;
+pub mod users;

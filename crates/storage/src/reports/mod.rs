@@ -1,1 +1,5 @@
-//! x
+//! Answers: what everyone has left, who used what, and whether the books are right.
+
+pub mod balance;
+pub mod usage;
+pub mod verify;

@@ -1,0 +1,54 @@
+//! Which database a command works on.
+
+use anyhow::{Context, bail};
+use storage::{Database, DatabaseUrl, migrate};
+
+/// The database, as an option of each command.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct DatabaseArguments {
+    /// Database URL in SQLAlchemy format; by default what DATABASE_URL, or Open WebUI's other variables, say.
+    #[arg(long = "database-url", value_name = "URL", global = true)]
+    option: Option<String>,
+}
+
+/// The database as a last positional argument, as the original's commands take it.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct LastDatabase {
+    #[command(flatten)]
+    named: DatabaseArguments,
+    /// Database URL in SQLAlchemy format, as in --database-url.
+    #[arg(value_name = "DATABASE_URL")]
+    last: Option<String>,
+}
+
+impl DatabaseArguments {
+    /// The address.
+    pub(crate) fn url(&self) -> anyhow::Result<DatabaseUrl> {
+        let environment = |name: &str| std::env::var(name).ok();
+        match &self.option {
+            Some(url) => Ok(DatabaseUrl::parse(url)?.with_schema(environment("DATABASE_SCHEMA"))),
+            None => match DatabaseUrl::from_environment(environment)? {
+                Some(url) => Ok(url),
+                None => bail!(
+                    "no database is named: set DATABASE_URL (as Open WebUI does) or pass --database-url"
+                ),
+            },
+        }
+    }
+
+    /// The database, with tables as this program needs them.
+    pub(crate) async fn open(&self) -> anyhow::Result<Database> {
+        let url = self.url()?;
+        let database = Database::open(&url).await.with_context(|| format!("opening {url}"))?;
+        migrate::require_current(&database).await?;
+        Ok(database)
+    }
+}
+
+impl LastDatabase {
+    /// The same, whichever way it is named.
+    pub(crate) fn chosen(self) -> DatabaseArguments {
+        let Self { named, last } = self;
+        DatabaseArguments { option: named.option.or(last) }
+    }
+}

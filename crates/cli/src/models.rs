@@ -1,0 +1,211 @@
+//! Prices as people write them: the original's JSON, with the classes and tiers that it did not know; and the small list
+//! that comes with this program.
+
+use accounting::{Credits, ModelId, Price, ProviderName, Rate, Tier};
+use anyhow::{Context, anyhow};
+use serde::Deserialize;
+use serde_json::{Number, Value, json};
+use storage::PricedModel;
+use storage::admin::prices::NewPrice;
+
+const BUILT_IN: &str = include_str!("models.json");
+const MILLION: u64 = 1_000_000;
+
+/// An amount of credits as a JSON number or text, exactly.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Amount {
+    Number(Number),
+    Text(String),
+}
+
+impl Amount {
+    fn credits(&self) -> anyhow::Result<Credits> {
+        Ok(match self {
+            Self::Number(number) => number.to_string().parse()?,
+            Self::Text(text) => text.parse()?,
+        })
+    }
+}
+
+/// A model and its price in a file. Costs are credits for `per_input_tokens` or `per_output_tokens` tokens.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Entry {
+    id: String,
+    provider: String,
+    name: String,
+    input_cost_credits: Amount,
+    #[serde(default = "million")]
+    per_input_tokens: u64,
+    output_cost_credits: Amount,
+    #[serde(default = "million")]
+    per_output_tokens: u64,
+    cached_input_cost_credits: Option<Amount>,
+    cache_write_cost_credits: Option<Amount>,
+    reasoning_cost_credits: Option<Amount>,
+    /// Credits for each request.
+    request_cost_credits: Option<Amount>,
+    #[serde(default)]
+    tiers: Vec<TierEntry>,
+    max_output_tokens: Option<u64>,
+    context_tokens: Option<u64>,
+}
+
+/// The price of longer inputs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TierEntry {
+    above_input_tokens: u64,
+    input_cost_credits: Amount,
+    output_cost_credits: Amount,
+    cached_input_cost_credits: Option<Amount>,
+    cache_write_cost_credits: Option<Amount>,
+}
+
+const fn million() -> u64 {
+    MILLION
+}
+
+impl Entry {
+    fn read(self) -> anyhow::Result<NewPrice> {
+        let (input, output) = (self.per_input_tokens, self.per_output_tokens);
+        let rate = |amount: &Amount, per: u64| Ok::<_, anyhow::Error>(Rate::new(amount.credits()?, per));
+        let maybe =
+            |amount: &Option<Amount>, per| amount.as_ref().map(|amount| rate(amount, per)).transpose();
+        let mut price =
+            Price::new(rate(&self.input_cost_credits, input)?, rate(&self.output_cost_credits, output)?);
+        price.cached_input = maybe(&self.cached_input_cost_credits, input)?;
+        price.cache_write = maybe(&self.cache_write_cost_credits, input)?;
+        price.reasoning = maybe(&self.reasoning_cost_credits, output)?;
+        price.calls = maybe(&self.request_cost_credits, 1)?;
+        for tier in &self.tiers {
+            let mut dearer =
+                Price::new(rate(&tier.input_cost_credits, input)?, rate(&tier.output_cost_credits, output)?);
+            dearer.cached_input = maybe(&tier.cached_input_cost_credits, input)?;
+            dearer.cache_write = maybe(&tier.cache_write_cost_credits, input)?;
+            dearer.calls = price.calls;
+            price.tiers.push(Tier { above_input: tier.above_input_tokens, price: dearer });
+        }
+        Ok(NewPrice {
+            provider: ProviderName::new(&self.provider)?,
+            model: ModelId::new(self.id)?,
+            name: self.name,
+            price: price.checked()?,
+            max_output_tokens: self.max_output_tokens,
+            context_tokens: self.context_tokens,
+        })
+    }
+}
+
+/// The prices in a JSON text: a list of models, or one.
+pub(crate) fn parse(text: &str) -> anyhow::Result<Vec<NewPrice>> {
+    let value: Value = serde_json::from_str(text).context("this is no valid JSON")?;
+    let list = match value {
+        Value::Array(list) => list,
+        one => vec![one],
+    };
+    let read = |(index, value): (usize, Value)| {
+        let id = value.get("id").and_then(Value::as_str).map(str::to_owned);
+        let what = || format!("model {} ({})", index + 1, id.as_deref().unwrap_or("without id"));
+        let entry: Entry =
+            serde_json::from_value(value).map_err(|error| anyhow!("{error}")).with_context(what)?;
+        entry.read().with_context(what)
+    };
+    list.into_iter().enumerate().map(read).collect()
+}
+
+/// The prices in a JSON file.
+pub(crate) fn read_file(path: &std::path::Path) -> anyhow::Result<Vec<NewPrice>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    parse(&text).with_context(|| format!("in {}", path.display()))
+}
+
+/// The list that comes with this program.
+pub(crate) fn built_in() -> anyhow::Result<Vec<NewPrice>> {
+    parse(BUILT_IN)
+}
+
+/// A price as JSON, in the form in which it can be read again.
+pub(crate) fn show(model: &PricedModel) -> Value {
+    let price = &model.price;
+    let cost = |rate: Rate| crate::output::credits(rate.credits);
+    let mut shown = json!({
+        "provider": model.provider.as_str(),
+        "id": model.model.as_str(),
+        "name": model.name,
+        "input_cost_credits": cost(price.input),
+        "per_input_tokens": price.input.per,
+        "output_cost_credits": cost(price.output),
+        "per_output_tokens": price.output.per,
+    });
+    for (key, rate) in [
+        ("cached_input_cost_credits", price.cached_input),
+        ("cache_write_cost_credits", price.cache_write),
+        ("reasoning_cost_credits", price.reasoning),
+        ("request_cost_credits", price.calls),
+    ] {
+        if let Some(rate) = rate {
+            shown[key] = cost(rate);
+        }
+    }
+    let tiers = price.tiers.iter().map(|tier| {
+        json!({
+            "above_input_tokens": tier.above_input,
+            "input_cost_credits": cost(tier.price.input),
+            "output_cost_credits": cost(tier.price.output),
+        })
+    });
+    let tiers: Vec<Value> = tiers.collect();
+    if !tiers.is_empty() {
+        shown["tiers"] = Value::Array(tiers);
+    }
+    for (key, tokens) in
+        [("max_output_tokens", model.max_output_tokens), ("context_tokens", model.context_tokens)]
+    {
+        if let Some(tokens) = tokens {
+            shown[key] = tokens.into();
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_list_can_be_used() {
+        let models = built_in().unwrap();
+        assert!(models.len() > 10);
+        assert!(models.iter().all(|model| model.max_output_tokens.is_some()
+            || model.price.output == Rate::new(Credits::ZERO, MILLION)));
+    }
+
+    #[test]
+    fn amounts_are_exact_and_mistakes_are_named() {
+        let one = r#"{"id":"m","provider":"P","name":"M","input_cost_credits":0.000001,"output_cost_credits":"2.5"}"#;
+        let parsed = parse(one).unwrap();
+        assert_eq!(parsed[0].price.input, Rate::new(Credits::from_micro(1), MILLION));
+        assert_eq!(parsed[0].price.output, Rate::new(Credits::from_micro(2_500_000), MILLION));
+        for (text, says) in [
+            ("{", "no valid JSON"),
+            (r#"{"id":"m"}"#, "model 1 (m)"),
+            (
+                r#"[{"id":"m","provider":"p","name":"n","input_cost_credits":-1,"output_cost_credits":1}]"#,
+                "below zero",
+            ),
+            (
+                r#"{"id":"m","provider":"p","name":"n","input_cost_credits":1,"output_cost_credits":1,"x":1}"#,
+                "unknown field",
+            ),
+            (
+                r#"{"id":"m","provider":"p","name":"n","input_cost_credits":1e-9,"output_cost_credits":1}"#,
+                "no amount",
+            ),
+        ] {
+            let error = format!("{:#}", parse(text).unwrap_err());
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! `serve`: the gateway.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use gateway::{Config, Gateway};
+use metering::{Meter, MeterOptions};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use storage::admin::{prices, settings};
+use storage::{Database, DatabaseUrl, SystemClock, migrate};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::{init, models, output};
+
+const DEFAULT_FILE: &str = "owui-token-tracking.toml";
+const OWN_DATABASE: &str = "owui-token-tracking.db";
+
+/// Run the gateway: an OpenAI-compatible server that tracks and limits.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  OPENAI_API_KEY=sk-… OWUI_TRACKING_KEY=… owui-token-tracking serve\n\n\
+    Then, in Open WebUI: Settings, Connections, add http://127.0.0.1:8787/v1 with that key, and start Open WebUI with \
+    ENABLE_FORWARD_USER_INFO_HEADERS=true.")]
+pub(crate) struct Arguments {
+    /// The configuration file; by default owui-token-tracking.toml, if there is one.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the configuration, and end.
+    #[arg(long)]
+    check: bool,
+    /// The form of the log.
+    #[arg(long, value_enum, default_value_t, env = "OWUI_TRACKING_LOG_FORMAT")]
+    log_format: LogFormat,
+}
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// A JSON object on each line.
+    Json,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let config = read(arguments.config.as_deref())?;
+    let providers = config.open_providers()?;
+    if providers.is_empty() {
+        bail!(
+            "no model server is configured: write a [[provider]] into {DEFAULT_FILE}, or set OPENAI_API_KEY (and \
+             OPENAI_API_BASE_URL for a server other than OpenAI's)"
+        );
+    }
+    if arguments.check {
+        let names: Vec<String> = providers.iter().map(|provider| provider.name().to_string()).collect();
+        output::line(format!(
+            "The configuration is good: listens on {}, providers: {}.",
+            config.gateway.listen,
+            names.join(", ")
+        ))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    log_to_stderr(arguments.log_format);
+    let database = open_database(config.database.as_ref()).await?;
+    let metrics = PrometheusBuilder::new().install_recorder().context("starting the metrics")?;
+    let clock = Arc::new(SystemClock);
+    let options = MeterOptions {
+        providers,
+        clock: clock.clone(),
+        instance: config.gateway.instance.clone(),
+        settle_wait: config.gateway.settle_wait,
+    };
+    let meter = Meter::open(&database, options).await?;
+    let listener = listen(config.gateway.listen).await?;
+    let metrics_listener = match config.gateway.metrics_listen {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
+    let shutdown = CancellationToken::new();
+    output::line(format!("listening on http://{}", listener.local_addr()?))?;
+    if let Some(listener) = &metrics_listener {
+        output::line(format!("metrics on http://{}/metrics", listener.local_addr()?))?;
+    }
+    let gateway = Gateway::new(config.gateway, meter, &database, clock, Some(metrics));
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let asked_to_end = shutdown.clone();
+    let serving = gateway::serve(listener, metrics_listener, gateway, shutdown);
+    tokio::pin!(serving);
+    tokio::select! {
+        () = &mut serving => bail!("the server ended by itself"),
+        _ = terminated.recv() => {}
+        _ = interrupted.recv() => {}
+    }
+    tracing::info!("ending: running requests may finish");
+    asked_to_end.cancel();
+    tokio::select! {
+        () = &mut serving => {}
+        _ = interrupted.recv() => tracing::warn!("interrupted again: another process will settle what was running"),
+    }
+    database.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(file: Option<&Path>) -> anyhow::Result<Config> {
+    let path = file.map_or_else(|| PathBuf::from(DEFAULT_FILE), Path::to_path_buf);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.is_none() => String::new(),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+    };
+    Config::read(&text, |name| std::env::var(name).ok())
+        .with_context(|| format!("in {} or the environment", path.display()))
+}
+
+/// The database that is configured, which must have been initialised; or one of our own, which is.
+async fn open_database(configured: Option<&DatabaseUrl>) -> anyhow::Result<Database> {
+    if let Some(url) = configured {
+        let database = Database::open(url).await.with_context(|| format!("opening {url}"))?;
+        migrate::require_current(&database).await?;
+        return Ok(database);
+    }
+    let path = std::env::current_dir()?.join(OWN_DATABASE);
+    let url = DatabaseUrl::sqlite_file(&path);
+    let database = Database::create(&url).await.with_context(|| format!("creating {}", path.display()))?;
+    init::initialise(&database, &models::built_in()?, prices::Source::BuiltIn, &settings::initial()).await?;
+    output::line(format!("database {}", path.display()))?;
+    Ok(database)
+}
+
+async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("listening on {address}: is it in use already?"))
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second subscriber (in tests) is no reason to fail.
+    let _ = match format {
+        LogFormat::Human => {
+            builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
+        }
+        LogFormat::Json => builder.json().try_init(),
+    };
+}

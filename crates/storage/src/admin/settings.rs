@@ -1,0 +1,111 @@
+//! Settings, in the original's table.
+
+use sqlx::AssertSqlSafe;
+
+use crate::database::in_transaction;
+use crate::settings::{KNOWN, KnownSetting, Settings, unknown};
+use crate::{Database, Error, on_pool};
+
+/// A setting as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Its key.
+    pub key: String,
+    /// What was set, if anything was.
+    pub value: Option<String>,
+    /// What holds where nothing was set; empty for none.
+    pub default: &'static str,
+    /// What it means.
+    pub description: String,
+}
+
+/// All settings that this program knows, and those that others keep in the table.
+///
+/// # Errors
+/// [`Error::Unavailable`] if the database is away.
+pub async fn list(database: &Database) -> Result<Vec<Setting>, Error> {
+    let sql = format!(
+        "SELECT setting_key, setting_value, description FROM {} ORDER BY setting_key",
+        database.table("token_tracking_base_settings")
+    );
+    let rows: Vec<(String, Option<String>, Option<String>)> = on_pool!(database, pool => {
+        sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await?
+    });
+    let known = KNOWN.iter().map(|known| Setting {
+        key: known.key.to_owned(),
+        value: rows.iter().find(|(key, ..)| key == known.key).and_then(|(_, value, _)| value.clone()),
+        default: known.default,
+        description: known.description.to_owned(),
+    });
+    let mut all: Vec<Setting> = known.collect();
+    let others = rows.iter().filter(|(key, ..)| !KNOWN.iter().any(|known| known.key == key));
+    all.extend(others.map(|(key, value, description)| Setting {
+        key: key.clone(),
+        value: value.clone(),
+        default: "",
+        description: description.clone().unwrap_or_default(),
+    }));
+    Ok(all)
+}
+
+/// One setting.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is no such setting.
+pub async fn get(database: &Database, key: &str) -> Result<Setting, Error> {
+    list(database).await?.into_iter().find(|setting| setting.key == key).ok_or_else(|| unknown(key))
+}
+
+/// Sets one.
+///
+/// # Errors
+/// [`Error::NotFound`] for an unknown key, [`Error::Invalid`] for a value that it can't have.
+pub async fn set(database: &Database, key: &str, value: &str) -> Result<(), Error> {
+    Settings::defaults().set(key, value)?;
+    let description =
+        KNOWN.iter().find(|known| known.key == key).map(|known| known.description).unwrap_or_default();
+    write(database, &[(key, value, description)], true).await
+}
+
+/// Sets those that nobody has set yet; or all, if `overwrite`. Unknown keys are refused.
+///
+/// # Errors
+/// As [`set`]; then nothing is written.
+pub async fn init(
+    database: &Database,
+    settings: &[(String, String, String)],
+    overwrite: bool,
+) -> Result<(), Error> {
+    for (key, value, _) in settings {
+        Settings::defaults().set(key, value)?;
+    }
+    let rows: Vec<_> =
+        settings.iter().map(|(key, value, about)| (key.as_str(), value.as_str(), about.as_str())).collect();
+    write(database, &rows, overwrite).await
+}
+
+/// What a new installation begins with.
+pub fn initial() -> Vec<(String, String, String)> {
+    let base: Vec<&KnownSetting> =
+        KNOWN.iter().filter(|known| known.key == "base_credit_allowance").collect();
+    base.into_iter().map(|known| (known.key.into(), "1000".into(), known.description.into())).collect()
+}
+
+async fn write(database: &Database, rows: &[(&str, &str, &str)], overwrite: bool) -> Result<(), Error> {
+    let table = database.table("token_tracking_base_settings");
+    let conflict = if overwrite {
+        "DO UPDATE SET setting_value = excluded.setting_value, description = excluded.description"
+    } else {
+        "DO NOTHING"
+    };
+    let sql = format!(
+        "INSERT INTO {table} (setting_key, setting_value, description) VALUES ($1, $2, $3) ON CONFLICT (setting_key) {conflict}"
+    );
+    in_transaction!(database, transaction => {
+        for (key, value, description) in rows {
+            let query = sqlx::query(AssertSqlSafe(sql.clone())).bind(*key).bind(*value).bind(*description);
+            query.execute(&mut *transaction).await?;
+        }
+    });
+    Ok(())
+}

@@ -149,7 +149,7 @@ def test_errors_are_the_clients_own_types(gateway: Gateway) -> None:
 def test_a_provider_that_breaks_off_is_an_error_and_is_charged(gateway: Gateway) -> None:
     user = gateway.new_user()
     stream = client(gateway, user).chat.completions.create(
-        model="gpt-test", messages=ask("[[sim output=50 chunk=1 fault=disconnect at=10]]"), stream=True
+        model="gpt-test", messages=ask("[[sim output=50 chunk=1 delay=3 fault=disconnect at=10]]"), stream=True
     )
     text = ""
     with pytest.raises(openai.APIError):

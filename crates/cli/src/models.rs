@@ -4,27 +4,24 @@
 use accounting::{Credits, ModelId, Price, ProviderName, Rate, Tier};
 use anyhow::{Context, anyhow};
 use serde::Deserialize;
-use serde_json::{Number, Value, json};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use storage::PricedModel;
 use storage::admin::prices::NewPrice;
 
 const BUILT_IN: &str = include_str!("models.json");
 const MILLION: u64 = 1_000_000;
 
-/// An amount of credits as a JSON number or text, exactly.
+/// An amount of credits as a JSON number or text, as it is written: a number never becomes a float on the way.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Amount {
-    Number(Number),
-    Text(String),
-}
+#[serde(transparent)]
+pub(crate) struct Amount(Box<RawValue>);
 
 impl Amount {
     fn credits(&self) -> anyhow::Result<Credits> {
-        Ok(match self {
-            Self::Number(number) => number.to_string().parse()?,
-            Self::Text(text) => text.parse()?,
-        })
+        let text = self.0.get();
+        let unquoted = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+        Ok(unquoted.parse()?)
     }
 }
 
@@ -100,16 +97,13 @@ impl Entry {
 
 /// The prices in a JSON text: a list of models, or one.
 pub(crate) fn parse(text: &str) -> anyhow::Result<Vec<NewPrice>> {
-    let value: Value = serde_json::from_str(text).context("this is no valid JSON")?;
-    let list = match value {
-        Value::Array(list) => list,
-        one => vec![one],
-    };
-    let read = |(index, value): (usize, Value)| {
-        let id = value.get("id").and_then(Value::as_str).map(str::to_owned);
-        let what = || format!("model {} ({})", index + 1, id.as_deref().unwrap_or("without id"));
-        let entry: Entry =
-            serde_json::from_value(value).map_err(|error| anyhow!("{error}")).with_context(what)?;
+    let whole: &RawValue = serde_json::from_str(text).context("this is no valid JSON")?;
+    let list: Vec<&RawValue> = serde_json::from_str(whole.get()).unwrap_or_else(|_| vec![whole]);
+    let read = |(index, raw): (usize, &RawValue)| {
+        let value: Value = serde_json::from_str(raw.get()).unwrap_or_default();
+        let id = value.get("id").and_then(Value::as_str).unwrap_or("without id");
+        let what = || format!("model {} ({id})", index + 1);
+        let entry: Entry = serde_json::from_str(raw.get()).map_err(|error| anyhow!("{error}")).with_context(what)?;
         entry.read().with_context(what)
     };
     list.into_iter().enumerate().map(read).collect()

@@ -332,8 +332,8 @@ mod tests {
         assert_eq!(rate(0, 1), (0, 1_000_000));
         // 2.5 credits for 1000 tokens.
         assert_eq!(rate(2_500_000, 1000), (2500, 1_000_000));
-        // A third of a credit for 7 tokens can't be written in a million.
-        assert_eq!(rate(333_333, 7), (333_333, 7_000_000));
+        // About a third of a credit for 7 tokens can't be written for a million.
+        assert_eq!(rate(333_334, 7), (166_667, 3_500_000));
         assert_eq!(rate(1, 999_983_000_000), (1, 1_000_000));
     }
 }

@@ -1,0 +1,399 @@
+//! The ledger on both databases: limits hold under concurrency, every hold ends once, and the books stay right.
+
+use std::time::Duration;
+
+use accounting::{
+    Account, AccountKey, AccountLimit, Bid, Credits, Day, ModelId, Policy, PriceVersion, ProviderName, Quote,
+    Rate, RequestId, SponsoredId, Usage, UserId, Worst,
+};
+use futures_util::future::join_all;
+use storage::ledger::{
+    Hold, HoldOutcome, HoldRequest, Lease, Ledger, Outcome, Progress, RequestRecord, Settlement, WayIn,
+};
+use storage::reports::balance::account;
+use storage::reports::verify::verify;
+use storage::{Database, Error, new_id};
+use testing::each_database;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const NO_WAIT: Duration = Duration::ZERO;
+
+fn credits(whole: i64) -> Credits {
+    Credits::from_whole(whole).unwrap()
+}
+
+fn day() -> Day {
+    "2026-11-24".parse().unwrap()
+}
+
+fn user_account(user: &str) -> AccountKey {
+    AccountKey::User { day: day(), user: UserId::new(user).unwrap() }
+}
+
+fn record(user: &str, policy: Policy) -> RequestRecord {
+    RequestRecord {
+        user: UserId::new(user).unwrap(),
+        sponsored: None,
+        day: day(),
+        provider: ProviderName::new("openai").unwrap(),
+        model: ModelId::new("m").unwrap(),
+        price_version: Some(PriceVersion(1)),
+        policy,
+        way_in: WayIn::Gateway,
+        task: None,
+        chat_id: Some("chat".into()),
+        message_id: None,
+        workspace_model: None,
+        instance: None,
+        started_at: 1_795_000_000_000_000,
+        input_tokens: 10,
+    }
+}
+
+fn request(user: &str, limits: &[(AccountKey, i64)], quote: Quote, wait: Duration) -> HoldRequest {
+    let policy = if matches!(quote, Quote::Worst(_)) { Policy::Strict } else { Policy::OneCredit };
+    let accounts = limits
+        .iter()
+        .map(|(account, limit)| AccountLimit { account: account.clone(), limit: Some(credits(*limit)) });
+    HoldRequest {
+        id: RequestId::new(new_id()),
+        bid: Bid { accounts: accounts.collect(), quote },
+        record: record(user, policy),
+        wait,
+    }
+}
+
+/// One output token costs a hundredth of a credit.
+fn worst(tokens: u64) -> Quote {
+    Quote::Worst(Worst {
+        input: Credits::ZERO,
+        output: Rate::new(Credits::ONE, 100),
+        output_tokens: tokens,
+        choices: 1,
+        least_output_tokens: tokens,
+    })
+}
+
+fn settlement(hold: &Hold, user: &str, charge: Credits, policy: Policy) -> Settlement {
+    Settlement {
+        id: hold.id(),
+        record: record(user, policy),
+        accounts: hold.accounts().to_vec(),
+        answered_model: None,
+        price_version: None,
+        usage: Usage::tokens(10, 20),
+        charge,
+        estimated: None,
+        outcome: Outcome::Complete,
+        provider_request_id: None,
+        first_byte_at: None,
+        ended_at: "2026-11-24T12:00:00Z".parse().unwrap(),
+    }
+}
+
+async fn held(ledger: &Ledger, request: HoldRequest) -> Hold {
+    match ledger.hold(request).await.unwrap() {
+        HoldOutcome::Held(hold) => hold,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn assert_clean(database: &Database) {
+    let verification = verify(database).await.unwrap();
+    assert_eq!(verification.differences, [], "the books are wrong");
+}
+
+/// Waits until everything that was queued before has been applied.
+async fn drained(ledger: &Ledger) {
+    ledger.renew(Vec::new()).await.unwrap();
+}
+
+each_database!(strict_never_spends_more_than_the_limit, async |test: testing::databases::TestDatabase| {
+    let database = test.migrated().await.unwrap();
+    // Four processes, as far as the database can tell: each ledger has its own writer and connection.
+    let ledgers = join_all((0..4).map(|_| Ledger::open(&database))).await;
+    let ledgers: Vec<Ledger> = ledgers.into_iter().map(Result::unwrap).collect();
+    let asking = (0..64).map(|number| {
+        let ledger = &ledgers[number % 4];
+        async move {
+            let limits = [(user_account("ann"), 10)];
+            match ledger.hold(request("ann", &limits, worst(500), NO_WAIT)).await.unwrap() {
+                HoldOutcome::Held(hold) => {
+                    let spend = settlement(&hold, "ann", credits(5), Policy::Strict);
+                    hold.settle(spend).await.unwrap();
+                    1
+                }
+                HoldOutcome::Busy | HoldOutcome::Refused(_) => 0,
+            }
+        }
+    });
+    let admitted: i64 = join_all(asking).await.into_iter().sum();
+    assert_eq!(admitted, 2, "balance for two");
+    let state = account(&database, &user_account("ann")).await.unwrap();
+    assert_eq!(state, Account { spent: credits(10), held: Credits::ZERO });
+    assert_clean(&database).await;
+});
+
+each_database!(
+    one_credit_waits_for_holds_instead_of_refusing_falsely,
+    async |test: testing::databases::TestDatabase| {
+        let database = test.migrated().await.unwrap();
+        let ledger = Ledger::open(&database).await.unwrap();
+        let limits = [(user_account("ann"), 10)];
+        let estimate = |whole| Quote::Estimate(credits(whole));
+        let first = held(&ledger, request("ann", &limits, estimate(10), PATIENCE)).await;
+        // Fifteen wait behind the first; all of them cost little, so all of them are served in the end.
+        let waiting = (0..15).map(|_| ledger.hold(request("ann", &limits, estimate(1), PATIENCE)));
+        let settle_first = async {
+            drained(&ledger).await;
+            let spend = settlement(&first, "ann", Credits::from_micro(10), Policy::OneCredit);
+            first.settle(spend).await.unwrap();
+        };
+        let (served, ()) = futures_util::join!(
+            async {
+                let mut served = 0;
+                for outcome in join_all(waiting.map(|outcome| async {
+                    match outcome.await.unwrap() {
+                        HoldOutcome::Held(hold) => {
+                            let spend = settlement(&hold, "ann", Credits::from_micro(1), Policy::OneCredit);
+                            hold.settle(spend).await.unwrap();
+                            1
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }))
+                .await
+                {
+                    served += outcome;
+                }
+                served
+            },
+            settle_first
+        );
+        assert_eq!(served, 15);
+        let state = account(&database, &user_account("ann")).await.unwrap();
+        assert_eq!(state, Account { spent: Credits::from_micro(25), held: Credits::ZERO });
+        assert_clean(&database).await;
+    }
+);
+
+each_database!(
+    a_seventeenth_waiter_is_sent_away_and_a_late_one_too,
+    async |test: testing::databases::TestDatabase| {
+        let database = test.migrated().await.unwrap();
+        let ledger = Ledger::open(&database).await.unwrap();
+        let limits = [(user_account("ann"), 10)];
+        let ask = |wait| ledger.hold(request("ann", &limits, Quote::Estimate(credits(10)), wait));
+        let first = held(&ledger, request("ann", &limits, Quote::Estimate(credits(10)), PATIENCE)).await;
+        assert!(
+            matches!(ask(NO_WAIT).await.unwrap(), HoldOutcome::Busy),
+            "no patience, no place in the queue"
+        );
+        let mut waiting: Vec<_> = (0..16).map(|_| Box::pin(ask(PATIENCE))).collect();
+        // Polling each once puts it into the queue.
+        for one in &mut waiting {
+            assert!(futures_util::poll!(one).is_pending());
+        }
+        drained(&ledger).await;
+        assert!(matches!(ask(PATIENCE).await.unwrap(), HoldOutcome::Busy));
+        // Those who went away hold nothing once the first is done.
+        drop(waiting);
+        first.release().await.unwrap();
+        drained(&ledger).await;
+        let state = account(&database, &user_account("ann")).await.unwrap();
+        assert_eq!(state, Account::default());
+        assert_clean(&database).await;
+    }
+);
+
+each_database!(
+    holds_on_several_accounts_in_opposed_order_never_deadlock,
+    async |test: testing::databases::TestDatabase| {
+        let database = test.migrated().await.unwrap();
+        let ledgers = join_all((0..4).map(|_| Ledger::open(&database))).await;
+        let ledgers: Vec<Ledger> = ledgers.into_iter().map(Result::unwrap).collect();
+        let sponsored = SponsoredId::new(new_id());
+        let total = AccountKey::SponsoredTotal { sponsored };
+        let mine = |user: &str| AccountKey::SponsoredUser {
+            day: day(),
+            sponsored,
+            user: UserId::new(user).unwrap(),
+        };
+        let asking = (0..200_usize).map(|number| {
+            let ledger = &ledgers[number % 4];
+            let user = format!("user{}", number % 7);
+            let mut limits =
+                vec![(total.clone(), 1_000_000), (mine(&user), 1_000_000), (user_account(&user), 1_000_000)];
+            if number % 2 == 0 {
+                limits.reverse();
+            }
+            async move {
+                let hold = held(ledger, request(&user, &limits, Quote::Estimate(credits(1)), PATIENCE)).await;
+                if number % 3 == 0 {
+                    hold.release().await.unwrap();
+                    0
+                } else {
+                    let spend = settlement(&hold, &user, credits(2), Policy::OneCredit);
+                    hold.settle(spend).await.unwrap();
+                    2
+                }
+            }
+        });
+        let spent: i64 =
+            tokio::time::timeout(PATIENCE, join_all(asking)).await.expect("no deadlock").into_iter().sum();
+        let state = account(&database, &total).await.unwrap();
+        assert_eq!(state, Account { spent: credits(spent), held: Credits::ZERO });
+        assert_clean(&database).await;
+    }
+);
+
+each_database!(one_poisoned_item_fails_alone, async |test: testing::databases::TestDatabase| {
+    let database = test.migrated().await.unwrap();
+    let ledger = Ledger::open(&database).await.unwrap();
+    let limits = |user: &str| vec![(user_account(user), 100)];
+    // An account that can take no more, and a row that the database refuses.
+    let mut overflowing = request("bob", &[], Quote::Estimate(credits(5)), NO_WAIT);
+    overflowing.bid.accounts = vec![AccountLimit { account: user_account("bob"), limit: None }];
+    let mut full = request("bob", &[], Quote::Estimate(Credits::MAX), NO_WAIT);
+    full.bid.accounts = overflowing.bid.accounts.clone();
+    let _full = held(&ledger, full).await;
+    let twice = request("eve", &limits("eve"), Quote::Estimate(credits(1)), NO_WAIT);
+    let hold = held(&ledger, twice.clone()).await;
+    let spend = settlement(&hold, "eve", credits(1), Policy::OneCredit);
+    hold.settle(spend.clone()).await.unwrap();
+    let mut poisoned = spend;
+    poisoned.id = RequestId::new(new_id());
+    poisoned.provider_request_id = Some("a\0b".into());
+    let good =
+        |user: &'static str| ledger.hold(request(user, &limits(user), Quote::Estimate(credits(1)), NO_WAIT));
+    let (first, bad, poison, second) =
+        futures_util::join!(good("ann"), ledger.hold(overflowing), ledger.settle(poisoned), good("cal"));
+    assert!(matches!(first.unwrap(), HoldOutcome::Held(_)));
+    assert!(matches!(bad, Err(Error::Accounting(accounting::Error::Overflow))), "{bad:?}");
+    // PostgreSQL refuses the character, SQLite keeps it; either way nobody else is harmed.
+    assert_eq!(poison.is_err(), database.kind() == storage::Kind::Postgres, "{poison:?}");
+    assert!(matches!(second.unwrap(), HoldOutcome::Held(_)));
+    drained(&ledger).await;
+    assert_clean(&database).await;
+});
+
+each_database!(a_hold_whose_caller_went_away_is_released, async |test: testing::databases::TestDatabase| {
+    let database = test.migrated().await.unwrap();
+    let ledger = Ledger::open(&database).await.unwrap();
+    let limits = [(user_account("ann"), 10)];
+    drop(held(&ledger, request("ann", &limits, Quote::Estimate(credits(3)), NO_WAIT)).await);
+    let mut gone = Box::pin(ledger.hold(request("ann", &limits, Quote::Estimate(credits(3)), NO_WAIT)));
+    assert!(futures_util::poll!(&mut gone).is_pending());
+    drop(gone);
+    drained(&ledger).await;
+    drained(&ledger).await;
+    assert_eq!(account(&database, &user_account("ann")).await.unwrap(), Account::default());
+    assert_clean(&database).await;
+});
+
+each_database!(settling_twice_charges_once, async |test: testing::databases::TestDatabase| {
+    let database = test.migrated().await.unwrap();
+    let ledger = Ledger::open(&database).await.unwrap();
+    let limits = [(user_account("ann"), 10)];
+    let hold = held(&ledger, request("ann", &limits, Quote::Estimate(credits(3)), NO_WAIT)).await;
+    let spend = settlement(&hold, "ann", credits(4), Policy::OneCredit);
+    hold.settle(spend.clone()).await.unwrap();
+    // The same again, as after an answer that was lost; also twice in one batch.
+    let (again, and_again) = futures_util::join!(ledger.settle(spend.clone()), ledger.settle(spend));
+    again.unwrap();
+    and_again.unwrap();
+    let state = account(&database, &user_account("ann")).await.unwrap();
+    assert_eq!(state, Account { spent: credits(4), held: Credits::ZERO });
+    assert_eq!(verify(&database).await.unwrap().entries, 1);
+});
+
+each_database!(
+    a_dead_owners_holds_are_settled_once_and_a_late_owner_corrects,
+    async |test: testing::databases::TestDatabase| {
+        let database = test.migrated().await.unwrap();
+        let (sleeper, other) =
+            (Ledger::open(&database).await.unwrap(), Ledger::open(&database).await.unwrap());
+        let limits = [(user_account("ann"), 100)];
+        let hold = held(&sleeper, request("ann", &limits, Quote::Estimate(credits(3)), NO_WAIT)).await;
+        let progress = Progress { output_tokens: 7, usage: None, first_byte_at: Some(5) };
+        assert_eq!(sleeper.renew(vec![(hold.id(), progress.clone())]).await.unwrap(), Lease::Held);
+        assert_eq!(other.abandoned().await.unwrap(), [], "a living owner's holds are its own");
+        // Its lease runs out by the database's clock.
+        let owners = database.table("token_tracking_owner");
+        database
+            .run(format!(
+                "UPDATE {owners} SET renewed_at = renewed_at - 13000000 WHERE id = '{}'",
+                sleeper.owner()
+            ))
+            .await
+            .unwrap();
+        let abandoned = other.abandoned().await.unwrap();
+        assert_eq!(abandoned.len(), 1);
+        assert_eq!(abandoned[0].progress, Some(progress));
+        assert_eq!(abandoned[0].record, record("ann", Policy::OneCredit));
+        let mut guess = settlement(&hold, "ann", credits(2), Policy::OneCredit);
+        guess.usage = Usage::tokens(10, 7);
+        guess.outcome = Outcome::Recovered;
+        // Two processes settle it at the same time.
+        let third = Ledger::open(&database).await.unwrap();
+        let (one, two) = futures_util::join!(other.settle(guess.clone()), third.settle(guess));
+        one.unwrap();
+        two.unwrap();
+        assert_eq!(account(&database, &user_account("ann")).await.unwrap().spent, credits(2));
+        // The owner wakes up: its lease is lost, and its settlement is the difference.
+        assert_eq!(sleeper.renew(Vec::new()).await.unwrap(), Lease::Lost);
+        let spend = settlement(&hold, "ann", credits(5), Policy::OneCredit);
+        hold.settle(spend).await.unwrap();
+        let state = account(&database, &user_account("ann")).await.unwrap();
+        assert_eq!(state, Account { spent: credits(5), held: Credits::ZERO });
+        sleeper.register_again().await.unwrap();
+        assert_eq!(sleeper.renew(Vec::new()).await.unwrap(), Lease::Held);
+        let rows = storage::reports::usage::usage(&database, storage::reports::usage::By::User, None, None)
+            .await
+            .unwrap();
+        assert_eq!((rows[0].requests, rows[0].output, rows[0].credits), (1, 20, credits(5)));
+        assert_eq!(verify(&database).await.unwrap().entries, 2);
+        assert_clean(&database).await;
+    }
+);
+
+each_database!(
+    an_owner_that_signed_off_leaves_nothing_behind,
+    async |test: testing::databases::TestDatabase| {
+        let database = test.migrated().await.unwrap();
+        let (leaving, staying) =
+            (Ledger::open(&database).await.unwrap(), Ledger::open(&database).await.unwrap());
+        let limits = [(user_account("ann"), 100)];
+        held(&leaving, request("ann", &limits, Quote::Estimate(credits(3)), NO_WAIT)).await.keep();
+        leaving.resign().await.unwrap();
+        assert_eq!(staying.abandoned().await.unwrap().len(), 1);
+    }
+);
+
+each_database!(
+    more_than_a_strict_hold_is_charged_and_marked,
+    async |test: testing::databases::TestDatabase| {
+        let database = test.migrated().await.unwrap();
+        let ledger = Ledger::open(&database).await.unwrap();
+        let hold = held(&ledger, request("ann", &[(user_account("ann"), 10)], worst(500), NO_WAIT)).await;
+        assert_eq!((hold.amount(), hold.output_tokens()), (credits(5), Some(500)));
+        let spend = settlement(&hold, "ann", credits(6), Policy::Strict);
+        assert!(hold.settle(spend).await.unwrap().over_hold);
+        let verification = verify(&database).await.unwrap();
+        assert_eq!((verification.over_hold, verification.differences), (1, vec![]));
+    }
+);
+
+each_database!(verify_finds_what_was_changed_by_hand, async |test: testing::databases::TestDatabase| {
+    let database = test.migrated().await.unwrap();
+    let ledger = Ledger::open(&database).await.unwrap();
+    let limits = [(user_account("ann"), 100)];
+    let hold = held(&ledger, request("ann", &limits, Quote::Estimate(credits(3)), NO_WAIT)).await;
+    let accounts = database.table("token_tracking_account");
+    database.run(format!("UPDATE {accounts} SET spent = spent + 1, held = held - 2")).await.unwrap();
+    let differences = verify(&database).await.unwrap().differences;
+    let found: Vec<_> = differences.iter().map(|one| (one.what, one.recorded, one.computed)).collect();
+    let micro = Credits::from_micro;
+    assert_eq!(found, [("spent", micro(1), micro(0)), ("held", micro(2_999_998), micro(3_000_000))]);
+    drop(hold);
+});

@@ -103,7 +103,8 @@ pub(crate) fn parse(text: &str) -> anyhow::Result<Vec<NewPrice>> {
         let value: Value = serde_json::from_str(raw.get()).unwrap_or_default();
         let id = value.get("id").and_then(Value::as_str).unwrap_or("without id");
         let what = || format!("model {} ({id})", index + 1);
-        let entry: Entry = serde_json::from_str(raw.get()).map_err(|error| anyhow!("{error}")).with_context(what)?;
+        let entry: Entry =
+            serde_json::from_str(raw.get()).map_err(|error| anyhow!("{error}")).with_context(what)?;
         entry.read().with_context(what)
     };
     list.into_iter().enumerate().map(read).collect()

@@ -212,6 +212,8 @@ impl Job {
                 if let Some(fault) = self.directive.fault.filter(|_| count == self.directive.at) {
                     match fault {
                         Fault::Disconnect => {
+                            // What was produced before goes out first.
+                            wait(self.directive.delay).await;
                             self.end(Fate::Answered);
                             return Some((Err(io::Error::other("simulated")), Step::Over));
                         }

@@ -1,0 +1,216 @@
+//! A gateway with its database and a simulated model server, in this process. Asserts at its end that the books are right
+//! and nothing is held.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use accounting::{Credits, ModelId, Price, ProviderName, Rate};
+use bytes::Bytes;
+use gateway::{Config, Gateway};
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use metering::{Meter, MeterOptions};
+use providers::{Kind, Provider, ProviderConfig, Secret, TimeLimits};
+use serde_json::{Value, json};
+use storage::admin::prices::{self, NewPrice, Source, Write};
+use storage::admin::settings;
+use storage::reports::verify::verify;
+use storage::{Database, SystemClock};
+use testing::databases::TestDatabase;
+use testing::simulator::Simulator;
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+/// Short, so that a server that hangs is found out soon.
+pub const SILENCE: Duration = Duration::from_millis(400);
+
+pub struct App {
+    pub database: Database,
+    pub meter: Meter,
+    pub simulator: Simulator,
+    pub address: String,
+    client: Client<HttpConnector, Full<Bytes>>,
+    shutdown: DropGuard,
+    tasks: TaskTracker,
+    _test: TestDatabase,
+}
+
+/// A row of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Entry {
+    pub kind: String,
+    pub outcome: String,
+    pub estimated: Option<String>,
+    pub input_tokens: i64,
+    pub output_tokens: i64,
+    pub charge: i64,
+    pub answered_model: Option<String>,
+    pub price_version: Option<i64>,
+    pub task: Option<String>,
+    pub chat_id: Option<String>,
+    pub workspace_model: Option<String>,
+    pub over_hold: i64,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {}", self.text))
+    }
+
+    pub fn code(&self) -> String {
+        self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The data of its events, without the end.
+    pub fn chunks(&self) -> Vec<Value> {
+        let data = self.text.split("\n\n").filter_map(|event| event.strip_prefix("data: "));
+        data.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()
+    }
+}
+
+/// Input costs 1 credit and output 2 for a thousand tokens; `dear` ten times that, `free` nothing.
+pub async fn prepare(database: &Database, changes: &[(&str, &str)]) {
+    let price = |model: &str, factor: i64| {
+        let rate = |credits: i64| Rate::new(Credits::from_whole(credits * factor).unwrap(), 1000);
+        NewPrice {
+            provider: ProviderName::new("openai").unwrap(),
+            model: ModelId::new(model).unwrap(),
+            name: model.into(),
+            price: Price::new(rate(1), rate(2)),
+            max_output_tokens: Some(16_000),
+            context_tokens: None,
+        }
+    };
+    let models = [price("gpt-test", 1), price("dear", 10), price("free", 0)];
+    let now = accounting::Clock::now(&SystemClock);
+    prices::write(database, &models, Write::Add, Source::Administrator, now).await.unwrap();
+    settings::init(database, &settings::initial(), true).await.unwrap();
+    for (key, value) in changes {
+        settings::set(database, key, value).await.unwrap();
+    }
+}
+
+impl App {
+    pub async fn start(test: TestDatabase, changes: &[(&str, &str)]) -> Self {
+        let database = test.migrated().await.unwrap();
+        prepare(&database, changes).await;
+        let simulator = Simulator::start().await.unwrap();
+        let provider = Provider::new(ProviderConfig {
+            name: ProviderName::new("openai").unwrap(),
+            kind: Kind::OpenAi,
+            base_url: simulator.base_url().parse().unwrap(),
+            api_key: Some(Secret::new("provider-key")),
+            limits: TimeLimits { connect: SILENCE, first_byte: SILENCE, idle: SILENCE },
+        })
+        .unwrap();
+        let clock = Arc::new(SystemClock);
+        let options = MeterOptions {
+            providers: vec![provider],
+            clock: clock.clone(),
+            instance: Some("test".into()),
+            settle_wait: Duration::from_secs(5),
+        };
+        let meter = Meter::open(&database, options).await.unwrap();
+        let file = "[gateway]\nlisten = \"127.0.0.1:0\"\nkey = \"k\"\nrequests_per_user = 1000\ndrain = 10\n";
+        let config = Config::read(file, |_| None).unwrap().gateway;
+        let listener = TcpListener::bind(config.listen).await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let shutdown = CancellationToken::new();
+        let gateway = Gateway::new(config, meter.clone(), &database, clock, None);
+        let tasks = TaskTracker::new();
+        tasks.spawn(gateway::serve(listener, None, gateway, shutdown.clone()));
+        let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
+        let shutdown = shutdown.drop_guard();
+        Self { database, meter, simulator, address, client, shutdown, tasks, _test: test }
+    }
+
+    /// Sends a chat and returns when the head of its answer has come.
+    pub async fn send(&self, user: &str, body: Value) -> Response<Incoming> {
+        self.post("/v1/chat/completions", user, body, &[]).await
+    }
+
+    pub async fn post(
+        &self,
+        path: &str,
+        user: &str,
+        body: Value,
+        headers: &[(&str, &str)],
+    ) -> Response<Incoming> {
+        let mut request = Request::post(format!("{}{path}", self.address))
+            .header("authorization", "Bearer k")
+            .header("x-openwebui-user-id", user)
+            .header("x-openwebui-user-email", "user@example.org");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::from(body.to_string()))).unwrap();
+        self.client.request(request).await.unwrap()
+    }
+
+    /// A chat with that directive, read to its end.
+    pub async fn ask(&self, user: &str, directive: &str, stream: bool) -> Answer {
+        read(self.send(user, chat("gpt-test", directive, stream)).await).await
+    }
+
+    /// The entries of a user, once nothing is under way.
+    pub async fn entries(&self, user: &str) -> Vec<Entry> {
+        self.settled().await;
+        let sql = format!(
+            "SELECT kind, outcome, estimated, input_tokens, output_tokens, charge, answered_model, price_version, task, \
+               chat_id, workspace_model, over_hold FROM {} WHERE user_id = $1 ORDER BY started_at, kind DESC",
+            self.database.table("token_tracking_ledger")
+        );
+        storage::on_pool!(self.database, pool => {
+            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(user).fetch_all(pool).await.unwrap()
+        })
+    }
+
+    /// Waits until nothing is under way.
+    pub async fn settled(&self) {
+        let mut looks = tokio::time::interval(Duration::from_millis(5));
+        for _ in 0..4000 {
+            if self.meter.under_way() == 0 {
+                return;
+            }
+            looks.tick().await;
+        }
+        panic!("requests are still under way");
+    }
+
+    /// Ends it, and checks the books.
+    pub async fn end(self) {
+        drop(self.shutdown);
+        self.tasks.close();
+        self.tasks.wait().await;
+        let verification = verify(&self.database).await.unwrap();
+        assert_eq!((verification.differences, verification.holds), (vec![], 0));
+    }
+}
+
+pub fn chat(model: &str, directive: &str, stream: bool) -> Value {
+    let text = format!("one two three {directive}");
+    json!({"model": model, "messages": [{"role": "user", "content": text}], "stream": stream})
+}
+
+pub async fn read(response: Response<Incoming>) -> Answer {
+    let (head, body) = response.into_parts();
+    let bytes = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    Answer {
+        status: head.status.as_u16(),
+        headers: head.headers,
+        text: String::from_utf8_lossy(&bytes).into_owned(),
+    }
+}

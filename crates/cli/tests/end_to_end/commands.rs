@@ -1,0 +1,153 @@
+//! The commands, as their users type them: what they do, and what they say when something is wrong.
+
+use serde_json::Value;
+use testing::databases::TestDatabase;
+use testing::each_database;
+use testing::simulator::Simulator;
+
+use crate::process::{HttpClient, Place, run};
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| panic!("no JSON: {text}"))
+}
+
+each_database!(an_administrators_session, async |test: TestDatabase| {
+    let simulator = Simulator::start().await.unwrap();
+    let place = Place::new(&test, &simulator, &[]).await;
+    let again = place.ok(&["init"]);
+    assert!(again.contains("1 there already") || again.contains("added"), "{again}");
+    assert_eq!(json(&place.ok(&["database", "status", "--format", "json"]))["current"], true);
+    // Prices.
+    let add = [
+        "pricing",
+        "add",
+        "--provider",
+        "OpenAI",
+        "--id",
+        "new",
+        "--name",
+        "New",
+        "--input-cost-credits",
+        "0.000001",
+        "--output-cost-credits",
+        "2.5",
+        "--cached-input-cost-credits",
+        "0",
+    ];
+    place.ok(&add);
+    assert!(!place.run(&add).status.success(), "adding twice");
+    place.ok(&["pricing", "update", "new", "--provider", "openai", "--output-cost-credits", "3"]);
+    let shown = json(&place.ok(&["pricing", "get", "new", "--format", "json"]));
+    assert_eq!(shown[0]["input_cost_credits"].to_string(), "0.000001");
+    assert_eq!(shown[0]["output_cost_credits"].to_string(), "3");
+    assert_eq!(shown[0]["cached_input_cost_credits"].to_string(), "0");
+    std::fs::write(place.file("more.json"), shown[0].to_string().replace("\"new\"", "\"newer\"")).unwrap();
+    place.ok(&["pricing", "upsert", "--json", "more.json"]);
+    assert!(place.ok(&["pricing", "list", "--provider", "openai"]).contains("newer"));
+    let unsure = place.run(&["pricing", "delete", "new"]);
+    assert!(!unsure.status.success() && String::from_utf8_lossy(&unsure.stderr).contains("--yes"));
+    place.ok(&["pricing", "delete", "new", "--yes"]);
+    assert!(!place.run(&["pricing", "get", "new"]).status.success());
+    // Somebody chats.
+    let gateway = place.serve();
+    let client = HttpClient::new();
+    assert_eq!(client.ask(&gateway.url, "ann", "c", "[[sim input=1000 output=500]]").await.0, 200);
+    gateway.terminate();
+    // Groups and balances.
+    place.ok(&["credit-group", "create", "power", "500", "They get more"]);
+    place.ok(&["credit-group", "add-user", "ann", "power"]);
+    assert_eq!(json(&place.ok(&["credit-group", "list-users", "power", "--format", "json"]))[0]["id"], "ann");
+    let balance = json(&place.ok(&["balance", "ann", "--format", "json"]));
+    assert_eq!(
+        (balance[0]["limit"].to_string(), balance[0]["spent"].to_string()),
+        ("1500".into(), "2".into())
+    );
+    place.ok(&["credit-group", "update", "power", "1"]);
+    assert!(!place.run(&["credit-group", "delete", "power"]).status.success());
+    place.ok(&["credit-group", "delete", "power", "--force"]);
+    for (by, key, expected) in [("user", "user_id", "ann"), ("model", "model", "gpt-test")] {
+        let row = &json(&place.ok(&["usage", "--by", by, "--format", "json"]))[0];
+        assert_eq!(row[key], expected);
+        assert_eq!(
+            (row["requests"].as_i64(), row["credits"].to_string(), row["estimated"].as_i64()),
+            (Some(1), "2".into(), Some(0))
+        );
+    }
+    // Settings, users, keys.
+    place.ok(&["settings", "init", "--setting", "base_credit_allowance", "7", "Less"]);
+    assert_eq!(
+        json(&place.ok(&["settings", "get", "base_credit_allowance", "--format", "json"]))[0]["setting_value"],
+        "7"
+    );
+    let unknown = place.run(&["settings", "set", "base_allowance", "1"]);
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("did you mean base_credit_allowance?"));
+    assert!(place.ok(&["user", "find", "--id", "ann", "--format", "json"]).contains("ann"));
+    assert!(!place.run(&["user", "find", "--id", "nobody"]).status.success());
+    let key = json(&place.ok(&["key", "create", "laptop", "--user", "ann", "--format", "json"]));
+    let kept = place.texts("SELECT setting_value FROM {base_settings}").await;
+    assert!(!kept.contains(&key["key"].to_string()));
+    place.ok(&["key", "revoke", "laptop"]);
+    assert!(!place.ok(&["key", "list"]).contains(key["key"].as_str().unwrap()), "a key is shown once");
+    // The books, and what verify says when they are wrong.
+    assert!(place.ok(&["verify"]).contains("Clean"));
+    place.database.run(place.qualified("UPDATE {account} SET spent = spent + 1")).await.unwrap();
+    let wrong = place.run(&["verify", "--format", "json"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert_eq!(json(&String::from_utf8_lossy(&wrong.stdout))["differences"][0]["what"], "spent");
+});
+
+#[test]
+fn mistakes_are_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let nothing: Vec<(&'static str, String)> = Vec::new();
+    let with = |name: &'static str, value: &str| vec![(name, value.to_owned())];
+    std::fs::write(folder.path().join("bad.toml"), "[gateway]\nlisten = \"0.0.0.0:1\"\n").unwrap();
+    std::fs::write(folder.path().join("worse.toml"), "[gateway]\nlissten = 1\n").unwrap();
+    std::fs::write(folder.path().join("noise.db"), "this is no database, however long it may be").unwrap();
+    for (environment, arguments, says) in [
+        (nothing.clone(), vec!["balance"], "DATABASE_URL"),
+        (with("DATABASE_URL", "mysql://a:hunter2@b/c"), vec!["balance"], "supported are"),
+        (with("DATABASE_URL", "sqlite:///nowhere.db"), vec!["balance"], "owui-token-tracking init"),
+        (with("DATABASE_URL", "sqlite:///noise.db"), vec!["init"], "not a database"),
+        (with("DATABASE_URL", "postgresql://a:hunter2@127.0.0.1:1/c"), vec!["verify"], "127.0.0.1:1"),
+        (nothing.clone(), vec!["serve"], "no model server is configured"),
+        (nothing.clone(), vec!["serve", "--config", "bad.toml"], "without a key"),
+        (nothing.clone(), vec!["serve", "--config", "worse.toml"], "lissten"),
+        (nothing.clone(), vec!["serve", "--config", "missing.toml"], "missing.toml"),
+        (nothing, vec!["prcing"], "pricing"),
+    ] {
+        let output = run(folder.path(), &environment, &arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(said.contains(says), "{arguments:?}: {said}");
+        assert!(!said.contains("hunter2") && !said.contains("panicked"), "{arguments:?}: {said}");
+    }
+    let checked = run(folder.path(), &with("OPENAI_API_KEY", "sk-x"), &["serve", "--check"]);
+    assert!(checked.status.success());
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("openai"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_user_without_rights() {
+    let test = TestDatabase::postgres().await.unwrap();
+    let database = test.open().await.unwrap();
+    let role = format!("reader_{}", storage::new_id().simple());
+    database.run(format!("CREATE ROLE {role} LOGIN")).await.unwrap();
+    database.run(format!("GRANT USAGE ON SCHEMA {} TO {role}", database.schema())).await.unwrap();
+    let mut environment = test.environment().to_vec();
+    environment[0].1 = environment[0].1.replace("tracking@", &format!("{role}@"));
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &environment, &["init"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("lacks a right"), "{said}");
+}
+
+#[test]
+fn the_demonstration_ends_by_itself_and_its_books_are_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &[], &["demo"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("Clean") && said.contains("researcher-1"), "{said}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "it leaves nothing behind");
+}

@@ -40,7 +40,7 @@ format: ## put everything into its format
 	$(CARGO) fmt --all
 
 bench: ## the ledger and the gateway, side by side with their engines' own limits; prints tables
-	scripts/with-postgres scripts/bench
+	OWUI_TEST_POSTGRES_DURABLE=1 scripts/with-postgres scripts/bench
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -11,6 +11,7 @@ ALLOWED = {
     "metering": {"accounting", "storage", "providers"},
     "gateway": {"accounting", "storage", "providers", "metering"},
     "testing": {"accounting", "storage"},
+    "benches": {"accounting", "storage", "testing"},
     "cli": {"accounting", "storage", "providers", "metering", "gateway", "testing"},
 }
 

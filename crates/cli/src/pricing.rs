@@ -322,11 +322,12 @@ fn per(tokens: u64) -> String {
 }
 
 fn changed(count: usize, what: &str) -> anyhow::Result<()> {
-    Ok(match count {
-        0 => output::line("Nothing has changed: that is the price already.")?,
-        1 => output::line(format!("1 price {what}."))?,
-        _ => output::line(format!("{count} prices {what}."))?,
-    })
+    let text = match count {
+        0 => "Nothing has changed: that is the price already.".into(),
+        1 => format!("1 price {what}."),
+        _ => format!("{count} prices {what}."),
+    };
+    Ok(output::line(text)?)
 }
 
 /// Asks on a terminal; elsewhere the answer is no.

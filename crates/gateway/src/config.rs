@@ -185,10 +185,6 @@ impl Config {
         let mut jwt_secrets = Vec::new();
         jwt_secrets.extend(secret("gateway.jwt_secret", table.jwt_secret, "OWUI_TRACKING_JWT_SECRET")?);
         jwt_secrets.extend(resolve("gateway.jwt_secret_next", table.jwt_secret_next)?.map(Secret::new));
-        let seconds = |what: &str, value: Option<u64>, default: u64| match value.unwrap_or(default) {
-            value if value <= LONGEST => Ok(Duration::from_secs(value)),
-            _ => Err(ConfigProblem(format!("{what} is in seconds, at most {LONGEST}"))),
-        };
         let user = |text: String| {
             UserId::new(text).map_err(|error| ConfigProblem(format!("gateway.anonymous_user: {error}")))
         };
@@ -221,7 +217,7 @@ impl Config {
         let mut providers = Vec::new();
         for table in file.provider {
             let api_key = resolve(&format!("the api_key of provider {}", table.name), table.api_key.clone())?;
-            providers.push(provider(table, api_key, &seconds)?);
+            providers.push(provider(table, api_key)?);
         }
         if providers.is_empty()
             && let Some(key) = get("OPENAI_API_KEY")
@@ -237,7 +233,7 @@ impl Config {
                 first_byte: None,
                 idle: None,
             };
-            providers.push(provider(table, Some(key), &seconds)?);
+            providers.push(provider(table, Some(key))?);
         }
         let mut names: Vec<&ProviderName> = providers.iter().map(|provider| &provider.name).collect();
         names.sort_unstable();
@@ -262,11 +258,7 @@ impl Config {
     }
 }
 
-fn provider(
-    table: ProviderTable,
-    api_key: Option<String>,
-    seconds: &dyn Fn(&str, Option<u64>, u64) -> Result<Duration, ConfigProblem>,
-) -> Result<ProviderConfig, ConfigProblem> {
+fn provider(table: ProviderTable, api_key: Option<String>) -> Result<ProviderConfig, ConfigProblem> {
     let wrong = |what: String| ConfigProblem(format!("provider {}: {what}", table.name));
     let kind: Kind = table.kind.parse().map_err(wrong)?;
     let base_url = table.base_url.unwrap_or_else(|| kind.default_base_url().into());
@@ -283,6 +275,13 @@ fn provider(
             idle: seconds("idle", table.idle, defaults.idle.as_secs())?,
         },
     })
+}
+
+fn seconds(what: &str, value: Option<u64>, default: u64) -> Result<Duration, ConfigProblem> {
+    match value.unwrap_or(default) {
+        value if value <= LONGEST => Ok(Duration::from_secs(value)),
+        _ => Err(ConfigProblem(format!("{what} is in seconds, at most {LONGEST}"))),
+    }
 }
 
 fn address(what: &str, text: &str) -> Result<SocketAddr, ConfigProblem> {

@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     fn limit(needs: Option<Credits>) -> MeterError {
-        MeterError::LimitReached(LimitReached {
+        MeterError::LimitReached(Box::new(LimitReached {
             account: AccountKey::User {
                 day: "2026-11-24".parse().unwrap(),
                 user: UserId::new("ann").unwrap(),
@@ -211,7 +211,7 @@ mod tests {
             resets_text: Some("2026-11-25 00:00:00 CET".into()),
             seconds: Some(77),
             free_models: vec!["llama".into()],
-        })
+        }))
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The flow of a request on both databases: what the client gets, what the ledger says, whatever happens on the way.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers included")]
+
 mod app;
 
 use app::{App, Entry, chat, read};
@@ -403,3 +405,31 @@ each_database!(a_price_changed_in_the_middle_counts_from_the_next_request_on, as
     assert_eq!(app.entries("ann").await[0].charge, 200_000);
     app.end().await;
 });
+
+each_database!(
+    a_huge_body_and_a_broken_header_are_refused_and_the_service_goes_on,
+    async |test: TestDatabase| {
+        let app = App::start(test, &[]).await;
+        let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+            .build_http::<http_body_util::Full<bytes::Bytes>>();
+        let post = |user: &[u8], body: Vec<u8>| {
+            http::Request::post(format!("{}/v1/chat/completions", app.address))
+                .header("authorization", "Bearer k")
+                .header("x-openwebui-user-id", http::HeaderValue::from_bytes(user).unwrap())
+                .body(http_body_util::Full::from(body))
+                .unwrap()
+        };
+        // The server answers before the body is through, so the client may see the answer or a broken connection.
+        if let Ok(response) = client.request(post(b"ann", vec![b'x'; 100_000_000])).await {
+            let refused = read(response).await;
+            assert_eq!((refused.status, refused.code()), (413, "body_too_large".into()));
+        }
+        let broken = read(client.request(post(b"\xff\xfe", b"{}".to_vec())).await.unwrap()).await;
+        assert_eq!(broken.status, 400);
+        assert!(broken.text.contains("no valid UTF-8"), "{}", broken.text);
+        let nonsense = read(client.request(post(b"ann", b"{\"model\": ".to_vec())).await.unwrap()).await;
+        assert_eq!((nonsense.status, nonsense.code()), (400, "invalid_request".into()));
+        assert_eq!(app.ask("ann", "[[sim input=5 output=5]]", false).await.status, 200);
+        app.end().await;
+    }
+);

@@ -84,7 +84,7 @@ fn chat_text(vocabulary: &CoreBPE, request: &ChatRequest) -> u64 {
 }
 
 fn tokens_of_embeddings(vocabulary: &CoreBPE, request: &EmbeddingsRequest) -> u64 {
-    let texts: u64 = request.input_text().map(|text| text_tokens(vocabulary, &text)).sum();
+    let texts: u64 = request.input_text().map(|text| text_tokens(vocabulary, text)).sum();
     texts + request.token_count()
 }
 

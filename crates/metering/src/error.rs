@@ -42,7 +42,7 @@ pub enum MeterError {
     NoAllowance,
     /// A limit is reached.
     #[error("the credit limit is reached")]
-    LimitReached(LimitReached),
+    LimitReached(Box<LimitReached>),
     /// Other requests of the same user held the credits for too long.
     #[error(
         "other requests of yours are still running and hold your remaining credits; try again in a few seconds"

@@ -234,7 +234,7 @@ impl Meter {
                 Ok(Admitted { flight: Flight::new(&self.0, cargo), provider, output_tokens })
             }
             HoldOutcome::Refused(refusal) => {
-                Err(MeterError::LimitReached(self.limit_reached(&snapshot, refusal)?))
+                Err(MeterError::LimitReached(Box::new(self.limit_reached(&snapshot, refusal)?)))
             }
             HoldOutcome::Busy => Err(MeterError::Busy),
         }

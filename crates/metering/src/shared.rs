@@ -31,7 +31,6 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    #[expect(clippy::too_many_arguments, reason = "each is one thing that all requests share; called once")]
     pub(crate) fn new(
         routes: Routes,
         catalogue: Catalogue,

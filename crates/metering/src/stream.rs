@@ -116,10 +116,10 @@ impl Flowing {
             if self.grounded.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(End::Grounded));
             }
-            if let Some(bound) = &mut self.bound {
-                if !ready!(bound.poll(cx, &self.flight)) {
-                    return Poll::Ready(Err(End::Cut(bound.last.take())));
-                }
+            if let Some(bound) = &mut self.bound
+                && !ready!(bound.poll(cx, &self.flight))
+            {
+                return Poll::Ready(Err(End::Cut(bound.last.take())));
             }
             let event = match ready!(Pin::new(&mut self.upstream).poll_next(cx)) {
                 Some(Ok(event)) => event,

@@ -43,7 +43,7 @@ pub struct SchemaStatus {
 
 /// The steps of a migration inside a transaction of either kind; evaluates to the version found.
 macro_rules! apply {
-    ($transaction:expr, $version_table:expr, $original:expr, $original_found:expr) => {{
+    ($transaction:expr, $kind:expr, $version_table:expr, $original:expr, $original_found:expr) => {{
         let create = format!(
             "CREATE TABLE IF NOT EXISTS {} (version BIGINT NOT NULL PRIMARY KEY)",
             $version_table
@@ -65,7 +65,8 @@ macro_rules! apply {
             }
         }
         for (version, migration) in (1_i64..).zip(MIGRATIONS).filter(|(version, _)| *version > from) {
-            raw_sql(migration).execute(&mut **$transaction).await?;
+            let migration = filled_in(migration, $kind);
+            raw_sql(AssertSqlSafe(migration)).execute(&mut **$transaction).await?;
             let note = format!("INSERT INTO {} (version) VALUES ({version})", $version_table);
             raw_sql(AssertSqlSafe(note)).execute(&mut **$transaction).await?;
         }
@@ -89,7 +90,7 @@ pub async fn migrate(database: &Database) -> Result<Migrated, Error> {
     let from: i64 = match database.pool() {
         crate::Pool::Sqlite(pool) => {
             let mut transaction = begin_immediate(pool).await?;
-            let from = apply!(&mut transaction, version_table, original, original_found);
+            let from = apply!(&mut transaction, database.kind(), version_table, original, original_found);
             transaction.commit().await?;
             from
         }
@@ -98,12 +99,21 @@ pub async fn migrate(database: &Database) -> Result<Migrated, Error> {
             sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
             let path = format!("SET LOCAL search_path TO \"{}\"", database.schema().replace('"', "\"\""));
             raw_sql(AssertSqlSafe(path)).execute(&mut *transaction).await?;
-            let from = apply!(&mut transaction, version_table, original, original_found);
+            let from = apply!(&mut transaction, database.kind(), version_table, original, original_found);
             transaction.commit().await?;
             from
         }
     };
     Ok(Migrated { from, to: CURRENT, original_found, user_table })
+}
+
+/// A migration with its marks filled in.
+fn filled_in(migration: &str, kind: Kind) -> String {
+    let (clustered, changing) = match kind {
+        Kind::Sqlite => ("WITHOUT ROWID", ""),
+        Kind::Postgres => ("", "WITH (fillfactor = 50)"),
+    };
+    migration.replace("/*clustered*/", clustered).replace("/*changing*/", changing)
 }
 
 async fn begin_immediate(pool: &sqlx::SqlitePool) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, Error> {

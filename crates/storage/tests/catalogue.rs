@@ -1,5 +1,7 @@
 //! Migrations, catalogue and administration on both databases.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
+
 use std::sync::Arc;
 
 use accounting::{Clock, Credits, ModelId, Price, ProviderName, Rate, UserId};

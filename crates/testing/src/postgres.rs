@@ -16,6 +16,9 @@ pub const SERVER: &str = "OWUI_TEST_POSTGRES";
 /// Names the folder of PostgreSQL's programs; set by `scripts/with-postgres`.
 pub const PROGRAMS: &str = "OWUI_TEST_POSTGRES_BIN";
 
+/// Set: the server writes to disk as one in service does, for benchmarks.
+pub const DURABLE: &str = "OWUI_TEST_POSTGRES_DURABLE";
+
 const START: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -126,7 +129,10 @@ fn run(programs: &Path, data: &Path, port: u16, user: Option<(u32, u32)>, home: 
     let log = File::options().create(true).append(true).open(home.join("log"))?;
     let mut postgres = command(programs, "postgres", user, home);
     postgres.arg("-D").arg(data).arg("-k").arg("").args(["-h", "127.0.0.1", "-p", &port.to_string()]);
-    for setting in ["fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=300"] {
+    let durable = std::env::var_os(DURABLE).is_some();
+    // What is committed outlives the server's processes in either case, and the machine if durable.
+    let fast: &[&str] = if durable { &[] } else { &["fsync=off", "full_page_writes=off"] };
+    for setting in fast.iter().chain(&["max_connections=300"]) {
         postgres.args(["-c", setting]);
     }
     postgres.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()

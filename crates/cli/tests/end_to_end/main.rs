@@ -1,5 +1,12 @@
 //! The real executable, as processes: crashes, pauses, several gateways on one database, databases that go away.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, its helpers included"
+)]
+
 mod commands;
 mod crashes;
 mod process;

@@ -86,9 +86,13 @@ impl Place {
 
     /// A number from the database.
     pub async fn number(&self, sql: &str) -> i64 {
+        self.try_number(sql).await.unwrap()
+    }
+
+    async fn try_number(&self, sql: &str) -> sqlx::Result<i64> {
         let sql = self.qualified(sql);
         storage::on_pool!(self.database, pool => {
-            sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(pool).await.unwrap()
+            sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(pool).await
         })
     }
 
@@ -100,11 +104,11 @@ impl Place {
         })
     }
 
-    /// Waits until a number in the database is as it should be.
+    /// Waits until a number in the database is as it should be, whether or not the database answers at first.
     pub async fn until(&self, sql: &str, fits: impl Fn(i64) -> bool) {
         let mut looks = tokio::time::interval(LOOK);
         let waiting = async {
-            while !fits(self.number(sql).await) {
+            while !self.try_number(sql).await.is_ok_and(&fits) {
                 looks.tick().await;
             }
         };

@@ -39,7 +39,13 @@ impl Key {
 
 /// The hash under which a key is kept: SHA-256, in hex. Keys are random, so it needs no salt.
 pub fn hash(secret: &str) -> String {
-    Sha256::digest(secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(secret.as_bytes()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]).collect()
 }
 
 /// Makes a key and returns it with its secret, which is never shown again.
@@ -57,7 +63,7 @@ pub async fn create(
     OsRng
         .try_fill_bytes(&mut bytes)
         .map_err(|error| Error::Unavailable { what: format!("no random numbers: {error}") })?;
-    let secret = format!("{PREFIX}{}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let secret = format!("{PREFIX}{}", hex(&bytes));
     let key = Key {
         id: new_id().simple().to_string(),
         name: name.into(),

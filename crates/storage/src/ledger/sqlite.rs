@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use accounting::{Account, Credits, OwnerId, RequestId};
+use accounting::{Account, Credits, OwnerId, RequestId, UserId};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
 use super::plan::{Changes, Entry, Loaded, NewHold, Recorded, StoredHold, Wanted};
@@ -17,6 +17,9 @@ use crate::{Database, Error};
 
 /// How long SQLite itself waits for another writer, before the batch is put back and tried again.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// The log of a WAL database is written back after so many pages (16 MiB): each time costs a sync of the disk.
+const CHECKPOINT_PAGES: i64 = 4000;
 
 const LOAD_ACCOUNT: &str = "SELECT spent, held FROM token_tracking_account WHERE key = ?1";
 const LOAD_HOLD: &str = "SELECT amount, output_tokens FROM token_tracking_hold WHERE id = ?1";
@@ -27,8 +30,9 @@ const LOAD_RECORDED: &str = "SELECT count(*), COALESCE(sum(charge), 0), COALESCE
     COALESCE(sum(calls), 0) \
     FROM (SELECT * FROM token_tracking_ledger WHERE id = ?1 \
           UNION ALL SELECT * FROM token_tracking_ledger WHERE corrects = ?1)";
-const WRITE_ACCOUNT: &str = "INSERT INTO token_tracking_account (key, kind, user_id, sponsored_id, day, spent, held) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (key) DO UPDATE SET spent = excluded.spent, held = excluded.held";
+const UPDATE_ACCOUNT: &str = "UPDATE token_tracking_account SET spent = ?2, held = ?3 WHERE key = ?1";
+const INSERT_ACCOUNT: &str = "INSERT INTO token_tracking_account (key, kind, user_id, sponsored_id, day, spent, held) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 const INSERT_HOLD: &str = "INSERT INTO token_tracking_hold \
     (id, owner, accounts, amount, output_tokens, request, held_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 const DELETE_HOLD: &str = "DELETE FROM token_tracking_hold WHERE id = ?1";
@@ -116,18 +120,14 @@ impl SqliteEngine {
     fn try_commit(&mut self, changes: &Changes<'_>, owner: OwnerId) -> Result<bool, Error> {
         let Open { connection, turn } = self.opened()?;
         for (key, account) in &changes.accounts {
-            let (text, day) = (key.to_string(), key.day().map(|day| day.to_string()));
-            let (user, sponsored) =
-                (key.user().map(|user| user.as_str()), key.sponsored().map(|id| id.to_string()));
-            connection.prepare_cached(WRITE_ACCOUNT)?.execute(params![
-                text,
-                key.kind(),
-                user,
-                sponsored,
-                day,
-                account.spent.micro(),
-                account.held.micro()
-            ])?;
+            let (text, spent, held) = (key.to_string(), account.spent.micro(), account.held.micro());
+            if connection.prepare_cached(UPDATE_ACCOUNT)?.execute(params![text, spent, held])? == 0 {
+                let day = key.day().map(|day| day.to_string());
+                let user = key.user().map(UserId::as_str);
+                let sponsored = key.sponsored().map(|id| id.to_string());
+                let row = params![text, key.kind(), user, sponsored, day, spent, held];
+                connection.prepare_cached(INSERT_ACCOUNT)?.execute(row)?;
+            }
         }
         for id in &changes.ended_holds {
             let deleted = connection.prepare_cached(DELETE_HOLD)?.execute([id.to_string()])?;
@@ -196,6 +196,7 @@ fn open(path: &std::path::Path) -> Result<Open, Error> {
     // In WAL mode a commit survives the death of the process with NORMAL; the journal mode itself stays as found.
     let synchronous = if mode.eq_ignore_ascii_case("wal") { "NORMAL" } else { "FULL" };
     connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push("-tracking-lock");
     let turn = OpenOptions::new().create(true).truncate(false).write(true).open(&beside);

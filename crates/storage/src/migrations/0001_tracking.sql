@@ -1,5 +1,8 @@
 -- Our own tables. One text for both databases: TEXT and BIGINT only.
 -- Money is in microcredits, times are microseconds since 1970 UTC, ids are 32 hex digits.
+-- Marks that each database fills in its own way: /*clustered*/ keeps the rows in the order of their key (SQLite),
+-- /*changing*/ leaves room beside rows that change all the time (PostgreSQL).
+-- The ledger has no index that a request's own writes don't need: what grows with the log is only appended.
 
 CREATE TABLE token_tracking_price (
     version BIGINT NOT NULL PRIMARY KEY,
@@ -31,7 +34,7 @@ CREATE TABLE token_tracking_account (
     day TEXT,
     spent BIGINT NOT NULL DEFAULT 0,
     held BIGINT NOT NULL DEFAULT 0
-);
+) /*clustered*/ /*changing*/;
 
 CREATE TABLE token_tracking_hold (
     id TEXT NOT NULL PRIMARY KEY,
@@ -42,8 +45,7 @@ CREATE TABLE token_tracking_hold (
     request TEXT NOT NULL,
     progress TEXT,
     held_at BIGINT NOT NULL
-);
-CREATE INDEX token_tracking_hold_owner ON token_tracking_hold (owner);
+) /*clustered*/ /*changing*/;
 
 CREATE TABLE token_tracking_ledger (
     id TEXT NOT NULL PRIMARY KEY,
@@ -83,8 +85,6 @@ CREATE TABLE token_tracking_ledger (
     first_byte_at BIGINT,
     ended_at BIGINT NOT NULL
 );
-CREATE INDEX token_tracking_ledger_user ON token_tracking_ledger (user_id, started_at);
-CREATE INDEX token_tracking_ledger_day ON token_tracking_ledger (day, started_at);
 CREATE INDEX token_tracking_ledger_corrects ON token_tracking_ledger (corrects) WHERE corrects IS NOT NULL;
 
 CREATE TABLE token_tracking_user (

@@ -70,3 +70,9 @@ pub fn machine() -> String {
         read("/proc/sys/kernel/osrelease").trim()
     )
 }
+
+/// Whether a part of a benchmark is to run: all do, unless arguments name some.
+pub fn wanted(part: &str) -> bool {
+    let mut chosen = std::env::args().skip(1).peekable();
+    chosen.peek().is_none() || chosen.any(|name| name == part)
+}

@@ -18,7 +18,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use axum::routing::post;
-use benches::{Measured, machine, short, table};
+use benches::{Measured, machine, short, table, wanted};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
@@ -60,16 +60,28 @@ async fn run() {
     let listener = axum::serve::ListenerExt::tap_io(listener, |io| drop(io.set_nodelay(true)));
     tracker.spawn(async move { axum::serve(listener, router).await });
 
-    let sqlite = TestDatabase::sqlite().await.unwrap();
-    let postgres = TestDatabase::postgres().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let targets = [
+    let mut targets = vec![
         Target { name: "direct", url: server.clone(), process: None },
         start("pass-through", Command::new(program("passthrough")).arg(&server)),
-        gateway("gateway on SQLite", &sqlite, &server, folder.path()),
-        gateway("gateway on PostgreSQL", &postgres, &server, folder.path()),
     ];
-    for (what, streamed) in [("Whole answers", false), ("Streams of 100 chunks", true)] {
+    let mut databases = Vec::new();
+    if wanted("sqlite") {
+        let sqlite = TestDatabase::sqlite().await.unwrap();
+        targets.push(gateway("gateway on SQLite", &sqlite, &server, folder.path()));
+        databases.push(sqlite);
+    }
+    if wanted("postgres") {
+        let postgres = TestDatabase::postgres().await.unwrap();
+        targets.push(gateway("gateway on PostgreSQL", &postgres, &server, folder.path()));
+        databases.push(postgres);
+    }
+    for (part, what, streamed) in
+        [("whole", "Whole answers", false), ("streams", "Streams of 100 chunks", true)]
+    {
+        if !wanted(part) {
+            continue;
+        }
         let mut shown = table(&[
             "way",
             "1 client: p50 ms",
@@ -120,7 +132,7 @@ async fn run() {
         }
         println!("{what}:\n\n{shown}\n");
     }
-    for target in &targets[2..] {
+    for target in targets.iter().skip(2).filter(|_| wanted("memory")) {
         let memory = open_streams(target).await;
         println!("{}: {memory:.0} MiB of resident memory during {OPEN_STREAMS} open streams", target.name);
     }
@@ -246,7 +258,7 @@ fn gateway(name: &'static str, test: &TestDatabase, server: &str, folder: &std::
     std::fs::write(&config, text).unwrap();
     let command = || {
         let mut command = Command::new(program("owui-token-tracking"));
-        command.envs(test.environment().iter().map(|(name, value)| (*name, value))).env("RUST_LOG", "warn");
+        command.envs(test.environment().iter().map(|(name, value)| (*name, value)));
         command
     };
     for arguments in [vec!["init"], vec!["settings", "set", "base_credit_allowance", "1000000000"]] {

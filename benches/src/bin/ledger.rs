@@ -13,7 +13,7 @@ use accounting::{
     AccountKey, AccountLimit, Bid, Credits, Day, ModelId, Policy, PriceVersion, ProviderName, Quote,
     RequestId, SponsoredId, Usage, UserId,
 };
-use benches::{Measured, machine, short, table};
+use benches::{Measured, machine, short, table, wanted};
 use futures_util::future::join_all;
 use storage::ledger::{HoldOutcome, HoldRequest, Ledger, Outcome, RequestRecord, Settlement, WayIn};
 use storage::{Database, Kind, Pool, new_id};
@@ -42,7 +42,7 @@ fn main() {
     ]);
     let mut growth = table(&["database", "1 thousand rows", "1 million rows", "ratio"]);
     runtime.block_on(async {
-        for test in [TestDatabase::sqlite().await.unwrap(), TestDatabase::postgres().await.unwrap()] {
+        for test in databases().await {
             let database = test.migrated().await.unwrap();
             let name =
                 if database.kind() == Kind::Sqlite { "SQLite (synchronous=NORMAL)" } else { "PostgreSQL" };
@@ -98,6 +98,18 @@ fn main() {
         }
     });
     println!("\n{rates}\n\nOperations a second at 64 tasks, by rows in the ledger:\n\n{growth}");
+}
+
+/// Both databases, or those that arguments name.
+async fn databases() -> Vec<TestDatabase> {
+    let mut databases = Vec::new();
+    if wanted("sqlite") {
+        databases.push(TestDatabase::sqlite().await.unwrap());
+    }
+    if wanted("postgres") {
+        databases.push(TestDatabase::postgres().await.unwrap());
+    }
+    databases
 }
 
 /// Hold and settle in a number of tasks for a while; latencies of the holds, and of holds with their settlements.

@@ -20,6 +20,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Tracks what each user of Open WebUI spends on paid models, and stops anyone who would spend more than granted.
 #[derive(Debug, Parser)]
 #[command(name = "owui-token-tracking", version, propagate_version = true)]

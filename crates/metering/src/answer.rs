@@ -1,7 +1,9 @@
 //! What of an answer is rewritten: its usage, with credits, what is left of them, and the cost.
 
 use accounting::{Credits, Usage};
+use indexmap::IndexMap;
 use providers::StreamEvent;
+use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value, json};
 
 use crate::settlement::Bill;
@@ -50,13 +52,14 @@ pub(crate) fn usage_of(provided: Option<Value>, bill: &Bill) -> Value {
     Value::Object(usage)
 }
 
-/// A complete answer with its usage rewritten; as it came, if it is no JSON object.
+/// A complete answer with its usage rewritten, all else byte for byte; as it came, if it is no JSON object.
 pub(crate) fn complete(body: bytes::Bytes, bill: Option<&Bill>) -> bytes::Bytes {
     let Some(bill) = bill else { return body };
-    let Ok(mut answer) = serde_json::from_slice::<Map<String, Value>>(&body) else { return body };
-    let usage = usage_of(answer.get("usage").cloned(), bill);
-    answer.insert("usage".into(), usage);
-    serde_json::to_vec(&answer).map_or(body, Into::into)
+    let Ok(mut answer) = serde_json::from_slice::<IndexMap<String, &RawValue>>(&body) else { return body };
+    let provided = answer.get("usage").and_then(|usage| serde_json::from_str(usage.get()).ok());
+    let Ok(usage) = serde_json::value::to_raw_value(&usage_of(provided, bill)) else { return body };
+    answer.insert("usage".into(), &usage);
+    serde_json::to_vec(&answer).map_or_else(|_| body.clone(), Into::into)
 }
 
 /// The held-back end of a stream: the last chunk with a finish reason and the chunk with usage, rewritten.

@@ -13,7 +13,9 @@ use futures_util::future::join_all;
 use gateway::{Config, Gateway};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use metering::{Meter, MeterOptions};
-use providers::{Answer, ChatRequest, Kind, Provider, ProviderConfig, ProviderError, Secret, TimeLimits};
+use providers::{
+    Answer, ChatRequest, Kind, Provider, ProviderConfig, ProviderError, ProviderOptions, Secret, TimeLimits,
+};
 use serde_json::{Value, json};
 use storage::admin::{groups, keys, prices, settings};
 use storage::reports::{balance, usage};
@@ -114,10 +116,11 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 fn provider(base_url: &str, key: &str) -> anyhow::Result<Provider> {
     Ok(Provider::new(ProviderConfig {
         name: accounting::ProviderName::new("openai")?,
-        kind: Kind::OpenAi,
+        kind: Kind::OPENAI,
         base_url: base_url.parse()?,
         api_key: Some(Secret::new(key)),
         limits: TimeLimits::default(),
+        options: ProviderOptions::default(),
     })?)
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use accounting::{ProviderName, UserId};
-use providers::{Kind, Provider, ProviderConfig, Secret, TimeLimits};
+use providers::{Kind, Provider, ProviderConfig, ProviderOptions, Secret, TimeLimits};
 use serde::Deserialize;
 use storage::DatabaseUrl;
 use url::Url;
@@ -144,6 +144,9 @@ struct ProviderTable {
     connect: Option<u64>,
     first_byte: Option<u64>,
     idle: Option<u64>,
+    api_version: Option<String>,
+    #[serde(default)]
+    permissive_safety: bool,
 }
 
 /// Bytes.
@@ -219,21 +222,10 @@ impl Config {
             let api_key = resolve(&format!("the api_key of provider {}", table.name), table.api_key.clone())?;
             providers.push(provider(table, api_key)?);
         }
-        if providers.is_empty()
-            && let Some(key) = get("OPENAI_API_KEY")
-        {
-            let base_url = get("OPENAI_API_BASE_URL");
-            let (name, kind) = ("openai".into(), "openai".into());
-            let table = ProviderTable {
-                name,
-                kind,
-                base_url,
-                api_key: None,
-                connect: None,
-                first_byte: None,
-                idle: None,
-            };
-            providers.push(provider(table, Some(key))?);
+        if providers.is_empty() {
+            for kind in Kind::all() {
+                providers.extend(from_environment(kind, &get)?);
+            }
         }
         let mut names: Vec<&ProviderName> = providers.iter().map(|provider| &provider.name).collect();
         names.sort_unstable();
@@ -261,7 +253,10 @@ impl Config {
 fn provider(table: ProviderTable, api_key: Option<String>) -> Result<ProviderConfig, ConfigProblem> {
     let wrong = |what: String| ConfigProblem(format!("provider {}: {what}", table.name));
     let kind: Kind = table.kind.parse().map_err(wrong)?;
-    let base_url = table.base_url.unwrap_or_else(|| kind.default_base_url().into());
+    let base_url = table.base_url.unwrap_or_else(|| kind.entry().base_url.into());
+    if base_url.is_empty() {
+        return Err(wrong("write its base_url: servers of this kind have no common address".into()));
+    }
     let defaults = TimeLimits::default();
     Ok(ProviderConfig {
         name: ProviderName::new(&table.name).map_err(|error| wrong(error.to_string()))?,
@@ -274,7 +269,36 @@ fn provider(table: ProviderTable, api_key: Option<String>) -> Result<ProviderCon
             first_byte: seconds("first_byte", table.first_byte, defaults.first_byte.as_secs())?,
             idle: seconds("idle", table.idle, defaults.idle.as_secs())?,
         },
+        options: ProviderOptions {
+            api_version: table.api_version,
+            permissive_safety: table.permissive_safety,
+        },
     })
+}
+
+/// A provider of that kind, if the environment has its key (or, for servers without keys, its address).
+fn from_environment(
+    kind: Kind,
+    get: &impl Fn(&str) -> Option<String>,
+) -> Result<Option<ProviderConfig>, ConfigProblem> {
+    let entry = kind.entry();
+    let Some(address) = entry.by_environment else { return Ok(None) };
+    let (key, base_url) = (get(entry.key_variable), get(address));
+    if key.is_none() && (base_url.is_none() || entry.needs_key) {
+        return Ok(None);
+    }
+    let table = ProviderTable {
+        name: entry.provider.into(),
+        kind: entry.name.into(),
+        base_url,
+        api_key: None,
+        connect: None,
+        first_byte: None,
+        idle: None,
+        api_version: None,
+        permissive_safety: false,
+    };
+    provider(table, key).map(Some)
 }
 
 fn seconds(what: &str, value: Option<u64>, default: u64) -> Result<Duration, ConfigProblem> {

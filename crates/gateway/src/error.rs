@@ -149,6 +149,7 @@ impl ApiError {
         let wait = |wait: &Option<std::time::Duration>| wait.map_or(5, |wait| wait.as_secs().max(1));
         let server = |status, code| Self::new(status, SERVER, code, message.clone());
         match error {
+            ProviderError::Unsupported(bad) => Self::bad_request(message, bad.param.clone()),
             ProviderError::RateLimited { retry_after } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "provider_rate_limited", message)
                     .after(wait(retry_after))

@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use accounting::{AccountLimit, RequestId, Usage};
+use accounting::{AccountLimit, RequestId};
 use jiff::Timestamp;
+use providers::Reported;
 use storage::Snapshot;
 use storage::ledger::{Hold, Outcome, Progress, RequestRecord};
 use tokio::sync::oneshot;
@@ -25,8 +26,8 @@ use crate::shared::Shared;
 pub(crate) struct Seen {
     /// All output that the provider bills, as text.
     pub produced: String,
-    /// What the provider reported.
-    pub usage: Option<Usage>,
+    /// What the provider reported last.
+    pub usage: Option<Reported>,
     /// The model that the answer names.
     pub answered_model: Option<String>,
     /// The provider's own id of the request.
@@ -64,7 +65,7 @@ pub(crate) struct Flight {
 pub(crate) struct Beacon {
     output_bytes: AtomicU64,
     first_byte_at: AtomicI64,
-    usage: Mutex<Option<Usage>>,
+    usage: Mutex<Option<Reported>>,
     moved: AtomicBool,
 }
 
@@ -97,11 +98,14 @@ impl Flights {
 impl Beacon {
     fn progress(&self) -> Progress {
         let first_byte_at = Some(self.first_byte_at.load(Ordering::Relaxed)).filter(|at| *at != 0);
-        Progress {
-            output_tokens: count::by_length(self.output_bytes.load(Ordering::Relaxed)),
-            usage: *self.usage.lock().unwrap_or_else(PoisonError::into_inner),
-            first_byte_at,
-        }
+        let reported = *self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        let (usage, growing) = match reported {
+            Some(Reported::Final(usage)) => (Some(usage), false),
+            Some(Reported::SoFar(usage)) => (Some(usage), true),
+            None => (None, false),
+        };
+        let output_tokens = count::by_length(self.output_bytes.load(Ordering::Relaxed));
+        Progress { output_tokens, usage, growing, first_byte_at }
     }
 }
 
@@ -114,7 +118,7 @@ impl Flight {
     }
 
     /// Notes a part of the answer.
-    pub(crate) fn note(&mut self, produced: &str, usage: Option<Usage>, model: Option<String>) {
+    pub(crate) fn note(&mut self, produced: &str, usage: Option<Reported>, model: Option<String>) {
         let Some(Cargo { seen, .. }) = &mut self.cargo else { return };
         if seen.first_byte_at.is_none() {
             let now = self.shared.clock.now();
@@ -150,6 +154,11 @@ impl Flight {
     /// The model called.
     pub(crate) fn model(&self) -> &str {
         self.cargo.as_ref().map_or("", |cargo| cargo.route.model.as_str())
+    }
+
+    /// The longest answer that the model gives, in tokens, if the price table says.
+    pub(crate) fn model_output(&self) -> Option<u64> {
+        self.cargo.as_ref().and_then(|cargo| cargo.route.max_output_tokens)
     }
 
     /// Ends the request: its hold is replaced by its charge, by a task that goes on if the caller goes away. The bill

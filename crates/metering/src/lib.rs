@@ -23,7 +23,7 @@ mod shared;
 mod stream;
 
 pub use error::{LimitReached, MeterError};
-pub use meter::{Labels, Meter, MeterOptions, MeteredAnswer};
+pub use meter::{Labels, Meter, MeterOptions, MeteredAnswer, MeteredBody};
 pub use quote::Payer;
 pub use route::OfferedModel;
 pub use storage::ledger::WayIn;

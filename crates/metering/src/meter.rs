@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use accounting::{Clock, OwnerId};
 use bytes::Bytes;
-use providers::{Answer, ChatRequest, Complete, EmbeddingsRequest, Provider, ProviderError};
+use providers::{Answer, ChatRequest, Complete, EmbeddingsRequest, Provider, ProviderError, Reported};
 use storage::ledger::{HoldOutcome, HoldRequest, Ledger, Outcome, RequestRecord, WayIn};
 use storage::{Catalogue, Database, Snapshot, new_id};
 
@@ -48,7 +48,15 @@ pub struct Labels {
 }
 
 /// An answer on its way to the client.
-pub enum MeteredAnswer {
+pub struct MeteredAnswer {
+    /// What is passed on of it.
+    pub body: MeteredBody,
+    /// Fields of the request that its provider can't take; it went without them.
+    pub omitted: Vec<String>,
+}
+
+/// What is passed on of an answer.
+pub enum MeteredBody {
     /// A whole answer, JSON.
     Complete(Bytes),
     /// A streamed one.
@@ -100,6 +108,7 @@ impl Meter {
         let Admitted { mut flight, provider, output_tokens } = admitted;
         let (asked_usage, choices) = (request.asks_usage(), request.choices());
         request.set_model(flight.model().to_owned());
+        request.set_model_output(flight.model_output());
         if let Some(tokens) = output_tokens {
             request.lower_output_limit(tokens, provider.output_limit_field());
         }
@@ -109,15 +118,14 @@ impl Meter {
             sent = provider.chat(&request) => sent,
         };
         match sent {
-            Ok(Answer::Stream(upstream)) => {
-                flight.note_request_id(upstream.request_id.clone());
+            Ok(Answer::Stream(mut upstream)) => {
+                flight.note_request_id(upstream.request_id.take());
+                let omitted = std::mem::take(&mut upstream.omitted);
                 let bound = output_tokens.map(|tokens| tokens.saturating_mul(choices));
                 let stream = MeteredStream::new(upstream, flight, asked_usage, bound, self.0.settle_wait);
-                Ok(MeteredAnswer::Stream(stream))
+                Ok(MeteredAnswer { body: MeteredBody::Stream(stream), omitted })
             }
-            Ok(Answer::Complete(complete)) => {
-                Ok(MeteredAnswer::Complete(self.complete(flight, complete).await))
-            }
+            Ok(Answer::Complete(complete)) => Ok(self.complete(flight, complete).await),
             Err(error) => Err(self.failed(flight, error).await),
         }
     }
@@ -144,7 +152,7 @@ impl Meter {
             sent = provider.embeddings(&request) => sent,
         };
         match sent {
-            Ok(complete) => Ok(MeteredAnswer::Complete(self.complete(flight, complete).await)),
+            Ok(complete) => Ok(self.complete(flight, complete).await),
             Err(error) => Err(self.failed(flight, error).await),
         }
     }
@@ -241,12 +249,12 @@ impl Meter {
     }
 
     /// Step 6 for a whole answer.
-    async fn complete(&self, mut flight: Flight, complete: Complete) -> Bytes {
-        let Complete { body, usage, model, produced, request_id } = complete;
-        flight.note(&produced.text, usage, model);
+    async fn complete(&self, mut flight: Flight, complete: Complete) -> MeteredAnswer {
+        let Complete { body, usage, model, produced, request_id, omitted } = complete;
+        flight.note(&produced.text, usage.map(Reported::Final), model);
         flight.note_request_id(request_id);
         let bill = self.settled(flight, Outcome::Complete).await;
-        answer::complete(body, bill.as_ref())
+        MeteredAnswer { body: MeteredBody::Complete(answer::complete(body, bill.as_ref())), omitted }
     }
 
     /// Step 6 for a request that failed before anything was passed on.
@@ -259,6 +267,9 @@ impl Meter {
                 self.settled(flight, Outcome::ProviderFailed).await;
             }
             _ => flight.release().await,
+        }
+        if let ProviderError::Unsupported(refused) = error {
+            return refused.into();
         }
         tracing::warn!(%error, "a provider did not serve a request");
         MeterError::Provider(error)

@@ -4,6 +4,7 @@
 //! from what passed, and the charge is marked as estimated.
 
 use accounting::{Credits, Price, PriceVersion, Usage, charge};
+use providers::Reported;
 use storage::PricedModel;
 use storage::ledger::{Abandoned, Estimated, Outcome, Settlement};
 
@@ -28,10 +29,15 @@ pub(crate) struct Bill {
 pub(crate) async fn settle(shared: &Shared, cargo: Cargo, outcome: Outcome) -> Option<Bill> {
     let Cargo { hold, record, limits, route, snapshot, input, seen } = cargo;
     let Seen { produced, usage, answered_model, provider_request_id, first_byte_at } = seen;
+    let model = route.model.as_str();
     let (usage, estimated) = match usage {
-        Some(usage) => (usage, None),
+        Some(Reported::Final(usage)) => (usage, None),
+        Some(Reported::SoFar(usage)) => {
+            let counted = count::produced(model.to_owned(), produced).await.unwrap_or_default();
+            (Usage { output: usage.output.max(counted), ..usage }, Some(Estimated::Counted))
+        }
         None => {
-            let (input, output) = count::count(route.model.as_str().to_owned(), input, produced).await;
+            let (input, output) = count::count(model.to_owned(), input, produced).await;
             (Usage::tokens(input, output), Some(Estimated::Counted))
         }
     };
@@ -94,6 +100,9 @@ pub(crate) fn recovered(
     let Abandoned { id, accounts, record, progress } = abandoned;
     let progress = progress.unwrap_or_default();
     let (usage, estimated) = match progress.usage {
+        Some(usage) if progress.growing => {
+            (Usage { output: usage.output.max(progress.output_tokens), ..usage }, Some(Estimated::Length))
+        }
         Some(usage) => (usage, None),
         None => (Usage::tokens(record.input_tokens, progress.output_tokens), Some(Estimated::Length)),
     };

@@ -1,5 +1,6 @@
 //! Answers in our inner shape, whole or streamed, with what they tell of usage and output.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -12,8 +13,9 @@ use hyper::body::{Body, Incoming};
 use serde_json::{Map, Value};
 use tokio::time::{Instant, Sleep};
 
-use crate::sse::{Event, Parser};
-use crate::{ProviderError, openai};
+use crate::ProviderError;
+use crate::framing::{Event, Framing, Parser};
+use crate::protocol::Conversion;
 
 /// An answer of a model server.
 #[derive(Debug)]
@@ -24,10 +26,19 @@ pub enum Answer {
     Stream(AnswerStream),
 }
 
+/// What a server reported that a request used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reported {
+    /// All of it.
+    Final(Usage),
+    /// Its input, and so much output so far: the answer goes on.
+    SoFar(Usage),
+}
+
 /// A whole answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Complete {
-    /// JSON in OpenAI's shape.
+    /// JSON in the shape of the request.
     pub body: Bytes,
     /// What the provider reported; `None` if nothing, or nonsense.
     pub usage: Option<Usage>,
@@ -37,6 +48,8 @@ pub struct Complete {
     pub produced: Produced,
     /// The provider's own id of the request.
     pub request_id: Option<String>,
+    /// Fields of the request that this provider can't take.
+    pub omitted: Vec<String>,
 }
 
 /// All output that a provider bills, as text: content, reasoning, refusals, tool calls, of all choices.
@@ -77,12 +90,37 @@ pub struct Chunk {
     /// Whether it has no choices, as a chunk that only tells the usage.
     pub no_choices: bool,
     /// What the provider reports.
-    pub usage: Option<Usage>,
+    pub usage: Option<Reported>,
     /// The model that it names.
     pub model: Option<String>,
 }
 
 impl StreamEvent {
+    /// An event as it came, with a view of its data.
+    pub(crate) const fn passed(raw: Bytes, data: Bytes, what: What) -> Self {
+        Self { raw, what, data }
+    }
+
+    /// A piece of an answer that we wrote: its data as JSON.
+    pub(crate) fn written(json: &str, chunk: Chunk) -> Self {
+        let raw = Bytes::from(format!("data: {json}\n\n"));
+        let data = raw.slice(6..raw.len() - 2);
+        Self { raw, what: What::Chunk(chunk), data }
+    }
+
+    /// The end of an answer, of which nothing is passed on.
+    pub(crate) const fn done() -> Self {
+        Self { raw: Bytes::new(), what: What::Done, data: Bytes::new() }
+    }
+
+    /// The event as it came, with other data.
+    pub fn with_data(&self, data: &Map<String, Value>) -> Bytes {
+        let json = serde_json::to_string(data).unwrap_or_default();
+        // Lines before the data, such as the event's name, stay.
+        let head = self.raw.windows(5).position(|window| window == b"data:").unwrap_or_default();
+        [&self.raw[..head], b"data: ", json.as_bytes(), b"\n\n"].concat().into()
+    }
+
     /// Its data, if that is a JSON object.
     pub fn json(&self) -> Option<Map<String, Value>> {
         serde_json::from_slice(&self.data).ok()
@@ -99,56 +137,77 @@ impl StreamEvent {
 pub struct AnswerStream {
     /// The provider's own id of the request.
     pub request_id: Option<String>,
+    /// Fields of the request that this provider can't take.
+    pub omitted: Vec<String>,
     body: Incoming,
     parser: Parser,
+    conversion: Box<dyn Conversion>,
+    /// Converted, and not taken yet.
+    waiting: VecDeque<StreamEvent>,
+    fresh: Vec<StreamEvent>,
     idle: Duration,
     silence: Pin<Box<Sleep>>,
     state: State,
-    /// Whether a choice has come to its end: then the stream may end without `[DONE]`.
-    finished: bool,
-    ended: bool,
+    done: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Flowing,
     /// The body has ended; what is left is in the parser.
     Draining,
-    Done,
+    /// What is waiting is the rest, and then this error, if it is one.
+    Ended(Option<ProviderError>),
 }
 
 impl AnswerStream {
-    pub(crate) fn new(body: Incoming, idle: Duration, request_id: Option<String>) -> Self {
-        let silence = Box::pin(tokio::time::sleep(idle));
-        let parser = Parser::default();
-        Self { request_id, body, parser, idle, silence, state: State::Flowing, finished: false, ended: false }
+    pub(crate) fn new(
+        body: Incoming,
+        framing: Framing,
+        conversion: Box<dyn Conversion>,
+        idle: Duration,
+        request_id: Option<String>,
+        omitted: Vec<String>,
+    ) -> Self {
+        Self {
+            request_id,
+            omitted,
+            body,
+            parser: Parser::new(framing),
+            conversion,
+            waiting: VecDeque::new(),
+            fresh: Vec::new(),
+            idle,
+            silence: Box::pin(tokio::time::sleep(idle)),
+            state: State::Flowing,
+            done: false,
+        }
     }
 
     /// Whether the answer has come to its end.
-    pub const fn is_done(&self) -> bool {
-        self.ended
+    pub fn is_done(&self) -> bool {
+        self.done && self.waiting.is_empty()
     }
 
-    fn take(&mut self, event: Event, cx: &mut Context<'_>) -> Result<StreamEvent, ProviderError> {
-        let Event { raw, data } = event;
-        let data = data.unwrap_or_default();
-        let what = openai::event(&data)?;
-        match &what {
-            What::Done => {
-                self.ended = true;
+    fn convert(&mut self, event: Event, cx: &mut Context<'_>) {
+        let converted = self.conversion.event(event, &mut self.fresh);
+        self.done |= self.fresh.iter().any(|event| event.what == What::Done);
+        self.waiting.extend(self.fresh.drain(..));
+        match converted {
+            Ok(()) if self.done => {
+                self.state = State::Ended(None);
                 // The end of the body is mostly there already; taking it lets the connection be used again.
                 let _ = Pin::new(&mut self.body).poll_frame(cx);
             }
-            What::Chunk(chunk) => self.finished |= chunk.finish,
-            What::Other => {}
+            Ok(()) => {}
+            Err(error) => self.state = State::Ended(Some(error)),
         }
-        Ok(StreamEvent { raw, what, data })
     }
 
-    fn fail(&mut self, error: ProviderError) -> Poll<Option<Result<StreamEvent, ProviderError>>> {
-        self.ended = true;
-        self.state = State::Done;
-        Poll::Ready(Some(Err(error)))
+    fn finish(&mut self) {
+        let ended = self.conversion.end(&mut self.fresh);
+        self.waiting.extend(self.fresh.drain(..));
+        self.done = ended.is_ok();
+        self.state = State::Ended(ended.err());
     }
 }
 
@@ -158,43 +217,31 @@ impl Stream for AnswerStream {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         loop {
-            if this.ended {
-                return Poll::Ready(None);
+            if let Some(event) = this.waiting.pop_front() {
+                return Poll::Ready(Some(Ok(event)));
             }
-            match this.state {
-                State::Done => return Poll::Ready(None),
+            match &mut this.state {
+                State::Ended(error) => return Poll::Ready(error.take().map(Err)),
                 State::Draining => {
-                    let Some(event) = this.parser.last() else {
-                        this.state = State::Done;
-                        if this.finished {
-                            this.ended = true;
-                            return Poll::Ready(None);
-                        }
-                        return this
-                            .fail(ProviderError::Broken { what: "the stream ended without an end".into() });
-                    };
-                    return match this.take(event, cx) {
-                        // Half a line that is no JSON is a break, not an event.
-                        Ok(event) if event.what == What::Other && !event.data.is_empty() => {
-                            this.fail(ProviderError::Broken {
-                                what: "the stream ended in the middle of a line".into(),
-                            })
-                        }
-                        Ok(event) => Poll::Ready(Some(Ok(event))),
-                        Err(error) => this.fail(error),
-                    };
+                    match this.parser.last() {
+                        Some(event) => this.convert(event, cx),
+                        None => this.finish(),
+                    }
+                    continue;
                 }
                 State::Flowing => {}
             }
             match this.parser.next() {
                 Ok(Some(event)) => {
-                    return match this.take(event, cx) {
-                        Ok(event) => Poll::Ready(Some(Ok(event))),
-                        Err(error) => this.fail(error),
-                    };
+                    this.convert(event, cx);
+                    continue;
                 }
                 Ok(None) => {}
-                Err(_) => return this.fail(ProviderError::BadAnswer { what: "an event without end" }),
+                Err(_) => {
+                    this.state =
+                        State::Ended(Some(ProviderError::BadAnswer { what: "an event without end" }));
+                    continue;
+                }
             }
             match Pin::new(&mut this.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -204,12 +251,12 @@ impl Stream for AnswerStream {
                     this.silence.as_mut().reset(Instant::now() + this.idle);
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    return this.fail(ProviderError::Broken { what: error.to_string() });
+                    this.state = State::Ended(Some(ProviderError::Broken { what: error.to_string() }));
                 }
                 Poll::Ready(None) => this.state = State::Draining,
                 Poll::Pending => {
                     ready!(this.silence.as_mut().poll(cx));
-                    return this.fail(ProviderError::TimedOut { before_output: false });
+                    this.state = State::Ended(Some(ProviderError::TimedOut { before_output: false }));
                 }
             }
         }
@@ -220,7 +267,7 @@ impl std::fmt::Debug for AnswerStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AnswerStream")
             .field("request_id", &self.request_id)
-            .field("state", &self.state)
-            .finish()
+            .field("done", &self.done)
+            .finish_non_exhaustive()
     }
 }

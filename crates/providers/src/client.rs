@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::header::{ACCEPT, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -13,7 +13,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout;
 
-use crate::{ProviderError, Secret};
+use crate::ProviderError;
+use crate::error::Failure;
+use crate::protocol::Outgoing;
 
 /// A whole answer ends here.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
@@ -47,22 +49,15 @@ impl Default for TimeLimits {
 #[derive(Debug)]
 pub(crate) struct HttpClient {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    authorization: Option<HeaderValue>,
+    /// Sent with each request: our key, the version of the protocol.
+    headers: HeaderMap,
     pub limits: TimeLimits,
 }
 
 impl HttpClient {
     /// # Errors
-    /// Says what is wrong with the key or the machine's certificates.
-    pub(crate) fn new(key: Option<&Secret>, limits: TimeLimits, secure: bool) -> Result<Self, String> {
-        let authorization = key
-            .map(|key| {
-                let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
-                    .map_err(|_| "its API key has characters that can't be sent".to_owned())?;
-                value.set_sensitive(true);
-                Ok::<_, String>(value)
-            })
-            .transpose()?;
+    /// Says what is wrong with the machine's certificates.
+    pub(crate) fn new(headers: HeaderMap, limits: TimeLimits, secure: bool) -> Result<Self, String> {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);
@@ -92,28 +87,26 @@ impl HttpClient {
             .pool_idle_timeout(IDLE_CONNECTION)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Ok(Self { client, authorization, limits })
+        Ok(Self { client, headers, limits })
     }
 
-    /// Sends, and waits for the head of a successful answer.
+    /// Sends, and waits for the head of a successful answer. `failure` reads the body of an error.
     pub(crate) async fn send(
         &self,
         method: Method,
-        uri: Uri,
-        body: Bytes,
-        stream: bool,
+        outgoing: Outgoing,
+        accept: &'static str,
+        failure: impl Fn(&[u8]) -> Failure,
     ) -> Result<Response<Incoming>, ProviderError> {
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(Full::new(outgoing.body));
         *request.method_mut() = method;
-        *request.uri_mut() = uri;
+        *request.uri_mut() = outgoing.uri;
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let accepted = if stream { "text/event-stream" } else { "application/json" };
-        headers.insert(ACCEPT, HeaderValue::from_static(accepted));
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        if let Some(authorization) = &self.authorization {
-            headers.insert(AUTHORIZATION, authorization.clone());
-        }
+        headers.extend(outgoing.headers);
+        headers.extend(self.headers.clone());
         let response = match timeout(self.limits.first_byte, self.client.request(request)).await {
             Err(_) => return Err(ProviderError::TimedOut { before_output: true }),
             Ok(Err(error)) if error.is_connect() => {
@@ -123,7 +116,7 @@ impl HttpClient {
             Ok(Err(error)) => return Err(ProviderError::Broken { what: deepest(&error) }),
             Ok(Ok(response)) => response,
         };
-        if response.status().is_success() { Ok(response) } else { Err(self.failure(response).await) }
+        if response.status().is_success() { Ok(response) } else { Err(self.failure(response, failure).await) }
     }
 
     /// The whole body of an answer.
@@ -145,33 +138,33 @@ impl HttpClient {
                 }
             }
             if whole.len() > most {
-                return Err(ProviderError::BadAnswer { what: "an answer without end" });
+                // It has produced something all the same.
+                return Err(ProviderError::Broken { what: "an answer without end".into() });
             }
         }
     }
 
-    async fn failure(&self, response: Response<Incoming>) -> ProviderError {
+    async fn failure(&self, response: Response<Incoming>, read: impl Fn(&[u8]) -> Failure) -> ProviderError {
         let status = response.status();
-        let retry_after = retry_after(response.headers());
+        let wait = retry_after(response.headers());
         // Whatever comes as the body of an error, the status counts.
         let body = self.read_up_to(response.into_body(), LARGEST_ERROR).await.unwrap_or_default();
-        let error = crate::openai::error(&body);
-        tracing::debug!(%status, code = error.code, message = error.message, "a model server refused a request");
-        let out_of_funds = error.code.as_deref() == Some("insufficient_quota");
+        let Failure { code, message, ours, retry_after } = read(&body);
+        tracing::debug!(%status, code, message, "a model server refused a request");
+        let retry_after = wait.or(retry_after);
         match status {
+            _ if ours => ProviderError::OurKey { status: status.as_u16() },
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PAYMENT_REQUIRED => {
-                ProviderError::OurKey { status: status.as_u16() }
-            }
-            StatusCode::TOO_MANY_REQUESTS if out_of_funds => {
                 ProviderError::OurKey { status: status.as_u16() }
             }
             StatusCode::TOO_MANY_REQUESTS => ProviderError::RateLimited { retry_after },
             StatusCode::SERVICE_UNAVAILABLE => ProviderError::Overloaded { retry_after },
+            // Anthropic's own status for it.
             _ if status.as_u16() == 529 => ProviderError::Overloaded { retry_after },
             _ if status.is_client_error() => ProviderError::Rejected {
                 status: status.as_u16(),
-                code: error.code,
-                message: error.message.unwrap_or_else(|| "it does not say why".into()),
+                code,
+                message: message.unwrap_or_else(|| "it does not say why".into()),
             },
             _ if status.is_redirection() => {
                 ProviderError::BadAnswer { what: "a redirect, which is not followed" }
@@ -181,10 +174,25 @@ impl HttpClient {
     }
 }
 
-/// `Retry-After` in seconds; the form with a date is rare and left out.
+/// When the server answered, in seconds since 1970 UTC; 0 if it does not say.
+pub(crate) fn answered_at(headers: &HeaderMap) -> i64 {
+    let date = headers.get(DATE).and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok());
+    let since = date.and_then(|date| date.duration_since(std::time::UNIX_EPOCH).ok());
+    since.and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or_default()
+}
+
+/// `Retry-After`, in seconds or as a date, which counts from the server's own `Date`.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds.min(86_400)))
+    const LONGEST: Duration = Duration::from_secs(86_400);
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let now = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+            httpdate::parse_http_date(text).ok()?.duration_since(now).ok()?
+        }
+    };
+    Some(wait.min(LONGEST))
 }
 
 /// The innermost cause, which is the one that tells.
@@ -194,4 +202,22 @@ fn deepest(error: &dyn std::error::Error) -> String {
         cause = next;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_in_seconds_and_as_dates() {
+        let headers = |wait: &str| {
+            let date = (DATE, HeaderValue::from_static("Wed, 25 Nov 2026 03:00:00 GMT"));
+            HeaderMap::from_iter([date, (RETRY_AFTER, HeaderValue::from_str(wait).unwrap())])
+        };
+        assert_eq!(retry_after(&headers("7")), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after(&headers("Wed, 25 Nov 2026 03:01:00 GMT")), Some(Duration::from_secs(60)));
+        assert_eq!(retry_after(&headers("Wed, 25 Nov 2026 02:00:00 GMT")), None);
+        assert_eq!(retry_after(&headers("soon")), None);
+        assert_eq!(answered_at(&headers("7")), 1_795_575_600);
+    }
 }

@@ -13,6 +13,19 @@ pub struct BadRequest {
     pub param: Option<String>,
 }
 
+/// What the body of an error says. Its texts are safe to show.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// The server's code.
+    pub code: Option<String>,
+    /// The server's words.
+    pub message: Option<String>,
+    /// Our key or our account is at fault, whatever the status says.
+    pub ours: bool,
+    /// How long to wait, if the body says so.
+    pub retry_after: Option<Duration>,
+}
+
 /// A provider that can't be set up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("provider {provider}: {what}")]
@@ -26,6 +39,9 @@ pub struct ConfigError {
 /// Why a model server did not answer as it should.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderError {
+    /// The request asks for what this server can't do: nothing was sent.
+    #[error("{0}")]
+    Unsupported(BadRequest),
     /// No connection: nothing was sent.
     #[error("no connection to the model server")]
     NotConnected,
@@ -87,6 +103,7 @@ impl ProviderError {
     /// What to tell the user.
     pub fn message(&self) -> String {
         match self {
+            Self::Unsupported(bad) => bad.message.clone(),
             Self::NotConnected => {
                 "the model server can't be reached; try again, and tell your administrator if it goes on"
                     .into()

@@ -4,16 +4,25 @@
 //! untouched. A [`Provider`] sends it to a server of its [`Kind`] and gives back the answer with what it used.
 
 mod answer;
+mod anthropic;
+mod chunk;
 mod client;
+mod conversation;
 mod error;
+mod framing;
+mod google;
+mod mistral;
+mod ollama;
 mod openai;
+mod protocol;
 mod provider;
 mod refused;
+mod registry;
 mod request;
-mod sse;
 
-pub use answer::{Answer, AnswerStream, Chunk, Complete, Produced, StreamEvent, What};
+pub use answer::{Answer, AnswerStream, Chunk, Complete, Produced, Reported, StreamEvent, What};
 pub use client::TimeLimits;
 pub use error::{BadRequest, ConfigError, ProviderError};
-pub use provider::{Kind, Provider, ProviderConfig, Secret};
-pub use request::{ChatRequest, EmbeddingsRequest, Media};
+pub use provider::{Provider, ProviderConfig, ProviderOptions, Secret};
+pub use registry::{Entry, Kind};
+pub use request::{ChatRequest, EmbeddingsRequest, Media, Shape};

@@ -1,43 +1,22 @@
-//! A configured model server, and the kinds of servers that we know.
+//! A configured model server: sends what its protocol makes of a request, and hands back what it makes of the answer.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use accounting::{ModelId, ProviderName};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method, Response};
+use hyper::body::Incoming;
 use url::Url;
 
-use crate::client::HttpClient;
+use crate::client::{HttpClient, answered_at};
+use crate::framing::Framing;
+use crate::protocol::{Asked, KeyHeader, Outgoing, Protocol, Setup};
 use crate::{
-    Answer, ChatRequest, Complete, ConfigError, EmbeddingsRequest, ProviderError, TimeLimits, openai,
+    Answer, AnswerStream, BadRequest, ChatRequest, Complete, ConfigError, EmbeddingsRequest, Kind,
+    ProviderError, Shape, TimeLimits,
 };
-
-/// The protocol that a server speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// OpenAI's, and all that are compatible with it.
-    OpenAi,
-}
-
-impl FromStr for Kind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.to_ascii_lowercase().as_str() {
-            "openai" => Ok(Self::OpenAi),
-            _ => Err(format!("`{text}` is no kind of provider that this program knows: write openai")),
-        }
-    }
-}
-
-impl Kind {
-    /// Where servers of this kind are, if nothing else is said.
-    pub const fn default_base_url(self) -> &'static str {
-        match self {
-            Self::OpenAi => "https://api.openai.com/v1",
-        }
-    }
-}
 
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -67,6 +46,15 @@ impl fmt::Display for Secret {
     }
 }
 
+/// What can be set for some kinds of servers only.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProviderOptions {
+    /// Azure: the `api-version` of its dated routes; without one, its `v1` routes are used.
+    pub api_version: Option<String>,
+    /// Google: block as little as its settings allow.
+    pub permissive_safety: bool,
+}
+
 /// How a server is set up.
 #[derive(Debug, Clone)]
 pub struct ProviderConfig {
@@ -80,6 +68,8 @@ pub struct ProviderConfig {
     pub api_key: Option<Secret>,
     /// How long it may take.
     pub limits: TimeLimits,
+    /// What else can be set.
+    pub options: ProviderOptions,
 }
 
 /// A model server. Cheap to clone.
@@ -90,8 +80,11 @@ pub struct Provider(Arc<Inner>);
 struct Inner {
     name: ProviderName,
     kind: Kind,
-    server: openai::Server,
+    client: HttpClient,
+    protocol: Box<dyn Protocol>,
 }
+
+const JSON: &str = "application/json";
 
 impl Provider {
     /// Sets it up; nothing is sent yet.
@@ -99,15 +92,15 @@ impl Provider {
     /// # Errors
     /// Says what in its configuration can't be used.
     pub fn new(config: ProviderConfig) -> Result<Self, ConfigError> {
-        let ProviderConfig { name, kind, base_url, api_key, limits } = config;
+        let ProviderConfig { name, kind, base_url, api_key, limits, options } = config;
         let wrong = |what: String| ConfigError { provider: name.to_string(), what };
         if !matches!(base_url.scheme(), "http" | "https") || base_url.host_str().is_none() {
             return Err(wrong("its base_url must begin with http:// or https:// and name a host".into()));
         }
-        let client =
-            HttpClient::new(api_key.as_ref(), limits, base_url.scheme() == "https").map_err(wrong)?;
-        let server = openai::Server::new(client, &base_url).map_err(wrong)?;
-        Ok(Self(Arc::new(Inner { name, kind, server })))
+        let headers = headers(kind, api_key.as_ref()).map_err(wrong)?;
+        let client = HttpClient::new(headers, limits, base_url.scheme() == "https").map_err(wrong)?;
+        let protocol = (kind.0.open)(&Setup { base_url, options }).map_err(wrong)?;
+        Ok(Self(Arc::new(Inner { name, kind, client, protocol })))
     }
 
     /// Its name in the price table.
@@ -122,7 +115,7 @@ impl Provider {
 
     /// The field by which a request limits its output, where it has none yet.
     pub fn output_limit_field(&self) -> &'static str {
-        self.0.server.output_limit_field()
+        self.0.protocol.output_limit_field()
     }
 
     /// Sends a chat. Returns when the head of a stream has come, or the whole of another answer.
@@ -130,7 +123,38 @@ impl Provider {
     /// # Errors
     /// See [`ProviderError`].
     pub async fn chat(&self, request: &ChatRequest) -> Result<Answer, ProviderError> {
-        self.0.server.chat(request).await
+        let Inner { protocol, client, kind, .. } = &*self.0;
+        if !protocol.takes(request.shape()) {
+            return Err(ProviderError::Unsupported(wrong_shape(request, *kind)));
+        }
+        let mut outgoing = protocol.chat(request).map_err(ProviderError::Unsupported)?;
+        let omitted = std::mem::take(&mut outgoing.omitted);
+        let framing = protocol.framing();
+        let accept = match framing {
+            _ if !request.stream() => JSON,
+            Framing::Sse => "text/event-stream",
+            Framing::Ndjson => "application/x-ndjson",
+        };
+        let response = self.send(Method::POST, outgoing, accept).await?;
+        let asked = asked(request.model(), &response);
+        let request_id = asked.request_id.clone();
+        let content_type = content_type(&response);
+        if content_type.starts_with("text/event-stream") || content_type.starts_with("application/x-ndjson") {
+            let conversion = protocol.conversion(request, asked);
+            let body = response.into_body();
+            let stream =
+                AnswerStream::new(body, framing, conversion, client.limits.idle, request_id, omitted);
+            return Ok(Answer::Stream(stream));
+        }
+        // Some servers answer a request for a stream with a whole answer.
+        let is_json = content_type.starts_with(JSON);
+        let body = self.body(response).await?;
+        let complete = protocol.answer(request, &asked, body).map_err(|error| match error {
+            // JSON that is no answer is one that went wrong, and was produced; anything else never was one.
+            ProviderError::BadAnswer { what } if is_json => ProviderError::Broken { what: what.into() },
+            error => error,
+        })?;
+        Ok(Answer::Complete(Complete { request_id, omitted, ..complete }))
     }
 
     /// Sends texts to embed.
@@ -138,7 +162,14 @@ impl Provider {
     /// # Errors
     /// See [`ProviderError`].
     pub async fn embeddings(&self, request: &EmbeddingsRequest) -> Result<Complete, ProviderError> {
-        self.0.server.embeddings(request).await
+        let protocol = &self.0.protocol;
+        let mut outgoing = protocol.embeddings(request).map_err(ProviderError::Unsupported)?;
+        let omitted = std::mem::take(&mut outgoing.omitted);
+        let response = self.send(Method::POST, outgoing, JSON).await?;
+        let asked = asked(request.model(), &response);
+        let body = self.body(response).await?;
+        let complete = protocol.embeddings_answer(request, &asked, body)?;
+        Ok(Complete { request_id: asked.request_id, omitted, ..complete })
     }
 
     /// The models that the server offers.
@@ -146,6 +177,70 @@ impl Provider {
     /// # Errors
     /// See [`ProviderError`].
     pub async fn models(&self) -> Result<Vec<ModelId>, ProviderError> {
-        self.0.server.models().await
+        let response = self.send(Method::GET, self.0.protocol.models(), JSON).await?;
+        let body = self.body(response).await?;
+        self.0.protocol.models_answer(&body)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        outgoing: Outgoing,
+        accept: &'static str,
+    ) -> Result<Response<Incoming>, ProviderError> {
+        self.0.client.send(method, outgoing, accept, |body| self.0.protocol.error(body)).await
+    }
+
+    /// The whole body of an answer, which must be JSON.
+    async fn body(&self, response: Response<Incoming>) -> Result<Bytes, ProviderError> {
+        if content_type(&response).starts_with("text/html") {
+            return Err(ProviderError::BadAnswer { what: "a page" });
+        }
+        self.0.client.read(response.into_body()).await
+    }
+}
+
+fn wrong_shape(request: &ChatRequest, kind: Kind) -> BadRequest {
+    let route = match request.shape() {
+        Shape::Chat => "/v1/chat/completions",
+        Shape::Responses => "/v1/responses",
+        Shape::Messages => "/v1/messages",
+    };
+    let name = kind.0.name;
+    let message =
+        format!("{route} is not there for models of providers of the kind {name}: use /v1/chat/completions");
+    BadRequest { message, param: Some("model".into()) }
+}
+
+/// What goes with each request to such a server: our key, and what its protocol asks for.
+fn headers(kind: Kind, key: Option<&Secret>) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in kind.0.headers {
+        headers.insert(*name, HeaderValue::from_static(value));
+    }
+    if let Some(key) = key {
+        let (name, text) = match kind.0.key_header {
+            KeyHeader::Bearer => ("authorization", format!("Bearer {}", key.expose())),
+            KeyHeader::Named(name) => (name, key.expose().to_owned()),
+        };
+        let mut value = HeaderValue::from_str(&text)
+            .map_err(|_| "its API key has characters that can't be sent".to_owned())?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}
+
+fn content_type(response: &Response<Incoming>) -> &str {
+    response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn asked(model: &str, response: &Response<Incoming>) -> Asked {
+    let id = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let request_id = ["x-request-id", "request-id", "apim-request-id"].into_iter().find_map(id);
+    Asked {
+        model: model.to_owned(),
+        created: answered_at(response.headers()),
+        request_id: request_id.map(str::to_owned),
     }
 }

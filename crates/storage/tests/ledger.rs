@@ -317,7 +317,7 @@ each_database!(
             (Ledger::open(&database).await.unwrap(), Ledger::open(&database).await.unwrap());
         let limits = [(user_account("ann"), 100)];
         let hold = held(&sleeper, request("ann", &limits, Quote::Estimate(credits(3)), NO_WAIT)).await;
-        let progress = Progress { output_tokens: 7, usage: None, first_byte_at: Some(5) };
+        let progress = Progress { output_tokens: 7, first_byte_at: Some(5), ..Progress::default() };
         assert_eq!(sleeper.renew(vec![(hold.id(), progress.clone())]).await.unwrap(), Lease::Held);
         assert_eq!(other.abandoned().await.unwrap(), [], "a living owner's holds are its own");
         // Its lease runs out by the database's clock.

@@ -15,11 +15,14 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
-use metering::{MeteredAnswer, MeteredStream, Payer};
+use metering::{MeteredAnswer, MeteredBody, MeteredStream, Payer};
 
 use crate::Gateway;
 use crate::bounds::{Reserved, Seat};
 use crate::error::ApiError;
+
+/// Names the fields of a request that its provider can't take, and without which it was sent.
+const OMITTED: &str = "x-tracking-omitted";
 
 /// A request whose user is known and whose body is here, with what it takes of the bounds.
 pub(crate) struct Admitted {
@@ -62,13 +65,14 @@ pub(crate) async fn admitted(
 
 /// A metered answer over HTTP.
 pub(crate) fn respond(answer: MeteredAnswer, taken: Taken) -> Response {
-    match answer {
-        MeteredAnswer::Complete(body) => {
+    let MeteredAnswer { body, omitted } = answer;
+    let mut response = match body {
+        MeteredBody::Complete(body) => {
             let mut response = Response::new(Body::from(body));
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             response
         }
-        MeteredAnswer::Stream(stream) => {
+        MeteredBody::Stream(stream) => {
             let mut response = Response::new(Body::from_stream(Taking { stream, _taken: taken }));
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
@@ -77,7 +81,14 @@ pub(crate) fn respond(answer: MeteredAnswer, taken: Taken) -> Response {
             headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
             response
         }
+    };
+    if !omitted.is_empty() {
+        // Names of fields that a client chose: what no header can hold is left out.
+        if let Ok(names) = HeaderValue::from_str(&omitted.join(", ")) {
+            response.headers_mut().insert(OMITTED, names);
+        }
     }
+    response
 }
 
 /// A stream that keeps its share of the bounds until it ends.

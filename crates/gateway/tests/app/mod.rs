@@ -14,7 +14,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use metering::{Meter, MeterOptions};
-use providers::{Kind, Provider, ProviderConfig, Secret, TimeLimits};
+use providers::{Kind, Provider, ProviderConfig, ProviderOptions, Secret, TimeLimits};
 use serde_json::{Value, json};
 use storage::admin::prices::{self, NewPrice, Source, Write};
 use storage::admin::settings;
@@ -110,10 +110,11 @@ impl App {
         let simulator = Simulator::start().await.unwrap();
         let provider = Provider::new(ProviderConfig {
             name: ProviderName::new("openai").unwrap(),
-            kind: Kind::OpenAi,
+            kind: Kind::OPENAI,
             base_url: simulator.base_url().parse().unwrap(),
             api_key: Some(Secret::new("provider-key")),
             limits: TimeLimits { connect: SILENCE, first_byte: SILENCE, idle: SILENCE },
+            options: ProviderOptions::default(),
         })
         .unwrap();
         let clock = Arc::new(SystemClock);

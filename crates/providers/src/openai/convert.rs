@@ -6,16 +6,8 @@ use serde_json::Value;
 
 use super::wire;
 use crate::ProviderError;
-use crate::answer::{Chunk, Complete, Produced, What};
-use crate::error::safe_words;
-
-/// What a provider says about an error.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Failure {
-    pub code: Option<String>,
-    /// Safe to show.
-    pub message: Option<String>,
-}
+use crate::answer::{Chunk, Complete, Produced, Reported, What};
+use crate::error::{Failure, safe_words};
 
 /// A whole answer.
 pub(super) fn complete(body: Bytes) -> Result<Complete, ProviderError> {
@@ -30,7 +22,7 @@ pub(super) fn complete(body: Bytes) -> Result<Complete, ProviderError> {
         let usage = answer.usage.and_then(|raw| usage(raw.get()));
         (usage, answer.model.map(|model| model.into_owned()), Produced { text })
     };
-    Ok(Complete { body, usage, model, produced, request_id: None })
+    Ok(Complete { body, usage, model, produced, request_id: None, omitted: Vec::new() })
 }
 
 /// One event of a stream.
@@ -47,19 +39,22 @@ pub(crate) fn event(data: &Bytes) -> Result<What, ProviderError> {
     // What we can't read passes on; it may be an extension.
     let Ok(answer) = serde_json::from_slice::<wire::Answer<'_>>(data) else { return Ok(What::Other) };
     if let Some(raw) = answer.error.filter(|raw| raw.get() != "null") {
-        let Failure { code, message } = failure(raw.get());
+        let Failure { code, message, .. } = failure(raw.get());
         let what =
             format!("the server reported: {} ({})", message.unwrap_or_default(), code.unwrap_or_default());
         return Err(ProviderError::Broken { what });
     }
     let choices = answer.choices.as_deref().unwrap_or_default();
+    let finish = choices.iter().any(|choice| choice.finish_reason.is_some());
     let mut text = String::new();
     produced(&answer, &mut text);
+    // Some servers tell with each chunk how far they are.
+    let reported = if choices.is_empty() || finish { Reported::Final } else { Reported::SoFar };
     Ok(What::Chunk(Chunk {
         produced: text,
-        finish: choices.iter().any(|choice| choice.finish_reason.is_some()),
+        finish,
         no_choices: choices.is_empty(),
-        usage: answer.usage.and_then(|raw| usage(raw.get())),
+        usage: answer.usage.and_then(|raw| usage(raw.get())).map(reported),
         model: answer.model.map(|model| model.into_owned()),
     }))
 }
@@ -68,7 +63,7 @@ pub(crate) fn event(data: &Bytes) -> Result<What, ProviderError> {
 pub(crate) fn error(body: &[u8]) -> Failure {
     let value: Option<Value> = serde_json::from_slice(body).ok();
     match value.as_ref().and_then(|value| value.get("error").or(Some(value))) {
-        Some(Value::String(text)) => Failure { code: None, message: Some(safe_words(text)) },
+        Some(Value::String(text)) => Failure { message: Some(safe_words(text)), ..Failure::default() },
         Some(error @ Value::Object(_)) => failure(&error.to_string()),
         _ => Failure::default(),
     }
@@ -88,7 +83,10 @@ fn failure(json: &str) -> Failure {
         Some(Value::Number(code)) => Some(code.to_string()),
         _ => error.kind,
     };
-    Failure { code: code.map(|code| safe_words(&code)), message: error.message.map(|text| safe_words(&text)) }
+    let code = code.map(|code| safe_words(&code));
+    // Too many requests of ours, or no money left: the same status, told apart by the code.
+    let ours = code.as_deref() == Some("insufficient_quota");
+    Failure { code, message: error.message.map(|text| safe_words(&text)), ours, retry_after: None }
 }
 
 /// All output of an answer that is billed.
@@ -111,7 +109,7 @@ fn produced(answer: &wire::Answer<'_>, text: &mut String) {
 }
 
 /// OpenAI's usage in our classes; `None` if it is missing or can't be right.
-fn usage(json: &str) -> Option<Usage> {
+pub(crate) fn usage(json: &str) -> Option<Usage> {
     let usage: wire::Usage = serde_json::from_str(json).ok()?;
     let count = |count: Option<i64>| u64::try_from(count.unwrap_or_default()).ok();
     let prompt = usage.prompt_tokens_details.unwrap_or_default();
@@ -156,7 +154,10 @@ mod tests {
         assert_eq!(finish, Chunk { finish: true, model, ..Chunk::default() });
         let usage =
             chunk(r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}"#);
-        assert_eq!(usage, Chunk { no_choices: true, usage: Some(Usage::tokens(3, 4)), ..Chunk::default() });
+        assert_eq!(
+            usage,
+            Chunk { no_choices: true, usage: Some(Reported::Final(Usage::tokens(3, 4))), ..Chunk::default() }
+        );
         let calls = r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"{}"}}]}}]}"#;
         assert_eq!(chunk(calls).produced, "f{}");
         let thought =
@@ -207,6 +208,7 @@ mod tests {
         let said = |code: Option<&str>, message: &str| Failure {
             code: code.map(Into::into),
             message: Some(message.into()),
+            ..Failure::default()
         };
         assert_eq!(of(r#"{"error":{"message":"bad","type":"t","code":null}}"#), said(Some("t"), "bad"));
         assert_eq!(of(r#"{"error":"bad"}"#), said(None, "bad"));

@@ -1,98 +1,96 @@
-//! OpenAI and every server that is compatible with it (API reference, "Chat Completions", "Embeddings", "Models").
+//! OpenAI and every server that is compatible with it (API reference, "Chat Completions", "Embeddings", "Models"):
+//! what they have in common is here and in [`convert`], where they differ is in [`family`].
 
 mod convert;
+mod family;
 mod wire;
 
-pub(crate) use convert::{error, event};
+pub(crate) use family::{AZURE, DEEPSEEK, GROQ, LITELLM, OPENAI, OPENROUTER, TGI, VLLM};
 
 use accounting::ModelId;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{Method, Response, Uri};
-use hyper::body::Incoming;
-use serde_json::{Map, Value};
-use url::Url;
 
-use crate::answer::{Answer, AnswerStream, Complete};
-use crate::client::HttpClient;
-use crate::{ChatRequest, EmbeddingsRequest, ProviderError};
+use crate::answer::{Complete, StreamEvent, What};
+use crate::error::Failure;
+use crate::framing::Event;
+use crate::protocol::{Asked, Conversion, Outgoing, Protocol, ended_too_soon};
+use crate::{BadRequest, ChatRequest, EmbeddingsRequest, ProviderError};
+
+use family::Routes;
 
 /// A server with OpenAI's routes.
 #[derive(Debug)]
-pub(crate) struct Server {
-    client: HttpClient,
-    chat: Uri,
-    embeddings: Uri,
-    models: Uri,
+pub(crate) struct OpenAi {
+    routes: Routes,
     /// OpenAI itself calls the field `max_completion_tokens`; most compatible servers know only the older name.
-    official: bool,
+    output_limit_field: &'static str,
 }
 
-impl Server {
-    pub(crate) fn new(client: HttpClient, base_url: &Url) -> Result<Self, String> {
-        let base = base_url.as_str().trim_end_matches('/');
-        let route = |path: &str| {
-            format!("{base}/{path}")
-                .parse::<Uri>()
-                .map_err(|error| format!("its base_url can't be used: {error}"))
-        };
-        Ok(Self {
-            client,
-            chat: route("chat/completions")?,
-            embeddings: route("embeddings")?,
-            models: route("models")?,
-            official: base_url.host_str() == Some("api.openai.com"),
-        })
+impl Protocol for OpenAi {
+    fn chat(&self, request: &ChatRequest) -> Result<Outgoing, BadRequest> {
+        Outgoing::json(self.routes.chat(request.model())?, request.body())
     }
 
-    pub(crate) const fn output_limit_field(&self) -> &'static str {
-        if self.official { "max_completion_tokens" } else { "max_tokens" }
+    fn answer(&self, _: &ChatRequest, _: &Asked, body: Bytes) -> Result<Complete, ProviderError> {
+        convert::complete(body)
     }
 
-    pub(crate) async fn chat(&self, request: &ChatRequest) -> Result<Answer, ProviderError> {
-        let body = encode(request.body())?;
-        let response = self.client.send(Method::POST, self.chat.clone(), body, request.stream()).await?;
-        let content_type =
-            response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if content_type.starts_with("text/event-stream") {
-            let request_id = request_id(&response);
-            return Ok(Answer::Stream(AnswerStream::new(
-                response.into_body(),
-                self.client.limits.idle,
-                request_id,
-            )));
+    fn conversion(&self, _: &ChatRequest, _: Asked) -> Box<dyn Conversion> {
+        Box::<Passing>::default()
+    }
+
+    fn error(&self, body: &[u8]) -> Failure {
+        convert::error(body)
+    }
+
+    fn embeddings(&self, request: &EmbeddingsRequest) -> Result<Outgoing, BadRequest> {
+        Outgoing::json(self.routes.embeddings(request.model())?, request.body())
+    }
+
+    fn embeddings_answer(
+        &self,
+        _: &EmbeddingsRequest,
+        _: &Asked,
+        body: Bytes,
+    ) -> Result<Complete, ProviderError> {
+        convert::complete(body)
+    }
+
+    fn models(&self) -> Outgoing {
+        Outgoing::get(self.routes.models.clone())
+    }
+
+    fn models_answer(&self, body: &[u8]) -> Result<Vec<ModelId>, ProviderError> {
+        convert::models(body)
+    }
+
+    fn output_limit_field(&self) -> &'static str {
+        self.output_limit_field
+    }
+}
+
+/// Chunks pass as they came, and are only looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Passing {
+    /// Whether a choice has come to its end: then the stream may end without `[DONE]`.
+    finished: bool,
+    /// The last event was no JSON: as the last one of a stream, it is half a line.
+    half: bool,
+}
+
+impl Conversion for Passing {
+    fn event(&mut self, event: Event, out: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
+        let data = event.data.unwrap_or_default();
+        let what = convert::event(&data)?;
+        self.half = what == What::Other && !data.is_empty();
+        if let What::Chunk(chunk) = &what {
+            self.finished |= chunk.finish;
         }
-        // Some servers answer a request for a stream with a whole answer.
-        Ok(Answer::Complete(self.complete(response).await?))
+        out.push(StreamEvent::passed(event.raw, data, what));
+        Ok(())
     }
 
-    pub(crate) async fn embeddings(&self, request: &EmbeddingsRequest) -> Result<Complete, ProviderError> {
-        let body = encode(request.body())?;
-        let response = self.client.send(Method::POST, self.embeddings.clone(), body, false).await?;
-        self.complete(response).await
+    fn end(&mut self, _: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
+        if self.finished && !self.half { Ok(()) } else { Err(ended_too_soon()) }
     }
-
-    pub(crate) async fn models(&self) -> Result<Vec<ModelId>, ProviderError> {
-        let response = self.client.send(Method::GET, self.models.clone(), Bytes::new(), false).await?;
-        let body = self.client.read(response.into_body()).await?;
-        convert::models(&body)
-    }
-
-    async fn complete(&self, response: Response<Incoming>) -> Result<Complete, ProviderError> {
-        let request_id = request_id(&response);
-        let body = self.client.read(response.into_body()).await?;
-        let mut complete = convert::complete(body)?;
-        complete.request_id = request_id;
-        Ok(complete)
-    }
-}
-
-fn encode(body: &Map<String, Value>) -> Result<Bytes, ProviderError> {
-    serde_json::to_vec(body)
-        .map(Bytes::from)
-        .map_err(|_| ProviderError::BadAnswer { what: "a request that can't be written" })
-}
-
-fn request_id(response: &Response<Incoming>) -> Option<String> {
-    response.headers().get("x-request-id")?.to_str().ok().map(str::to_owned)
 }

@@ -120,6 +120,9 @@ pub struct Progress {
     pub output_tokens: u64,
     /// The usage that the provider has reported so far.
     pub usage: Option<Usage>,
+    /// Whether that is its input and only so much of its output: more was coming.
+    #[serde(default)]
+    pub growing: bool,
     /// When the first byte came, in microseconds since 1970 UTC.
     pub first_byte_at: Option<i64>,
 }

@@ -1,12 +1,25 @@
-//! Server-sent events as they pass: each event whole, as the bytes that came, with a view of its data.
+//! Streamed answers as they pass, cut into events: each whole, as the bytes that came, with a view of its data.
 //!
-//! Takes any split of the bytes, all three line ends, comments, data over several lines and a last event without a blank
-//! line (WHATWG HTML, "Server-sent events"). Nothing is decoded: invalid UTF-8 is the reader's matter.
+//! * Server-sent events: any split of the bytes, all three line ends, comments, data over several lines and a last event
+//!   without a blank line (WHATWG HTML, "Server-sent events").
+//! * Lines of JSON (NDJSON): each line that is not empty is an event.
+//!
+//! Nothing is decoded: invalid UTF-8 is the reader's matter.
 
 use bytes::{Bytes, BytesMut};
 
 /// An event larger than this is no chunk of a chat.
 const LARGEST: usize = 16 * 1024 * 1024;
+
+/// How a stream is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Framing {
+    /// Server-sent events.
+    #[default]
+    Sse,
+    /// Lines of JSON.
+    Ndjson,
+}
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +33,7 @@ pub(crate) struct Event {
 /// Cuts a stream of bytes into events.
 #[derive(Debug, Default)]
 pub(crate) struct Parser {
+    framing: Framing,
     buffer: BytesMut,
     /// Up to here there is no end of an event.
     scanned: usize,
@@ -30,6 +44,10 @@ pub(crate) struct Parser {
 pub(crate) struct TooLarge;
 
 impl Parser {
+    pub(crate) fn new(framing: Framing) -> Self {
+        Self { framing, ..Self::default() }
+    }
+
     /// Takes bytes that came.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
@@ -38,10 +56,7 @@ impl Parser {
     /// The next whole event, if it has come.
     pub(crate) fn next(&mut self) -> Result<Option<Event>, TooLarge> {
         match self.end_of_event(false) {
-            Some(end) => {
-                self.scanned = 0;
-                Ok(Some(event(self.buffer.split_to(end).freeze())))
-            }
+            Some(end) => Ok(Some(self.take(end))),
             None if self.buffer.len() > LARGEST => Err(TooLarge),
             None => Ok(None),
         }
@@ -50,16 +65,26 @@ impl Parser {
     /// What is left when the stream has ended: an event without its blank line, which is added.
     pub(crate) fn last(&mut self) -> Option<Event> {
         if let Some(end) = self.end_of_event(true) {
-            self.scanned = 0;
-            return Some(event(self.buffer.split_to(end).freeze()));
+            return Some(self.take(end));
         }
-        let mut rest = self.buffer.split();
-        self.scanned = 0;
-        if rest.iter().all(u8::is_ascii_whitespace) {
+        if self.buffer.iter().all(u8::is_ascii_whitespace) {
+            self.buffer.clear();
             return None;
         }
-        rest.extend_from_slice(b"\n\n");
-        Some(event(rest.freeze()))
+        self.buffer.extend_from_slice(b"\n\n");
+        Some(self.take(self.buffer.len()))
+    }
+
+    fn take(&mut self, end: usize) -> Event {
+        self.scanned = 0;
+        let raw = self.buffer.split_to(end).freeze();
+        match self.framing {
+            Framing::Sse => event(raw),
+            Framing::Ndjson => {
+                let data = raw.slice_ref(raw.trim_ascii());
+                Event { data: (!data.is_empty()).then_some(data), raw }
+            }
+        }
     }
 
     /// Behind the blank line that ends the first event. A carriage return at the very end may be half a line end.
@@ -73,7 +98,7 @@ impl Parser {
                 (b'\r', None) if !ended => return None,
                 _ => at + 1,
             };
-            if found == 0 {
+            if found == 0 || self.framing == Framing::Ndjson {
                 return Some(next);
             }
             // Lines before this one need no second look.
@@ -143,6 +168,23 @@ mod tests {
         }
         let bytes: Vec<&[u8]> = STREAM.chunks(1).collect();
         assert_eq!(data(&parse(&bytes)), data(&whole));
+    }
+
+    #[test]
+    fn lines_of_json_split_at_every_byte() {
+        const LINES: &[u8] = b"{\"a\":1}\n\r\n{\"b\":2}\r\n{\"c\":3}";
+        let expected: [&[u8]; 3] = [b"{\"a\":1}", b"{\"b\":2}", b"{\"c\":3}"];
+        for at in 0..=LINES.len() {
+            let mut parser = Parser::new(Framing::Ndjson);
+            let mut events = Vec::new();
+            for piece in [&LINES[..at], &LINES[at..]] {
+                parser.push(piece);
+                events.extend(std::iter::from_fn(|| parser.next().unwrap()));
+            }
+            events.extend(std::iter::from_fn(|| parser.last()));
+            let found: Vec<&[u8]> = events.iter().filter_map(|event| event.data.as_deref()).collect();
+            assert_eq!(found, expected, "split at {at}");
+        }
     }
 
     #[test]

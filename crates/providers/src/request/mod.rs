@@ -11,15 +11,28 @@ use crate::BadRequest;
 /// `n` of one request ends here, as at OpenAI.
 const MOST_CHOICES: u64 = 128;
 
+/// Whose API a request is written for. Answers come in the same shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// OpenAI's Chat Completions: our inner shape, which every kind of server gets its own form of.
+    Chat,
+    /// OpenAI's Responses, for servers that have it.
+    Responses,
+    /// Anthropic's Messages, for servers that have it.
+    Messages,
+}
+
 /// A chat request, checked where we read it; all else passes untouched.
 #[derive(Debug, Clone)]
 pub struct ChatRequest {
+    shape: Shape,
     original: Bytes,
     body: Map<String, Value>,
     stream: bool,
     asks_usage: bool,
     choices: u64,
     output_limit: Option<u64>,
+    model_output: Option<u64>,
 }
 
 /// A request for embeddings.
@@ -111,7 +124,23 @@ impl ChatRequest {
                 _ => return Err(bad("stream_options must be an object", "stream_options")),
             }
         }
-        Ok(Self { original, body, stream, asks_usage, choices, output_limit })
+        let shape = Shape::Chat;
+        Ok(Self { shape, original, body, stream, asks_usage, choices, output_limit, model_output: None })
+    }
+
+    /// Whose API it is written for.
+    pub const fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The longest answer that its model gives, in tokens, if that is known.
+    pub const fn model_output(&self) -> Option<u64> {
+        self.model_output
+    }
+
+    /// Notes the longest answer that its model gives, in tokens: some servers must be told a limit.
+    pub const fn set_model_output(&mut self, tokens: Option<u64>) {
+        self.model_output = tokens;
     }
 
     /// As the client sent it.

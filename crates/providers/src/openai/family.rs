@@ -1,0 +1,144 @@
+//! Where servers that are compatible with OpenAI's differ from it: addresses, keys, the name of the output limit.
+
+use http::Uri;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::OpenAi;
+use crate::BadRequest;
+use crate::protocol::{KeyHeader, Protocol, Setup};
+use crate::registry::Entry;
+
+/// OpenAI itself, and every compatible server that needs nothing special.
+pub(crate) static OPENAI: Entry = Entry {
+    name: "openai",
+    provider: "openai",
+    base_url: "https://api.openai.com/v1",
+    key_variable: "OPENAI_API_KEY",
+    needs_key: true,
+    by_environment: Some("OPENAI_API_BASE_URL"),
+    key_header: KeyHeader::Bearer,
+    headers: &[],
+    open,
+};
+
+/// Azure OpenAI ("Azure OpenAI in Foundry Models REST API reference"): the key in a header of its own; with an
+/// `api_version` the dated routes, which name the deployment, else the `v1` routes.
+pub(crate) static AZURE: Entry = Entry {
+    name: "azure",
+    provider: "azure",
+    base_url: "",
+    key_variable: "AZURE_OPENAI_API_KEY",
+    needs_key: true,
+    by_environment: None,
+    key_header: KeyHeader::Named("api-key"),
+    headers: &[],
+    open: open_azure,
+};
+
+/// OpenRouter ("API Reference").
+pub(crate) static OPENROUTER: Entry =
+    compatible("openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY");
+
+/// DeepSeek ("DeepSeek API Docs").
+pub(crate) static DEEPSEEK: Entry = compatible("deepseek", "https://api.deepseek.com", "DEEPSEEK_API_KEY");
+
+/// Groq ("API Reference").
+pub(crate) static GROQ: Entry = compatible("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY");
+
+/// vLLM ("OpenAI-Compatible Server").
+pub(crate) static VLLM: Entry = compatible("vllm", "http://localhost:8000/v1", "VLLM_API_KEY");
+
+/// Text Generation Inference ("Messages API").
+pub(crate) static TGI: Entry = compatible("tgi", "http://localhost:8080/v1", "HF_TOKEN");
+
+/// LiteLLM's proxy ("LiteLLM Proxy Server").
+pub(crate) static LITELLM: Entry = compatible("litellm", "http://localhost:4000/v1", "LITELLM_API_KEY");
+
+const fn compatible(name: &'static str, base_url: &'static str, key_variable: &'static str) -> Entry {
+    Entry {
+        name,
+        provider: name,
+        base_url,
+        key_variable,
+        needs_key: false,
+        by_environment: None,
+        key_header: KeyHeader::Bearer,
+        headers: &[],
+        open,
+    }
+}
+
+/// What may stand in a part of a path as it is.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// The addresses of a server's routes.
+#[derive(Debug)]
+pub(super) struct Routes {
+    chat: Uri,
+    embeddings: Uri,
+    pub(super) models: Uri,
+    /// Azure's dated routes: the model is a deployment, and part of the address.
+    dated: Option<Dated>,
+}
+
+#[derive(Debug)]
+struct Dated {
+    base: String,
+    version: String,
+}
+
+impl Routes {
+    fn new(setup: &Setup) -> Result<Self, String> {
+        Ok(Self {
+            chat: setup.route("chat/completions")?,
+            embeddings: setup.route("embeddings")?,
+            models: setup.route("models")?,
+            dated: None,
+        })
+    }
+
+    pub(super) fn chat(&self, model: &str) -> Result<Uri, BadRequest> {
+        self.of_model(&self.chat, model, "chat/completions")
+    }
+
+    pub(super) fn embeddings(&self, model: &str) -> Result<Uri, BadRequest> {
+        self.of_model(&self.embeddings, model, "embeddings")
+    }
+
+    fn of_model(&self, plain: &Uri, model: &str, path: &str) -> Result<Uri, BadRequest> {
+        let Some(Dated { base, version }) = &self.dated else { return Ok(plain.clone()) };
+        let model = utf8_percent_encode(model, PATH);
+        let uri = format!("{base}/openai/deployments/{model}/{path}?api-version={version}");
+        uri.parse().map_err(|_| BadRequest {
+            message: "this model's name can't be the name of a deployment".into(),
+            param: Some("model".into()),
+        })
+    }
+}
+
+fn open(setup: &Setup) -> Result<Box<dyn Protocol>, String> {
+    let official = setup.base_url.host_str() == Some("api.openai.com");
+    let output_limit_field = if official { "max_completion_tokens" } else { "max_tokens" };
+    Ok(Box::new(OpenAi { routes: Routes::new(setup)?, output_limit_field }))
+}
+
+fn open_azure(setup: &Setup) -> Result<Box<dyn Protocol>, String> {
+    let base = setup.base_url.as_str().trim_end_matches('/');
+    // People paste the address with and without the part that all routes share.
+    let base = base.trim_end_matches("/v1").trim_end_matches("/openai").to_owned();
+    let routes = match &setup.options.api_version {
+        None => {
+            let base_url =
+                url::Url::parse(&format!("{base}/openai/v1")).map_err(|error| error.to_string())?;
+            Routes::new(&Setup { base_url, options: setup.options.clone() })?
+        }
+        Some(version) => {
+            let version = utf8_percent_encode(version, PATH).to_string();
+            let models = format!("{base}/openai/models?api-version={version}");
+            let models = models.parse().map_err(|error| format!("its base_url can't be used: {error}"))?;
+            let dated = Some(Dated { base, version });
+            Routes { dated, models, ..Routes::new(setup)? }
+        }
+    };
+    Ok(Box::new(OpenAi { routes, output_limit_field: "max_completion_tokens" }))
+}

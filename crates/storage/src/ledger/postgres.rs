@@ -8,17 +8,20 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use accounting::{Account, AccountKey, Credits, OwnerId, RequestId};
-use sqlx::postgres::{PgPool, PgRow};
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row, Transaction};
+use sqlx::postgres::{PgArguments, PgPool, PgRow};
+use sqlx::{Arguments, AssertSqlSafe, PgConnection, Postgres, Row, Transaction};
 
 use super::entry::{account_list, policy_name};
-use super::plan::{Changes, Loaded, Recorded, StoredHold, Wanted};
+use super::plan::{Changes, Entry, Loaded, NewHold, Recorded, StoredHold, Wanted};
 use super::writer::Engine;
 use crate::{Database, Error, Pool};
 
 /// Every statement of the writer finds its rows by key. Planned anew for each batch, the large one costs more than its
 /// execution; for this transaction alone, one plan by index serves all.
 const BEGIN: &str = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off";
+
+/// Classes of usage in the ledger.
+const COUNTS: usize = 10;
 
 /// So many account keys are remembered as existing before the memory is cleared.
 const MOST_KNOWN: usize = 100_000;
@@ -175,9 +178,42 @@ struct Statements {
     make_accounts: String,
     load: String,
     recorded: String,
-    write: String,
     renew: String,
+    account: String,
+    hold: String,
+    ledger: String,
 }
+
+/// A write in the making: a batch sends only the parts that it needs, so at most 32 statements are ever prepared. Planned
+/// and bound as a whole, the parts without rows would cost more than those with.
+#[derive(Default)]
+struct Parts {
+    texts: Vec<String>,
+    arguments: PgArguments,
+    columns: usize,
+}
+
+impl Parts {
+    /// An array, as the next parameter.
+    fn bind<T>(&mut self, column: Vec<T>) -> Result<(), Error>
+    where
+        Vec<T>: for<'q> sqlx::Encode<'q, Postgres> + sqlx::Type<Postgres>,
+    {
+        self.columns += 1;
+        self.arguments.add(column).map_err(|error| Error::Invalid { what: error.to_string() })
+    }
+
+    /// A part of the statement, with the columns bound since the last one; `part` gets them as rows.
+    fn add(&mut self, name: &str, types: &[&str], part: impl FnOnce(&str) -> String) {
+        let first = self.columns - types.len() + 1;
+        let columns: Vec<String> =
+            types.iter().zip(first..).map(|(kind, number)| format!("${number}::{kind}[]")).collect();
+        self.texts.push(format!("{name} AS ({})", part(&format!("UNNEST({})", columns.join(", ")))));
+    }
+}
+
+const TEXT: &str = "text";
+const INTEGER: &str = "int8";
 
 impl Statements {
     fn new(database: &Database) -> Self {
@@ -209,33 +245,9 @@ impl Statements {
                        UNION ALL SELECT corrects, * FROM {ledger} WHERE corrects = ANY($1::text[])) entries \
                  GROUP BY request"
             ),
-            write: format!(
-                "WITH written_accounts AS ( \
-                   UPDATE {account} AS account SET spent = new.spent, held = new.held \
-                   FROM UNNEST($1::text[], $2::int8[], $3::int8[]) AS new (key, spent, held) \
-                   WHERE account.key = new.key), \
-                 ended AS (DELETE FROM {hold} WHERE id = ANY($4::text[]) RETURNING 1), \
-                 new_holds AS ( \
-                   INSERT INTO {hold} (id, owner, accounts, amount, output_tokens, request, held_at) \
-                   SELECT * FROM UNNEST($5::text[], $6::text[], $7::text[], $8::int8[], $9::int8[], $10::text[], \
-                     $11::int8[])), \
-                 progress AS ( \
-                   UPDATE {hold} AS hold SET progress = new.progress \
-                   FROM UNNEST($12::text[], $13::text[]) AS new (id, progress) WHERE hold.id = new.id), \
-                 entries AS ( \
-                   INSERT INTO {ledger} (id, kind, corrects, user_id, sponsored_id, accounts, day, provider, model, \
-                     answered_model, price_version, input_tokens, cached_input_tokens, cache_write_tokens, \
-                     cache_write_long_tokens, input_audio_tokens, output_tokens, reasoning_tokens, output_audio_tokens, \
-                     images, calls, charge, estimated, outcome, policy, over_hold, way_in, task, chat_id, message_id, \
-                     workspace_model, instance, provider_request_id, started_at, first_byte_at, ended_at) \
-                   SELECT * FROM UNNEST($14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], \
-                     $20::text[], $21::text[], $22::text[], $23::text[], $24::int8[], $25::int8[], $26::int8[], \
-                     $27::int8[], $28::int8[], $29::int8[], $30::int8[], $31::int8[], $32::int8[], $33::int8[], \
-                     $34::int8[], $35::int8[], $36::text[], $37::text[], $38::text[], $39::int8[], $40::text[], \
-                     $41::text[], $42::text[], $43::text[], $44::text[], $45::text[], $46::text[], $47::int8[], \
-                     $48::int8[], $49::int8[])) \
-                 SELECT count(*) FROM ended"
-            ),
+            account: account.clone(),
+            hold: hold.clone(),
+            ledger: ledger.clone(),
             renew: format!(
                 "UPDATE {owner} SET renewed_at = CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT) \
                  WHERE id = $1 AND dead = 0"
@@ -245,74 +257,143 @@ impl Statements {
 
     /// Writes everything in one statement and returns how many holds ended.
     async fn write(&self, connection: &mut PgConnection, changes: &Changes<'_>) -> Result<i64, Error> {
+        let mut parts = Parts::default();
+        self.write_accounts(&mut parts, changes)?;
+        self.write_holds(&mut parts, changes)?;
+        self.write_progress(&mut parts, changes)?;
+        self.write_entries(&mut parts, &changes.entries)?;
+        let ended = if changes.ended_holds.is_empty() {
+            "SELECT 0::int8"
+        } else {
+            parts.bind(changes.ended_holds.iter().map(ToString::to_string).collect())?;
+            let hold = &self.hold;
+            parts.add("ended", &[TEXT], |rows| {
+                format!(
+                    "DELETE FROM {hold} AS hold USING {rows} AS gone (id) WHERE hold.id = gone.id RETURNING 1"
+                )
+            });
+            "SELECT count(*) FROM ended"
+        };
+        if parts.texts.is_empty() {
+            return Ok(0);
+        }
+        let sql = format!("WITH {} {ended}", parts.texts.join(", "));
+        Ok(sqlx::query_scalar_with(AssertSqlSafe(sql), parts.arguments).fetch_one(connection).await?)
+    }
+
+    fn write_accounts(&self, parts: &mut Parts, changes: &Changes<'_>) -> Result<(), Error> {
         let accounts: Vec<_> = changes.accounts.iter().collect();
+        if accounts.is_empty() {
+            return Ok(());
+        }
+        parts.bind(accounts.iter().map(|(key, _)| key.to_string()).collect())?;
+        parts.bind(accounts.iter().map(|(_, account)| account.spent.micro()).collect())?;
+        parts.bind(accounts.iter().map(|(_, account)| account.held.micro()).collect())?;
+        let account = &self.account;
+        parts.add("written_accounts", &[TEXT, INTEGER, INTEGER], |rows| {
+            format!(
+                "UPDATE {account} AS account SET spent = new.spent, held = new.held \
+                 FROM {rows} AS new (key, spent, held) WHERE account.key = new.key"
+            )
+        });
+        Ok(())
+    }
+
+    fn write_holds(&self, parts: &mut Parts, changes: &Changes<'_>) -> Result<(), Error> {
         let holds = &changes.new_holds;
-        let entries = &changes.entries;
-        let texts =
-            |of: fn(&super::plan::Entry<'_>) -> Option<String>| entries.iter().map(of).collect::<Vec<_>>();
-        let count = |class: usize| entries.iter().map(|entry| entry.counts[class]).collect::<Vec<i64>>();
+        if holds.is_empty() {
+            return Ok(());
+        }
         let lists = holds
             .iter()
             .map(|hold| account_list(hold.request.bid.accounts.iter().map(|limit| &limit.account)));
-        let entry_lists = entries.iter().map(|entry| account_list(&entry.settlement.accounts));
-        let mut query = sqlx::query_scalar(AssertSqlSafe(self.write.clone()))
-            .bind(accounts.iter().map(|(key, _)| key.to_string()).collect::<Vec<_>>())
-            .bind(accounts.iter().map(|(_, account)| account.spent.micro()).collect::<Vec<_>>())
-            .bind(accounts.iter().map(|(_, account)| account.held.micro()).collect::<Vec<_>>())
-            .bind(changes.ended_holds.iter().map(ToString::to_string).collect::<Vec<_>>())
-            .bind(holds.iter().map(|hold| hold.request.id.to_string()).collect::<Vec<_>>())
-            .bind(holds.iter().map(|hold| hold.owner.to_string()).collect::<Vec<_>>())
-            .bind(lists.collect::<Result<Vec<_>, _>>()?)
-            .bind(holds.iter().map(|hold| hold.amount.micro()).collect::<Vec<_>>())
-            .bind(
-                holds
-                    .iter()
-                    .map(|hold| hold.output_tokens.and_then(|n| i64::try_from(n).ok()))
-                    .collect::<Vec<_>>(),
+        let tokens = |hold: &NewHold<'_>| hold.output_tokens.and_then(|count| i64::try_from(count).ok());
+        parts.bind(holds.iter().map(|hold| hold.request.id.to_string()).collect())?;
+        parts.bind(holds.iter().map(|hold| hold.owner.to_string()).collect())?;
+        parts.bind(lists.collect::<Result<_, _>>()?)?;
+        parts.bind(holds.iter().map(|hold| hold.amount.micro()).collect())?;
+        parts.bind(holds.iter().map(tokens).collect())?;
+        parts.bind(holds.iter().map(|hold| json(&hold.request.record)).collect::<Result<_, _>>()?)?;
+        parts.bind(holds.iter().map(|hold| hold.request.record.started_at).collect())?;
+        let hold = &self.hold;
+        parts.add("new_holds", &[TEXT, TEXT, TEXT, INTEGER, INTEGER, TEXT, INTEGER], |rows| {
+            format!(
+                "INSERT INTO {hold} (id, owner, accounts, amount, output_tokens, request, held_at) SELECT * FROM {rows}"
             )
-            .bind(holds.iter().map(|hold| json(&hold.request.record)).collect::<Result<Vec<_>, _>>()?)
-            .bind(holds.iter().map(|hold| hold.request.record.started_at).collect::<Vec<_>>())
-            .bind(changes.progress.iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>())
-            .bind(changes.progress.iter().map(|(_, progress)| json(progress)).collect::<Result<Vec<_>, _>>()?)
-            .bind(entries.iter().map(|entry| entry.id.simple().to_string()).collect::<Vec<_>>())
-            .bind(texts(|entry| Some(entry.kind.as_str().into())))
-            .bind(texts(|entry| entry.corrects.map(|id| id.to_string())))
-            .bind(texts(|entry| Some(entry.settlement.record.user.to_string())))
-            .bind(texts(|entry| entry.settlement.record.sponsored.map(|id| id.to_string())))
-            .bind(entry_lists.collect::<Result<Vec<_>, _>>()?)
-            .bind(texts(|entry| Some(entry.settlement.record.day.to_string())))
-            .bind(texts(|entry| Some(entry.settlement.record.provider.to_string())))
-            .bind(texts(|entry| Some(entry.settlement.record.model.to_string())))
-            .bind(texts(|entry| entry.settlement.answered_model.clone()));
-        let versions = entries
-            .iter()
-            .map(|entry| entry.settlement.price_version.or(entry.settlement.record.price_version));
-        query = query.bind(versions.map(|version| version.map(|version| version.0)).collect::<Vec<_>>());
-        for class in 0..10 {
-            query = query.bind(count(class));
+        });
+        Ok(())
+    }
+
+    fn write_progress(&self, parts: &mut Parts, changes: &Changes<'_>) -> Result<(), Error> {
+        let progress = &changes.progress;
+        if progress.is_empty() {
+            return Ok(());
         }
-        let started: Vec<i64> = entries.iter().map(|entry| entry.settlement.record.started_at).collect();
-        let first = entries.iter().map(|entry| entry.settlement.first_byte_at.map(|at| at.as_microsecond()));
-        let ended = entries.iter().map(|entry| entry.settlement.ended_at.as_microsecond());
-        let ended_holds: i64 = query
-            .bind(entries.iter().map(|entry| entry.charge.micro()).collect::<Vec<_>>())
-            .bind(texts(|entry| entry.settlement.estimated.map(|how| how.as_str().into())))
-            .bind(texts(|entry| Some(entry.settlement.outcome.as_str().into())))
-            .bind(texts(|entry| Some(policy_name(entry.settlement.record.policy).into())))
-            .bind(entries.iter().map(|entry| i64::from(entry.over_hold)).collect::<Vec<_>>())
-            .bind(texts(|entry| Some(entry.settlement.record.way_in.as_str().into())))
-            .bind(texts(|entry| entry.settlement.record.task.clone()))
-            .bind(texts(|entry| entry.settlement.record.chat_id.clone()))
-            .bind(texts(|entry| entry.settlement.record.message_id.clone()))
-            .bind(texts(|entry| entry.settlement.record.workspace_model.clone()))
-            .bind(texts(|entry| entry.settlement.record.instance.clone()))
-            .bind(texts(|entry| entry.settlement.provider_request_id.clone()))
-            .bind(started)
-            .bind(first.collect::<Vec<_>>())
-            .bind(ended.collect::<Vec<_>>())
-            .fetch_one(connection)
-            .await?;
-        Ok(ended_holds)
+        parts.bind(progress.iter().map(|(id, _)| id.to_string()).collect())?;
+        parts.bind(progress.iter().map(|(_, progress)| json(progress)).collect::<Result<_, _>>()?)?;
+        let hold = &self.hold;
+        parts.add("progress", &[TEXT, TEXT], |rows| {
+            format!(
+                "UPDATE {hold} AS hold SET progress = new.progress FROM {rows} AS new (id, progress) WHERE hold.id = new.id"
+            )
+        });
+        Ok(())
+    }
+
+    fn write_entries(&self, parts: &mut Parts, entries: &[Entry<'_>]) -> Result<(), Error> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let texts = |of: fn(&Entry<'_>) -> Option<String>| entries.iter().map(of).collect::<Vec<_>>();
+        let numbers = |of: fn(&Entry<'_>) -> Option<i64>| entries.iter().map(of).collect::<Vec<_>>();
+        let lists = entries.iter().map(|entry| account_list(&entry.settlement.accounts));
+        parts.bind(texts(|entry| Some(entry.id.simple().to_string())))?;
+        parts.bind(texts(|entry| Some(entry.kind.as_str().into())))?;
+        parts.bind(texts(|entry| entry.corrects.map(|id| id.to_string())))?;
+        parts.bind(texts(|entry| Some(entry.settlement.record.user.to_string())))?;
+        parts.bind(texts(|entry| entry.settlement.record.sponsored.map(|id| id.to_string())))?;
+        parts.bind(lists.collect::<Result<_, _>>()?)?;
+        parts.bind(texts(|entry| Some(entry.settlement.record.day.to_string())))?;
+        parts.bind(texts(|entry| Some(entry.settlement.record.provider.to_string())))?;
+        parts.bind(texts(|entry| Some(entry.settlement.record.model.to_string())))?;
+        parts.bind(texts(|entry| entry.settlement.answered_model.clone()))?;
+        parts.bind(numbers(|entry| {
+            let version = entry.settlement.price_version.or(entry.settlement.record.price_version);
+            version.map(|version| version.0)
+        }))?;
+        for class in 0..COUNTS {
+            parts.bind(entries.iter().map(|entry| entry.counts[class]).collect())?;
+        }
+        parts.bind(numbers(|entry| Some(entry.charge.micro())))?;
+        parts.bind(texts(|entry| entry.settlement.estimated.map(|how| how.as_str().into())))?;
+        parts.bind(texts(|entry| Some(entry.settlement.outcome.as_str().into())))?;
+        parts.bind(texts(|entry| Some(policy_name(entry.settlement.record.policy).into())))?;
+        parts.bind(numbers(|entry| Some(i64::from(entry.over_hold))))?;
+        parts.bind(texts(|entry| Some(entry.settlement.record.way_in.as_str().into())))?;
+        parts.bind(texts(|entry| entry.settlement.record.task.clone()))?;
+        parts.bind(texts(|entry| entry.settlement.record.chat_id.clone()))?;
+        parts.bind(texts(|entry| entry.settlement.record.message_id.clone()))?;
+        parts.bind(texts(|entry| entry.settlement.record.workspace_model.clone()))?;
+        parts.bind(texts(|entry| entry.settlement.record.instance.clone()))?;
+        parts.bind(texts(|entry| entry.settlement.provider_request_id.clone()))?;
+        parts.bind(numbers(|entry| Some(entry.settlement.record.started_at)))?;
+        parts.bind(numbers(|entry| entry.settlement.first_byte_at.map(|at| at.as_microsecond())))?;
+        parts.bind(numbers(|entry| Some(entry.settlement.ended_at.as_microsecond())))?;
+        let types =
+            [&[TEXT; 10][..], &[INTEGER; COUNTS + 2], &[TEXT; 3], &[INTEGER], &[TEXT; 7], &[INTEGER; 3]]
+                .concat();
+        let ledger = &self.ledger;
+        parts.add("entries", &types, |rows| {
+            format!(
+                "INSERT INTO {ledger} (id, kind, corrects, user_id, sponsored_id, accounts, day, provider, model, \
+                   answered_model, price_version, input_tokens, cached_input_tokens, cache_write_tokens, \
+                   cache_write_long_tokens, input_audio_tokens, output_tokens, reasoning_tokens, output_audio_tokens, \
+                   images, calls, charge, estimated, outcome, policy, over_hold, way_in, task, chat_id, message_id, \
+                   workspace_model, instance, provider_request_id, started_at, first_byte_at, ended_at) \
+                 SELECT * FROM {rows}"
+            )
+        });
+        Ok(())
     }
 }
 

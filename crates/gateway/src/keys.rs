@@ -7,7 +7,7 @@ use std::time::Duration;
 use accounting::{Clock, UserId};
 use constant_time_eq::constant_time_eq;
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HeaderName};
 use providers::Secret;
 use storage::Database;
 use storage::admin::keys::{self, Key};
@@ -17,6 +17,7 @@ use crate::error::ApiError;
 
 /// A key's row is looked up again after this long, so a revoked key works no longer.
 const AGE: Duration = Duration::from_secs(2);
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// So many keys are remembered before the memory is cleared; wrong ones count too.
 const MOST: usize = 10_000;
 
@@ -95,19 +96,21 @@ impl Keys {
     }
 }
 
-/// The token of the one `Authorization: Bearer` header.
+/// The key of the one `Authorization: Bearer` header; without that header, of `x-api-key`, which Anthropic's clients send.
 pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let name = if headers.contains_key(AUTHORIZATION) { AUTHORIZATION } else { API_KEY };
+    let mut values = headers.get_all(&name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(ApiError::bad_request("There are two Authorization headers; send one.", None));
+        return Err(ApiError::bad_request(format!("There are two headers {name}; send one."), None));
     }
     let text = value.to_str().map_err(|_| {
-        ApiError::bad_request("The Authorization header has characters that no key has.", None)
+        ApiError::bad_request(format!("The header {name} has characters that no key has."), None)
     })?;
-    let token = text.strip_prefix("Bearer ").or_else(|| text.strip_prefix("bearer ")).map(str::trim);
-    match token {
-        Some(token) if !token.is_empty() => Ok(Some(token)),
-        _ => Ok(None),
-    }
+    let token = if name == API_KEY {
+        Some(text)
+    } else {
+        text.strip_prefix("Bearer ").or_else(|| text.strip_prefix("bearer "))
+    };
+    Ok(token.map(str::trim).filter(|token| !token.is_empty()))
 }

@@ -21,7 +21,9 @@ use crate::bounds::Bounds;
 use crate::config::GatewayConfig;
 use crate::identity::Identity;
 use crate::keys::Keys;
-use crate::routes::{chat_completions, embeddings, health, metrics as metrics_route, models};
+use crate::routes::{
+    chat_completions, embeddings, health, messages, metrics as metrics_route, models, responses,
+};
 
 /// A client has so long to send the head of a request.
 const HEAD: Duration = Duration::from_secs(30);
@@ -76,6 +78,8 @@ impl Gateway {
     fn router(&self) -> Router {
         Router::new()
             .route("/v1/chat/completions", post(chat_completions::handler))
+            .route("/v1/responses", post(responses::handler))
+            .route("/v1/messages", post(messages::handler))
             .route("/v1/embeddings", post(embeddings::handler))
             .route("/v1/models", get(models::handler))
             .route("/healthz", get(health::healthz))
@@ -91,8 +95,8 @@ impl Gateway {
 }
 
 async fn not_found() -> crate::error::ApiError {
-    let message =
-        "There is nothing here. The routes are /v1/chat/completions, /v1/embeddings and /v1/models.";
+    let message = "There is nothing here. The routes are /v1/chat/completions, /v1/responses, /v1/messages, \
+        /v1/embeddings and /v1/models.";
     crate::error::ApiError::new(http::StatusCode::NOT_FOUND, "invalid_request_error", "not_found", message)
 }
 

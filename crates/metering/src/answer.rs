@@ -1,12 +1,16 @@
 //! What of an answer is rewritten: its usage, with credits, what is left of them, and the cost.
 
 use accounting::{Credits, Usage};
+use bytes::Bytes;
 use indexmap::IndexMap;
-use providers::StreamEvent;
+use providers::{ChatRequest, Shape, StreamEvent};
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value, json};
 
 use crate::settlement::Bill;
+
+/// The mark of the end of a chat.
+const DONE: &[u8] = b"data: [DONE]\n\n";
 
 /// A decimal as a JSON number, exactly.
 fn number(credits: Credits) -> Value {
@@ -26,111 +30,189 @@ fn usd(charge: Credits, credits_per_usd: Credits) -> Value {
     text.parse::<Number>().map_or(Value::Null, Value::Number)
 }
 
-/// The usage in OpenAI's shape, for answers that came without one.
-fn openai_usage(usage: &Usage) -> Map<String, Value> {
-    let mut map = Map::new();
-    map.insert("prompt_tokens".into(), usage.input.into());
-    map.insert("completion_tokens".into(), usage.output.into());
-    map.insert("total_tokens".into(), (usage.input + usage.output).into());
-    map
-}
-
-/// The usage as the client gets it: the provider's own fields, and ours.
-pub(crate) fn usage_of(provided: Option<Value>, bill: &Bill) -> Value {
-    let mut usage = match provided {
-        Some(Value::Object(usage)) if !bill.estimated => usage,
-        _ => openai_usage(&bill.usage),
-    };
-    usage.insert("credits".into(), number(bill.charge));
-    usage.insert("credits_remaining".into(), bill.remaining.map_or(Value::Null, number));
-    if let Some(rate) = bill.credits_per_usd {
-        usage.insert("cost".into(), usd(bill.charge, rate));
-    }
-    if bill.estimated {
-        usage.insert("estimated".into(), Value::Bool(true));
-    }
-    Value::Object(usage)
-}
-
-/// A complete answer with its usage rewritten, all else byte for byte; as it came, if it is no JSON object.
-pub(crate) fn complete(body: bytes::Bytes, bill: Option<&Bill>) -> bytes::Bytes {
-    let Some(bill) = bill else { return body };
-    let Ok(mut answer) = serde_json::from_slice::<IndexMap<String, &RawValue>>(&body) else { return body };
-    let provided = answer.get("usage").and_then(|usage| serde_json::from_str(usage.get()).ok());
-    let Ok(usage) = serde_json::value::to_raw_value(&usage_of(provided, bill)) else { return body };
-    answer.insert("usage".into(), &usage);
-    serde_json::to_vec(&answer).map_or_else(|_| body.clone(), Into::into)
-}
-
-/// The held-back end of a stream: the last chunk with a finish reason and the chunk with usage, rewritten.
-///
-/// A client that asked for usage gets it on a chunk of its own, as OpenAI sends it; any other on the chunk with the finish
-/// reason, because some can't read a chunk without choices.
-pub(crate) fn end_of_stream(
-    held_back: &[StreamEvent],
+/// How a client is told what its request used: in the shape of its API, and where it looks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tell {
+    shape: Shape,
+    /// Whether it asked for a chunk with usage.
     asked_usage: bool,
-    bill: Option<&Bill>,
-) -> Vec<bytes::Bytes> {
-    let chunks: Vec<(&StreamEvent, Option<Map<String, Value>>)> =
-        held_back.iter().map(|event| (event, event.json())).collect();
-    let is_usage = |chunk: &Map<String, Value>| {
-        chunk.get("choices").and_then(Value::as_array).is_none_or(Vec::is_empty)
-            && chunk.contains_key("usage")
-    };
-    let provided = chunks
-        .iter()
-        .rev()
-        .find_map(|(_, json)| json.as_ref()?.get("usage").filter(|usage| usage.is_object()));
-    let usage = bill.map(|bill| usage_of(provided.cloned(), bill));
-    let finish = chunks.iter().rposition(|(_, json)| json.as_ref().is_some_and(|chunk| !is_usage(chunk)));
-    let mut out = Vec::new();
-    let mut told = false;
-    for (index, (event, json)) in chunks.iter().enumerate() {
-        let Some(chunk) = json else {
-            out.push(event.raw.clone());
-            continue;
+}
+
+impl Tell {
+    /// As clients of OpenAI's chat completions and embeddings are told.
+    pub(crate) const CHAT: Self = Self { shape: Shape::Chat, asked_usage: false };
+
+    pub(crate) const fn of(request: &ChatRequest) -> Self {
+        Self { shape: request.shape(), asked_usage: request.asks_usage() }
+    }
+
+    /// A complete answer with its usage rewritten, all else byte for byte; as it came, if it is no JSON object.
+    pub(crate) fn complete(self, body: Bytes, bill: Option<&Bill>) -> Bytes {
+        let Some(bill) = bill else { return body };
+        let Ok(mut answer) = serde_json::from_slice::<IndexMap<String, &RawValue>>(&body) else {
+            return body;
         };
-        let rewritten = |usage: &Value| {
-            let mut chunk = chunk.clone();
-            chunk.insert("usage".into(), usage.clone());
-            StreamEvent::from_json(&chunk)
-        };
-        match (&usage, is_usage(chunk)) {
-            (Some(usage), true) if asked_usage => {
-                told = true;
-                out.push(rewritten(usage));
+        let provided = answer.get("usage").and_then(|usage| serde_json::from_str(usage.get()).ok());
+        let usage = self.usage(provided, bill);
+        let Ok(usage) = serde_json::value::to_raw_value(&usage) else { return body };
+        answer.insert("usage".into(), &usage);
+        serde_json::to_vec(&answer).map_or_else(|_| body.clone(), Into::into)
+    }
+
+    /// The end of a stream: what was held back of it, rewritten, and the mark of the end.
+    pub(crate) fn end_of_stream(self, held_back: &[StreamEvent], bill: Option<&Bill>) -> Vec<Bytes> {
+        match self.shape {
+            Shape::Chat => {
+                let mut last = self.end_of_chat(held_back, bill);
+                last.push(Bytes::from_static(DONE));
+                last
             }
-            (_, true) if !asked_usage => {}
-            (Some(usage), false) if !asked_usage && finish == Some(index) => out.push(rewritten(usage)),
-            _ => out.push(event.raw.clone()),
+            Shape::Responses | Shape::Messages => held_back
+                .iter()
+                .map(|event| self.native(event, bill).unwrap_or_else(|| event.raw.clone()))
+                .collect(),
         }
     }
-    // The provider sent no usage, but the client asked for it.
-    let template = finish.and_then(|index| chunks[index].1.clone());
-    if let (true, false, Some(usage), Some(mut chunk)) = (asked_usage, told, usage, template) {
-        chunk.insert("choices".into(), json!([]));
-        chunk.insert("usage".into(), usage);
-        out.push(StreamEvent::from_json(&chunk));
-    }
-    out
-}
 
-/// A chunk that ends a stream which was cut: like `last`, with the finish reason `length`.
-pub(crate) fn cut(last: &StreamEvent, bill: Option<&Bill>) -> Option<bytes::Bytes> {
-    let mut chunk = last.json()?;
-    chunk.insert("choices".into(), json!([{"index": 0, "delta": {}, "finish_reason": "length"}]));
-    if let Some(bill) = bill {
-        chunk.insert("usage".into(), usage_of(None, bill));
+    /// The end of a stream which was cut at the bound of the strict policy. `last`: its last piece.
+    pub(crate) fn cut(self, last: Option<&StreamEvent>, bill: Option<&Bill>) -> Vec<Bytes> {
+        match self.shape {
+            Shape::Chat => {
+                let cut = last.and_then(|last| self.cut_chat(last, bill));
+                cut.into_iter().chain([Bytes::from_static(DONE)]).collect()
+            }
+            Shape::Responses | Shape::Messages => {
+                vec![self.error("the answer was cut, because it became longer than the credits allow", "cut")]
+            }
+        }
     }
-    Some(StreamEvent::from_json(&chunk))
-}
 
-/// An error in the middle of a stream, as OpenAI's clients understand it.
-pub(crate) fn error_event(message: &str, code: &str) -> bytes::Bytes {
-    let error = json!({"message": message, "type": "api_error", "param": null, "code": code});
-    let mut event = Map::new();
-    event.insert("error".into(), error);
-    StreamEvent::from_json(&event)
+    /// An error in the middle of a stream, as the clients of that API understand it.
+    pub(crate) fn error(self, message: &str, code: &str) -> Bytes {
+        let event = match self.shape {
+            Shape::Chat => {
+                let error = json!({"message": message, "type": "api_error", "param": null, "code": code});
+                format!("data: {}\n\n", json!({ "error": error }))
+            }
+            Shape::Responses => {
+                let error = json!({"message": message, "type": "api_error", "param": null, "code": code});
+                let data =
+                    json!({"type": "error", "code": code, "message": message, "param": null, "error": error});
+                format!("event: error\ndata: {data}\n\n")
+            }
+            Shape::Messages => {
+                let data = json!({"type": "error", "error": {"type": "api_error", "message": message}});
+                format!("event: error\ndata: {data}\n\n")
+            }
+        };
+        event.into()
+    }
+
+    /// The held-back end of a chat: the last chunk with a finish reason and the chunk with usage, rewritten.
+    ///
+    /// A client that asked for usage gets it on a chunk of its own, as OpenAI sends it; any other on the chunk with the
+    /// finish reason, because some can't read a chunk without choices.
+    fn end_of_chat(self, held_back: &[StreamEvent], bill: Option<&Bill>) -> Vec<Bytes> {
+        let chunks: Vec<(&StreamEvent, Option<Map<String, Value>>)> =
+            held_back.iter().map(|event| (event, event.json())).collect();
+        let is_usage = |chunk: &Map<String, Value>| {
+            chunk.get("choices").and_then(Value::as_array).is_none_or(Vec::is_empty)
+                && chunk.contains_key("usage")
+        };
+        let provided = chunks
+            .iter()
+            .rev()
+            .find_map(|(_, json)| json.as_ref()?.get("usage").filter(|usage| usage.is_object()));
+        let usage = bill.map(|bill| self.usage(provided.cloned(), bill));
+        let finish = chunks.iter().rposition(|(_, json)| json.as_ref().is_some_and(|chunk| !is_usage(chunk)));
+        let mut out = Vec::new();
+        let mut told = false;
+        for (index, (event, json)) in chunks.iter().enumerate() {
+            let Some(chunk) = json else {
+                out.push(event.raw.clone());
+                continue;
+            };
+            let rewritten = |usage: &Value| {
+                let mut chunk = chunk.clone();
+                chunk.insert("usage".into(), usage.clone());
+                event.with_data(&chunk)
+            };
+            match (&usage, is_usage(chunk)) {
+                (Some(usage), true) if self.asked_usage => {
+                    told = true;
+                    out.push(rewritten(usage));
+                }
+                (_, true) if !self.asked_usage => {}
+                (Some(usage), false) if !self.asked_usage && finish == Some(index) => {
+                    out.push(rewritten(usage))
+                }
+                _ => out.push(event.raw.clone()),
+            }
+        }
+        // The provider sent no usage, but the client asked for it.
+        let template = finish.and_then(|index| chunks[index].1.clone());
+        if let (true, false, Some(usage), Some(mut chunk)) = (self.asked_usage, told, usage, template) {
+            chunk.insert("choices".into(), json!([]));
+            chunk.insert("usage".into(), usage);
+            out.push(StreamEvent::from_json(&chunk));
+        }
+        out
+    }
+
+    /// A chunk that ends a chat which was cut: like `last`, with the finish reason `length`.
+    fn cut_chat(self, last: &StreamEvent, bill: Option<&Bill>) -> Option<Bytes> {
+        let mut chunk = last.json()?;
+        chunk.insert("choices".into(), json!([{"index": 0, "delta": {}, "finish_reason": "length"}]));
+        if let Some(bill) = bill {
+            chunk.insert("usage".into(), self.usage(None, bill));
+        }
+        Some(StreamEvent::from_json(&chunk))
+    }
+
+    /// An event of the end with its usage rewritten; `None` if it has none.
+    fn native(self, event: &StreamEvent, bill: Option<&Bill>) -> Option<Bytes> {
+        let mut data = event.json()?;
+        let holder = match self.shape {
+            Shape::Messages if data.get("type").and_then(Value::as_str) == Some("message_delta") => &mut data,
+            Shape::Responses => data.get_mut("response")?.as_object_mut()?,
+            Shape::Chat | Shape::Messages => return None,
+        };
+        let usage = self.usage(holder.remove("usage"), bill?);
+        holder.insert("usage".into(), usage);
+        Some(event.with_data(&data))
+    }
+
+    /// The usage as the client gets it: the provider's own fields, and ours.
+    fn usage(self, provided: Option<Value>, bill: &Bill) -> Value {
+        let mut usage = match provided {
+            Some(Value::Object(usage)) if !bill.estimated => usage,
+            _ => self.plain_usage(&bill.usage),
+        };
+        usage.insert("credits".into(), number(bill.charge));
+        usage.insert("credits_remaining".into(), bill.remaining.map_or(Value::Null, number));
+        if let Some(rate) = bill.credits_per_usd {
+            usage.insert("cost".into(), usd(bill.charge, rate));
+        }
+        if bill.estimated {
+            usage.insert("estimated".into(), Value::Bool(true));
+        }
+        Value::Object(usage)
+    }
+
+    /// The usage in the fields of the API, for answers that came without one.
+    fn plain_usage(self, usage: &Usage) -> Map<String, Value> {
+        let (input, output) = match self.shape {
+            Shape::Chat => ("prompt_tokens", "completion_tokens"),
+            Shape::Responses | Shape::Messages => ("input_tokens", "output_tokens"),
+        };
+        let mut map = Map::new();
+        map.insert(input.into(), usage.input.into());
+        map.insert(output.into(), usage.output.into());
+        if self.shape != Shape::Messages {
+            map.insert("total_tokens".into(), (usage.input + usage.output).into());
+        }
+        map
+    }
 }
 
 #[cfg(test)]

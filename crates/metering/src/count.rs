@@ -1,6 +1,6 @@
 //! Counting tokens that a provider did not report. Runs off the runtime's threads; the vocabularies load when first used.
 
-use providers::{ChatRequest, EmbeddingsRequest, Media};
+use providers::{ChatRequest, EmbeddingsRequest, Media, Shape};
 use tiktoken_rs::CoreBPE;
 use tokio::task::JoinHandle;
 
@@ -13,8 +13,8 @@ const LONGEST_PIECE: usize = 8 * 1024;
 /// What of a request counts as input, kept until its end.
 #[derive(Debug, Clone)]
 pub(crate) enum Input {
-    /// A chat, as its client sent it.
-    Chat(bytes::Bytes),
+    /// A chat in that shape, as its client sent it.
+    Chat(Shape, bytes::Bytes),
     /// Texts to embed, as their client sent them.
     Embeddings(bytes::Bytes),
 }
@@ -22,7 +22,7 @@ pub(crate) enum Input {
 impl Input {
     fn length(&self) -> u64 {
         match self {
-            Self::Chat(body) | Self::Embeddings(body) => body.len() as u64,
+            Self::Chat(_, body) | Self::Embeddings(body) => body.len() as u64,
         }
     }
 }
@@ -43,8 +43,8 @@ pub(crate) async fn text_of(model: String, input: Input) -> u64 {
     let counted = tokio::task::spawn_blocking(move || {
         let vocabulary = vocabulary(&model);
         match input {
-            Input::Chat(body) => {
-                ChatRequest::parse(body).map_or(0, |request| chat_text(vocabulary, &request))
+            Input::Chat(shape, body) => {
+                ChatRequest::parse_as(shape, body).map_or(0, |request| chat_text(vocabulary, &request))
             }
             embeddings @ Input::Embeddings(_) => input_tokens(vocabulary, embeddings),
         }
@@ -65,8 +65,8 @@ pub(crate) const fn by_length(bytes: u64) -> u64 {
 
 fn input_tokens(vocabulary: &CoreBPE, input: Input) -> u64 {
     match input {
-        Input::Chat(body) => {
-            ChatRequest::parse(body).map_or(0, |request| tokens_of_chat(vocabulary, &request))
+        Input::Chat(shape, body) => {
+            ChatRequest::parse_as(shape, body).map_or(0, |request| tokens_of_chat(vocabulary, &request))
         }
         Input::Embeddings(body) => {
             EmbeddingsRequest::parse(body).map_or(0, |request| tokens_of_embeddings(vocabulary, &request))
@@ -79,7 +79,7 @@ fn tokens_of_chat(vocabulary: &CoreBPE, request: &ChatRequest) -> u64 {
 }
 
 fn chat_text(vocabulary: &CoreBPE, request: &ChatRequest) -> u64 {
-    let texts: u64 = request.input_text().map(|text| text_tokens(vocabulary, &text)).sum();
+    let texts: u64 = request.input_text().iter().map(|text| text_tokens(vocabulary, text)).sum();
     texts + PER_MESSAGE * (request.message_count() as u64 + 1)
 }
 

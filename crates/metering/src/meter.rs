@@ -9,6 +9,7 @@ use providers::{Answer, ChatRequest, Complete, EmbeddingsRequest, Provider, Prov
 use storage::ledger::{HoldOutcome, HoldRequest, Ledger, Outcome, RequestRecord, WayIn};
 use storage::{Catalogue, Database, Snapshot, new_id};
 
+use crate::answer::Tell;
 use crate::count::Input;
 use crate::error::LimitReached;
 use crate::flight::{Cargo, Flight, Seen};
@@ -17,7 +18,7 @@ use crate::route::{OfferedModel, Routes};
 use crate::settlement::Bill;
 use crate::shared::Shared;
 use crate::stream::MeteredStream;
-use crate::{MeterError, answer, beat};
+use crate::{MeterError, beat};
 
 /// How a [`Meter`] is set up.
 #[derive(Debug)]
@@ -103,10 +104,10 @@ impl Meter {
         mut request: ChatRequest,
     ) -> Result<MeteredAnswer, MeterError> {
         request.refuse_unpriced_fields()?;
-        let input = Input::Chat(request.original());
+        let input = Input::Chat(request.shape(), request.original());
         let admitted = self.admit(payer, labels, &Asked::Chat(&request), request.model(), input).await?;
         let Admitted { mut flight, provider, output_tokens } = admitted;
-        let (asked_usage, choices) = (request.asks_usage(), request.choices());
+        let (tell, choices) = (Tell::of(&request), request.choices());
         request.set_model(flight.model().to_owned());
         request.set_model_output(flight.model_output());
         if let Some(tokens) = output_tokens {
@@ -122,10 +123,10 @@ impl Meter {
                 flight.note_request_id(upstream.request_id.take());
                 let omitted = std::mem::take(&mut upstream.omitted);
                 let bound = output_tokens.map(|tokens| tokens.saturating_mul(choices));
-                let stream = MeteredStream::new(upstream, flight, asked_usage, bound, self.0.settle_wait);
+                let stream = MeteredStream::new(upstream, flight, tell, bound, self.0.settle_wait);
                 Ok(MeteredAnswer { body: MeteredBody::Stream(stream), omitted })
             }
-            Ok(Answer::Complete(complete)) => Ok(self.complete(flight, complete).await),
+            Ok(Answer::Complete(complete)) => Ok(self.complete(flight, complete, tell).await),
             Err(error) => Err(self.failed(flight, error).await),
         }
     }
@@ -152,7 +153,7 @@ impl Meter {
             sent = provider.embeddings(&request) => sent,
         };
         match sent {
-            Ok(complete) => Ok(self.complete(flight, complete).await),
+            Ok(complete) => Ok(self.complete(flight, complete, Tell::CHAT).await),
             Err(error) => Err(self.failed(flight, error).await),
         }
     }
@@ -249,12 +250,12 @@ impl Meter {
     }
 
     /// Step 6 for a whole answer.
-    async fn complete(&self, mut flight: Flight, complete: Complete) -> MeteredAnswer {
+    async fn complete(&self, mut flight: Flight, complete: Complete, tell: Tell) -> MeteredAnswer {
         let Complete { body, usage, model, produced, request_id, omitted } = complete;
         flight.note(&produced.text, usage.map(Reported::Final), model);
         flight.note_request_id(request_id);
         let bill = self.settled(flight, Outcome::Complete).await;
-        MeteredAnswer { body: MeteredBody::Complete(answer::complete(body, bill.as_ref())), omitted }
+        MeteredAnswer { body: MeteredBody::Complete(tell.complete(body, bill.as_ref())), omitted }
     }
 
     /// Step 6 for a request that failed before anything was passed on.

@@ -120,7 +120,7 @@ impl Asked<'_> {
 
     async fn count(&self, model: String) -> u64 {
         let input = match self {
-            Self::Chat(request) => count::Input::Chat(request.original()),
+            Self::Chat(request) => count::Input::Chat(request.shape(), request.original()),
             Self::Embeddings(request) => count::Input::Embeddings(request.original()),
         };
         count::text_of(model, input).await

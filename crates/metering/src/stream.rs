@@ -12,9 +12,10 @@ use storage::ledger::Outcome;
 use tokio::task::JoinHandle;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use crate::answer::Tell;
 use crate::flight::Flight;
 use crate::settlement::Bill;
-use crate::{answer, bounds, count};
+use crate::{bounds, count};
 
 type Ending = Pin<Box<dyn Future<Output = Vec<Bytes>> + Send>>;
 
@@ -34,7 +35,7 @@ enum State {
 struct Flowing {
     upstream: AnswerStream,
     flight: Flight,
-    asked_usage: bool,
+    tell: Tell,
     /// Chunks that may be the last ones.
     held_back: Vec<StreamEvent>,
     grounded: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -63,7 +64,7 @@ impl MeteredStream {
     pub(crate) fn new(
         upstream: AnswerStream,
         flight: Flight,
-        asked_usage: bool,
+        tell: Tell,
         bound: Option<u64>,
         settle_wait: std::time::Duration,
     ) -> Self {
@@ -77,7 +78,7 @@ impl MeteredStream {
                 last: None,
             }
         });
-        let flowing = Flowing { upstream, flight, asked_usage, held_back: Vec::new(), grounded, bound };
+        let flowing = Flowing { upstream, flight, tell, held_back: Vec::new(), grounded, bound };
         Self { state: State::Flowing(Box::new(flowing)), settle_wait }
     }
 }
@@ -161,7 +162,7 @@ impl Flowing {
     }
 
     async fn end(self: Box<Self>, end: End, settle_wait: std::time::Duration) -> Vec<Bytes> {
-        let Self { upstream, flight, asked_usage, held_back, .. } = *self;
+        let Self { upstream, flight, tell, held_back, .. } = *self;
         // Closing the connection tells the provider to stop.
         drop(upstream);
         let outcome = match &end {
@@ -174,22 +175,12 @@ impl Flowing {
         let settled = flight.settle(outcome);
         let bill: Option<Bill> = tokio::time::timeout(settle_wait, settled).await.ok().and_then(Result::ok);
         let bill = bill.as_ref();
-        let done = Bytes::from_static(b"data: [DONE]\n\n");
         match end {
-            End::Complete => {
-                let mut last = answer::end_of_stream(&held_back, asked_usage, bill);
-                last.push(done);
-                last
-            }
-            End::Cut(last) => {
-                let mut out: Vec<Bytes> =
-                    last.and_then(|last| answer::cut(&last, bill)).into_iter().collect();
-                out.push(done);
-                out
-            }
-            End::Failed(error) => vec![answer::error_event(&error.message(), "provider_error")],
+            End::Complete => tell.end_of_stream(&held_back, bill),
+            End::Cut(last) => tell.cut(last.as_ref(), bill),
+            End::Failed(error) => vec![tell.error(&error.message(), "provider_error")],
             End::Grounded => {
-                vec![answer::error_event("the service is shutting down; please ask again", "shutting_down")]
+                vec![tell.error("the service is shutting down; please ask again", "shutting_down")]
             }
         }
     }

@@ -129,6 +129,7 @@ impl Provider {
         }
         let mut outgoing = protocol.chat(request).map_err(ProviderError::Unsupported)?;
         let omitted = std::mem::take(&mut outgoing.omitted);
+        outgoing.headers.extend(request.headers().clone());
         let framing = protocol.framing();
         let accept = match framing {
             _ if !request.stream() => JSON,

@@ -32,14 +32,14 @@ const NEVER: [&str; 23] = [
     "audio",
 ];
 
+/// The refusal of a field.
+pub(crate) fn refuse_field(field: &str, why: &str) -> BadRequest {
+    BadRequest { message: format!("`{field}` can't be used here: {why}"), param: Some(field.to_owned()) }
+}
+
 /// Refuses such fields.
 pub(crate) fn check(body: &Map<String, Value>) -> Result<(), BadRequest> {
-    let refuse = |field: &str, why: &str| {
-        Err(BadRequest {
-            message: format!("`{field}` can't be used here: {why}"),
-            param: Some(field.to_owned()),
-        })
-    };
+    let refuse = |field: &str, why: &str| Err(refuse_field(field, why));
     let said = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
     if let Some(field) = NEVER.iter().find(|field| body.get(**field).is_some_and(said)) {
         return refuse(field, "it would cost something that has no price");

@@ -4,9 +4,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
-use providers::ChatRequest;
+use providers::Shape;
 
-use super::{admitted, respond};
+use super::answered;
 use crate::Gateway;
 use crate::error::ApiError;
 
@@ -15,12 +15,5 @@ pub(crate) async fn handler(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let admitted = admitted(&gateway, &headers, body).await?;
-    let labels = gateway.identity.labels(&headers)?;
-    let request = ChatRequest::parse(admitted.body)
-        .map_err(|error| ApiError::bad_request(error.message, error.param))?;
-    match gateway.meter.chat(admitted.payer, labels, request).await {
-        Ok(answer) => Ok(respond(answer, admitted.taken)),
-        Err(error) => Err(ApiError::of_meter(error, gateway.contact())),
-    }
+    answered(&gateway, Shape::Chat, headers, body).await
 }

@@ -3,8 +3,10 @@
 pub(crate) mod chat_completions;
 pub(crate) mod embeddings;
 pub(crate) mod health;
+pub(crate) mod messages;
 pub(crate) mod metrics;
 pub(crate) mod models;
+pub(crate) mod responses;
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,8 +16,9 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::Stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use metering::{MeteredAnswer, MeteredBody, MeteredStream, Payer};
+use providers::{ChatRequest, Shape};
 
 use crate::Gateway;
 use crate::bounds::{Reserved, Seat};
@@ -23,6 +26,7 @@ use crate::error::ApiError;
 
 /// Names the fields of a request that its provider can't take, and without which it was sent.
 const OMITTED: &str = "x-tracking-omitted";
+const BETAS: HeaderName = HeaderName::from_static("anthropic-beta");
 
 /// A request whose user is known and whose body is here, with what it takes of the bounds.
 pub(crate) struct Admitted {
@@ -61,6 +65,35 @@ pub(crate) async fn admitted(
         body,
         taken: Taken { _seat: seat, _reserved: reserved },
     })
+}
+
+/// A chat in any shape: the whole way from its request to its answer.
+pub(crate) async fn answered(
+    gateway: &Gateway,
+    shape: Shape,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let admitted = admitted(gateway, &headers, body).await?;
+    let labels = gateway.identity.labels(&headers)?;
+    let mut request = ChatRequest::parse_as(shape, admitted.body)
+        .map_err(|error| ApiError::bad_request(error.message, error.param))?;
+    if shape == Shape::Messages {
+        request.set_headers(betas(&headers));
+    }
+    match gateway.meter.chat(admitted.payer, labels, request).await {
+        Ok(answer) => Ok(respond(answer, admitted.taken)),
+        Err(error) => Err(ApiError::of_meter(error, gateway.contact())),
+    }
+}
+
+/// The features of Anthropic's API that a client asks for: the one header that is part of its requests' meaning. What they
+/// would buy beside the price is refused by the fields that they need.
+fn betas(headers: &HeaderMap) -> HeaderMap {
+    let plain = |value: &&HeaderValue| {
+        value.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.,: ".contains(byte))
+    };
+    headers.get_all(BETAS).iter().filter(plain).map(|value| (BETAS, value.clone())).collect()
 }
 
 /// A metered answer over HTTP.

@@ -19,3 +19,8 @@ pub(crate) static ANTHROPIC: Entry = Entry {
 fn open(_: &Setup) -> Result<Box<dyn Protocol>, String> {
     Err("this kind of provider is not ready yet".into())
 }
+
+/// Stands in until this kind is ready.
+pub(crate) fn refuse(_: &serde_json::Map<String, serde_json::Value>) -> Result<(), crate::BadRequest> {
+    Ok(())
+}

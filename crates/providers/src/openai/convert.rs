@@ -76,7 +76,7 @@ pub(super) fn models(body: &[u8]) -> Result<Vec<ModelId>, ProviderError> {
     Ok(models.data.into_iter().filter_map(|model| ModelId::new(model.id).ok()).collect())
 }
 
-fn failure(json: &str) -> Failure {
+pub(super) fn failure(json: &str) -> Failure {
     let Ok(error) = serde_json::from_str::<wire::Failure>(json) else { return Failure::default() };
     let code = match error.code {
         Some(Value::String(code)) => Some(code),
@@ -106,6 +106,18 @@ fn produced(answer: &wire::Answer<'_>, text: &mut String) {
             text.push_str(function.arguments.as_deref().unwrap_or_default());
         }
     }
+}
+
+/// The usage of a response, which has other names for the same.
+pub(super) fn responses_usage(json: &str) -> Option<Usage> {
+    let usage: wire::ResponsesUsage = serde_json::from_str(json).ok()?;
+    let count = |count: Option<i64>| u64::try_from(count.unwrap_or_default()).ok();
+    let (input, output) =
+        (u64::try_from(usage.input_tokens?).ok()?, u64::try_from(usage.output_tokens?).ok()?);
+    let (of_input, of_output) =
+        (usage.input_tokens_details.unwrap_or_default(), usage.output_tokens_details.unwrap_or_default());
+    let (cached_input, reasoning) = (count(of_input.cached_tokens)?, count(of_output.reasoning_tokens)?);
+    Usage { cached_input, reasoning, ..Usage::tokens(input, output) }.checked().ok()
 }
 
 /// OpenAI's usage in our classes; `None` if it is missing or can't be right.

@@ -76,6 +76,7 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.')
 pub(super) struct Routes {
     chat: Uri,
     embeddings: Uri,
+    responses: Uri,
     pub(super) models: Uri,
     /// Azure's dated routes: the model is a deployment, and part of the address.
     dated: Option<Dated>,
@@ -92,6 +93,7 @@ impl Routes {
         Ok(Self {
             chat: setup.route("chat/completions")?,
             embeddings: setup.route("embeddings")?,
+            responses: setup.route("responses")?,
             models: setup.route("models")?,
             dated: None,
         })
@@ -99,6 +101,14 @@ impl Routes {
 
     pub(super) fn chat(&self, model: &str) -> Result<Uri, BadRequest> {
         self.of_model(&self.chat, model, "chat/completions")
+    }
+
+    pub(super) fn responses(&self) -> Result<Uri, BadRequest> {
+        if self.dated.is_some() {
+            let message = "the provider's dated routes have no responses: leave out its api_version";
+            return Err(BadRequest { message: message.into(), param: Some("model".into()) });
+        }
+        Ok(self.responses.clone())
     }
 
     pub(super) fn embeddings(&self, model: &str) -> Result<Uri, BadRequest> {

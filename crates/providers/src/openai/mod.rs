@@ -3,6 +3,7 @@
 
 mod convert;
 mod family;
+mod native;
 mod wire;
 
 pub(crate) use family::{AZURE, DEEPSEEK, GROQ, LITELLM, OPENAI, OPENROUTER, TGI, VLLM};
@@ -14,7 +15,7 @@ use crate::answer::{Complete, StreamEvent, What};
 use crate::error::Failure;
 use crate::framing::Event;
 use crate::protocol::{Asked, Conversion, Outgoing, Protocol, ended_too_soon};
-use crate::{BadRequest, ChatRequest, EmbeddingsRequest, ProviderError};
+use crate::{BadRequest, ChatRequest, EmbeddingsRequest, ProviderError, Shape};
 
 use family::Routes;
 
@@ -27,16 +28,30 @@ pub(crate) struct OpenAi {
 }
 
 impl Protocol for OpenAi {
+    fn takes(&self, shape: Shape) -> bool {
+        matches!(shape, Shape::Chat | Shape::Responses)
+    }
+
     fn chat(&self, request: &ChatRequest) -> Result<Outgoing, BadRequest> {
-        Outgoing::json(self.routes.chat(request.model())?, request.body())
+        let uri = match request.shape() {
+            Shape::Responses => self.routes.responses()?,
+            Shape::Chat | Shape::Messages => self.routes.chat(request.model())?,
+        };
+        Outgoing::json(uri, request.body())
     }
 
-    fn answer(&self, _: &ChatRequest, _: &Asked, body: Bytes) -> Result<Complete, ProviderError> {
-        convert::complete(body)
+    fn answer(&self, request: &ChatRequest, _: &Asked, body: Bytes) -> Result<Complete, ProviderError> {
+        match request.shape() {
+            Shape::Responses => native::complete(body),
+            Shape::Chat | Shape::Messages => convert::complete(body),
+        }
     }
 
-    fn conversion(&self, _: &ChatRequest, _: Asked) -> Box<dyn Conversion> {
-        Box::<Passing>::default()
+    fn conversion(&self, request: &ChatRequest, _: Asked) -> Box<dyn Conversion> {
+        match request.shape() {
+            Shape::Responses => Box::<native::PassingResponse>::default(),
+            Shape::Chat | Shape::Messages => Box::<Passing>::default(),
+        }
     }
 
     fn error(&self, body: &[u8]) -> Failure {

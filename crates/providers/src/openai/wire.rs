@@ -90,6 +90,18 @@ pub(super) struct Usage {
     pub completion_tokens_details: Option<CompletionDetails>,
 }
 
+#[derive(Debug, Deserialize)]
+pub(super) struct ResponsesUsage {
+    #[serde(default)]
+    pub input_tokens: Option<i64>,
+    #[serde(default)]
+    pub output_tokens: Option<i64>,
+    #[serde(default)]
+    pub input_tokens_details: Option<PromptDetails>,
+    #[serde(default)]
+    pub output_tokens_details: Option<CompletionDetails>,
+}
+
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct PromptDetails {
     #[serde(default)]

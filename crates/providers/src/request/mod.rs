@@ -1,10 +1,21 @@
-//! Requests in our inner shape: OpenAI's JSON, with views of the fields that matter to us.
+//! Requests: a body in the shape of one API, with views of the fields that matter to us. What we don't read passes
+//! untouched.
+//!
+//! Our inner shape is OpenAI's Chat Completions ([`chat`]); [`responses`] and [`messages`] are for servers that have these
+//! APIs themselves.
+
+mod chat;
+mod embeddings;
+mod messages;
+mod responses;
+mod text;
+
+pub use embeddings::EmbeddingsRequest;
 
 use std::borrow::Cow;
-use std::io::{self, Write};
 
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::BadRequest;
 
@@ -33,13 +44,8 @@ pub struct ChatRequest {
     choices: u64,
     output_limit: Option<u64>,
     model_output: Option<u64>,
-}
-
-/// A request for embeddings.
-#[derive(Debug, Clone)]
-pub struct EmbeddingsRequest {
-    original: Bytes,
-    body: Map<String, Value>,
+    /// Headers of the API's own that pass with it.
+    headers: http::HeaderMap,
 }
 
 /// Something in a message that is not text.
@@ -62,8 +68,13 @@ pub enum Media {
     },
 }
 
-fn bad(message: impl Into<String>, param: &str) -> BadRequest {
+pub(crate) fn bad(message: impl Into<String>, param: &str) -> BadRequest {
     BadRequest { message: message.into(), param: Some(param.to_owned()) }
+}
+
+/// The bytes of data that base64 text stands for, rounded down: four characters for three bytes.
+fn decoded_length(base64: &str) -> u64 {
+    base64.len() as u64 / 4 * 3
 }
 
 fn object(body: &Bytes) -> Result<Map<String, Value>, BadRequest> {
@@ -92,40 +103,69 @@ fn whole(body: &Map<String, Value>, field: &str) -> Result<Option<u64>, BadReque
 }
 
 impl ChatRequest {
-    /// Reads a request.
+    /// Reads a chat in our inner shape.
     ///
     /// # Errors
     /// Says which field is wrong.
     pub fn parse(original: Bytes) -> Result<Self, BadRequest> {
+        Self::parse_as(Shape::Chat, original)
+    }
+
+    /// Reads a request in that shape.
+    ///
+    /// # Errors
+    /// Says which field is wrong.
+    pub fn parse_as(shape: Shape, original: Bytes) -> Result<Self, BadRequest> {
         let mut body = object(&original)?;
         model(&body)?;
-        if !body.get("messages").is_some_and(Value::is_array) {
-            return Err(bad("messages must be a list", "messages"));
-        }
         let stream = match body.get("stream") {
             None | Some(Value::Null) => false,
             Some(Value::Bool(stream)) => *stream,
             Some(_) => return Err(bad("stream must be true or false", "stream")),
         };
-        let asks_usage =
-            body.get("stream_options").and_then(|options| options.get("include_usage")) == Some(&json!(true));
-        let choices = whole(&body, "n")?.unwrap_or(1);
-        if choices == 0 || choices > MOST_CHOICES {
-            return Err(bad(format!("n must be from 1 to {MOST_CHOICES}"), "n"));
+        let mut request = Self {
+            shape,
+            original,
+            body: Map::new(),
+            stream,
+            asks_usage: false,
+            choices: 1,
+            output_limit: None,
+            model_output: None,
+            headers: http::HeaderMap::new(),
+        };
+        let mut limits = Vec::new();
+        for field in request.limit_fields() {
+            limits.extend(whole(&body, field)?);
         }
-        let limits = [whole(&body, "max_completion_tokens")?, whole(&body, "max_tokens")?];
-        let output_limit = limits.into_iter().flatten().min();
-        if stream {
-            match body.entry("stream_options").or_insert_with(|| json!({})) {
-                Value::Object(options) => {
-                    options.insert("include_usage".into(), Value::Bool(true));
+        request.output_limit = limits.into_iter().min();
+        match shape {
+            Shape::Chat => {
+                if !body.get("messages").is_some_and(Value::is_array) {
+                    return Err(bad("messages must be a list", "messages"));
                 }
-                options @ Value::Null => *options = json!({"include_usage": true}),
-                _ => return Err(bad("stream_options must be an object", "stream_options")),
+                request.choices = whole(&body, "n")?.unwrap_or(1);
+                if request.choices == 0 || request.choices > MOST_CHOICES {
+                    return Err(bad(format!("n must be from 1 to {MOST_CHOICES}"), "n"));
+                }
+                request.asks_usage = chat::asks_usage(&body);
+                if stream {
+                    chat::ask_usage(&mut body)?;
+                }
+            }
+            Shape::Responses => {
+                if !body.get("input").is_some_and(|input| input.is_string() || input.is_array()) {
+                    return Err(bad("input must be a text or a list", "input"));
+                }
+            }
+            Shape::Messages => {
+                if !body.get("messages").is_some_and(Value::is_array) {
+                    return Err(bad("messages must be a list", "messages"));
+                }
             }
         }
-        let shape = Shape::Chat;
-        Ok(Self { shape, original, body, stream, asks_usage, choices, output_limit, model_output: None })
+        request.body = body;
+        Ok(request)
     }
 
     /// Whose API it is written for.
@@ -141,6 +181,15 @@ impl ChatRequest {
     /// Notes the longest answer that its model gives, in tokens: some servers must be told a limit.
     pub const fn set_model_output(&mut self, tokens: Option<u64>) {
         self.model_output = tokens;
+    }
+
+    /// Headers of its API's own that are to pass with it.
+    pub fn set_headers(&mut self, headers: http::HeaderMap) {
+        self.headers = headers;
+    }
+
+    pub(crate) const fn headers(&self) -> &http::HeaderMap {
+        &self.headers
     }
 
     /// As the client sent it.
@@ -178,47 +227,66 @@ impl ChatRequest {
         self.output_limit
     }
 
-    /// Lowers the limit of each answer to at most `tokens`, in the fields that the request uses, else in `field`.
-    pub fn lower_output_limit(&mut self, tokens: u64, field: &str) {
+    /// Lowers the limit of each answer to at most `tokens`, in the fields that the request uses, else in `field` (of a
+    /// chat; the other shapes have one field each).
+    pub fn lower_output_limit(&mut self, tokens: u64, field: &'static str) {
+        let fields = self.limit_fields();
         let mut said = false;
-        for name in ["max_completion_tokens", "max_tokens"] {
-            if let Some(limit) = self.body.get(name).and_then(Value::as_u64) {
+        for name in fields {
+            if let Some(limit) = self.body.get(*name).and_then(Value::as_u64) {
                 said = true;
                 if limit > tokens {
-                    self.body.insert(name.into(), tokens.into());
+                    self.body.insert((*name).into(), tokens.into());
                 }
             }
         }
         if !said {
+            let field = if self.shape == Shape::Chat { field } else { fields[0] };
             self.body.insert(field.into(), tokens.into());
         }
         self.output_limit = Some(self.output_limit.map_or(tokens, |limit| limit.min(tokens)));
     }
 
+    const fn limit_fields(&self) -> &'static [&'static str] {
+        match self.shape {
+            Shape::Chat => &["max_completion_tokens", "max_tokens"],
+            Shape::Responses => &["max_output_tokens"],
+            Shape::Messages => &["max_tokens"],
+        }
+    }
+
     /// How many messages there are.
     pub fn message_count(&self) -> usize {
-        self.messages().len()
+        let list = if self.shape == Shape::Responses { "input" } else { "messages" };
+        self.body.get(list).and_then(Value::as_array).map_or(1, Vec::len)
     }
 
     /// Every text that counts as input: messages, names, tool calls of the history, tools, the wanted format.
-    pub fn input_text(&self) -> impl Iterator<Item = Cow<'_, str>> {
-        let messages = self.messages().iter().flat_map(message_text);
-        let schemas =
-            ["tools", "functions", "response_format"].into_iter().filter_map(|field| self.body.get(field));
-        messages.map(Cow::Borrowed).chain(schemas.map(|schema| Cow::Owned(schema.to_string())))
+    pub fn input_text(&self) -> Vec<Cow<'_, str>> {
+        match self.shape {
+            Shape::Chat => chat::input_text(&self.body),
+            Shape::Responses => responses::input_text(&self.body),
+            Shape::Messages => messages::input_text(&self.body),
+        }
     }
 
-    /// The length of all that in bytes, without building it.
+    /// The length of all that in bytes.
     pub fn input_length(&self) -> u64 {
-        let messages: u64 = self.messages().iter().flat_map(message_text).map(|text| text.len() as u64).sum();
-        let schemas =
-            ["tools", "functions", "response_format"].into_iter().filter_map(|field| self.body.get(field));
-        messages + schemas.map(json_length).sum::<u64>()
+        match self.shape {
+            Shape::Chat => chat::input_length(&self.body),
+            Shape::Responses | Shape::Messages => {
+                self.input_text().iter().map(|text| text.len() as u64).sum()
+            }
+        }
     }
 
     /// What is not text.
     pub fn media(&self) -> Vec<Media> {
-        self.messages().iter().flat_map(parts).filter_map(media).collect()
+        match self.shape {
+            Shape::Chat => chat::media(&self.body),
+            Shape::Responses => responses::media(&self.body),
+            Shape::Messages => messages::media(&self.body),
+        }
     }
 
     /// Refuses what would change the model, the endpoint, the key or the tier, or would bill extra.
@@ -226,155 +294,23 @@ impl ChatRequest {
     /// # Errors
     /// Names the field.
     pub fn refuse_unpriced_fields(&self) -> Result<(), BadRequest> {
-        crate::refused::check(&self.body)
+        match self.shape {
+            Shape::Chat => crate::refused::check(&self.body),
+            Shape::Responses => responses::refuse(&self.body),
+            Shape::Messages => messages::refuse(&self.body),
+        }
     }
 
     /// The body to send.
     pub(crate) const fn body(&self) -> &Map<String, Value> {
         &self.body
     }
-
-    fn messages(&self) -> &[Value] {
-        self.body.get("messages").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-    }
-}
-
-impl EmbeddingsRequest {
-    /// Reads a request.
-    ///
-    /// # Errors
-    /// Says which field is wrong.
-    pub fn parse(original: Bytes) -> Result<Self, BadRequest> {
-        let body = object(&original)?;
-        model(&body)?;
-        let list_fits = |list: &Vec<Value>| {
-            let flat = |value: &Value| value.is_string() || value.is_u64();
-            let nested =
-                |value: &Value| value.as_array().is_some_and(|inner| inner.iter().all(Value::is_u64));
-            !list.is_empty() && (list.iter().all(flat) || list.iter().all(nested))
-        };
-        match body.get("input") {
-            Some(Value::String(_)) => {}
-            Some(Value::Array(list)) if list_fits(list) => {}
-            _ => return Err(bad("input must be a text, a list of texts, or a list of tokens", "input")),
-        }
-        Ok(Self { original, body })
-    }
-
-    /// As the client sent it.
-    pub fn original(&self) -> Bytes {
-        self.original.clone()
-    }
-
-    /// The model asked for.
-    pub fn model(&self) -> &str {
-        self.body.get("model").and_then(Value::as_str).unwrap_or_default()
-    }
-
-    /// Asks for another model.
-    pub fn set_model(&mut self, model: String) {
-        self.body.insert("model".into(), Value::String(model));
-    }
-
-    /// The texts to embed.
-    pub fn input_text(&self) -> impl Iterator<Item = &str> {
-        let input = self.body.get("input");
-        let one = input.and_then(Value::as_str);
-        let many = input.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-        one.into_iter().chain(many)
-    }
-
-    /// How many tokens are given as numbers.
-    pub fn token_count(&self) -> u64 {
-        let list = self.body.get("input").and_then(Value::as_array).into_iter().flatten();
-        list.map(|value| match value {
-            Value::Number(_) => 1,
-            Value::Array(inner) => inner.len() as u64,
-            _ => 0,
-        })
-        .sum()
-    }
-
-    /// The length of all texts in bytes.
-    pub fn input_length(&self) -> u64 {
-        self.input_text().map(|text| text.len() as u64).sum()
-    }
-
-    /// Refuses what would change the model, the endpoint, the key or the tier, or would bill extra.
-    ///
-    /// # Errors
-    /// Names the field.
-    pub fn refuse_unpriced_fields(&self) -> Result<(), BadRequest> {
-        crate::refused::check(&self.body)
-    }
-
-    pub(crate) const fn body(&self) -> &Map<String, Value> {
-        &self.body
-    }
-}
-
-fn parts(message: &Value) -> impl Iterator<Item = &Value> {
-    message.get("content").and_then(Value::as_array).into_iter().flatten()
-}
-
-fn message_text(message: &Value) -> impl Iterator<Item = &str> {
-    let field = |name| message.get(name).and_then(Value::as_str);
-    let direct = [field("content"), field("name"), field("reasoning_content"), field("refusal")];
-    let of_parts = parts(message).flat_map(|part| {
-        [part.get("text"), part.get("refusal")]
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .chain(part.as_str())
-    });
-    let calls = message.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
-    let functions = calls.filter_map(|call| call.get("function")).chain(message.get("function_call"));
-    let of_calls = functions.flat_map(|function| {
-        [function.get("name"), function.get("arguments")].into_iter().flatten().filter_map(Value::as_str)
-    });
-    direct.into_iter().flatten().chain(of_parts).chain(of_calls)
-}
-
-fn media(part: &Value) -> Option<Media> {
-    // Three bytes of data are four characters of base64.
-    let decoded = |text: &str| text.len() as u64 / 4 * 3;
-    match part.get("type").and_then(Value::as_str)? {
-        "text" | "refusal" => None,
-        "image_url" => {
-            let detail = part.get("image_url").and_then(|image| image.get("detail")).and_then(Value::as_str);
-            Some(Media::Image { low_detail: detail == Some("low") })
-        }
-        "input_audio" => {
-            let data = part.get("input_audio").and_then(|audio| audio.get("data")).and_then(Value::as_str);
-            Some(Media::Audio { bytes: decoded(data.unwrap_or_default()) })
-        }
-        _ => {
-            let data = part.get("file").and_then(|file| file.get("file_data")).and_then(Value::as_str);
-            Some(Media::File { bytes: data.map(decoded) })
-        }
-    }
-}
-
-fn json_length(value: &Value) -> u64 {
-    struct Length(u64);
-    impl Write for Length {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0 += bytes.len() as u64;
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut length = Length(0);
-    // Writing into a counter can't fail.
-    let _ = serde_json::to_writer(&mut length, value);
-    length.0
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn chat(body: Value) -> Result<ChatRequest, BadRequest> {
@@ -425,7 +361,7 @@ mod tests {
             {"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "three", "arguments": "{}"}}]},
         ]}))
         .unwrap();
-        let texts: Vec<_> = request.input_text().collect();
+        let texts = request.input_text();
         assert_eq!(texts, ["one", "two", "three", "{}", r#"[{"a":1}]"#]);
         assert_eq!(request.input_length(), texts.iter().map(|text| text.len() as u64).sum::<u64>());
         let media =
@@ -444,17 +380,5 @@ mod tests {
         let mut open = chat(json!({"model": "m", "messages": []})).unwrap();
         open.lower_output_limit(7, "max_completion_tokens");
         assert_eq!(open.body().get("max_completion_tokens"), Some(&json!(7)));
-    }
-
-    #[test]
-    fn embeddings_inputs() {
-        let parse = |input: Value| {
-            EmbeddingsRequest::parse(Bytes::from(json!({"model": "m", "input": input}).to_string()))
-        };
-        assert_eq!(parse(json!(["a", "bc"])).unwrap().input_length(), 3);
-        assert_eq!(parse(json!([[1, 2], [3]])).unwrap().token_count(), 3);
-        assert!(parse(json!([])).is_err());
-        assert!(parse(json!([["a"]])).is_err());
-        assert!(parse(json!({"a": 1})).is_err());
     }
 }

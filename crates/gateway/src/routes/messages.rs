@@ -1,0 +1,70 @@
+//! `POST /v1/messages`: Anthropic's Messages API, for models whose provider has it. The body passes as it is; errors have
+//! the form that Anthropic's clients know.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use providers::Shape;
+use serde_json::json;
+
+use super::answered;
+use crate::Gateway;
+use crate::error::ApiError;
+
+pub(crate) async fn handler(State(gateway): State<Gateway>, headers: HeaderMap, body: Body) -> Response {
+    answered(&gateway, Shape::Messages, headers, body).await.unwrap_or_else(refused)
+}
+
+/// An error as Anthropic's clients know it (API reference, "Errors").
+fn refused(error: ApiError) -> Response {
+    let kind = match error.status {
+        StatusCode::UNAUTHORIZED => "authentication_error",
+        StatusCode::FORBIDDEN => "permission_error",
+        StatusCode::NOT_FOUND => "not_found_error",
+        StatusCode::PAYLOAD_TOO_LARGE => "request_too_large",
+        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+        StatusCode::SERVICE_UNAVAILABLE => "overloaded_error",
+        status if status.is_client_error() => "invalid_request_error",
+        _ => "api_error",
+    };
+    let said = json!({"type": kind, "message": error.message, "code": error.code, "param": error.param});
+    let body = json!({"type": "error", "error": said}).to_string();
+    // Status, headers and the count of errors are the same in every form.
+    let (head, _) = error.into_response().into_parts();
+    let mut response = Response::from_parts(head, Body::from(body));
+    response.headers_mut().remove(http::header::CONTENT_LENGTH);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn errors_in_anthropics_form() {
+        for (status, kind) in [
+            (400, "invalid_request_error"),
+            (401, "authentication_error"),
+            (403, "permission_error"),
+            (404, "not_found_error"),
+            (413, "request_too_large"),
+            (429, "rate_limit_error"),
+            (502, "api_error"),
+            (503, "overloaded_error"),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let response = refused(ApiError::new(status, "kind", "code", "words").after(7));
+            assert_eq!(response.status(), status);
+            assert_eq!(response.headers()["retry-after"], "7");
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!((body["type"].as_str(), body["error"]["type"].as_str()), (Some("error"), Some(kind)));
+            assert_eq!(body["error"]["message"], "words");
+        }
+    }
+}

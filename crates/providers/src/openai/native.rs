@@ -1,0 +1,206 @@
+//! Answers of OpenAI's Responses API as they pass: unchanged, and only looked at (API reference, "Responses", "Streaming
+//! events").
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::convert::{failure, responses_usage};
+use crate::ProviderError;
+use crate::answer::{Chunk, Complete, Produced, Reported, StreamEvent, What};
+use crate::error::Failure;
+use crate::framing::Event;
+use crate::protocol::{Conversion, ended_too_soon};
+
+/// An event, as far as we read it.
+#[derive(Debug, Deserialize)]
+struct Streamed<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    delta: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    response: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+/// A whole answer, as far as we read it.
+#[derive(Debug, Deserialize)]
+struct Response<'a> {
+    #[serde(borrow, default)]
+    model: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    output: Option<Vec<Item<'a>>>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Item<'a> {
+    #[serde(borrow, default)]
+    content: Option<Vec<Part<'a>>>,
+    #[serde(borrow, default)]
+    summary: Option<Vec<Part<'a>>>,
+    #[serde(borrow, default)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    arguments: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    input: Option<Cow<'a, str>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Part<'a> {
+    #[serde(borrow, default)]
+    text: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    refusal: Option<Cow<'a, str>>,
+}
+
+/// A whole answer.
+///
+/// # Errors
+/// [`ProviderError::BadAnswer`] if it is none.
+pub(super) fn complete(body: Bytes) -> Result<Complete, ProviderError> {
+    let bad = |_| ProviderError::BadAnswer { what: "not JSON of a response" };
+    let (usage, model, text) = {
+        let response: Response<'_> = serde_json::from_slice(&body).map_err(bad)?;
+        let items = response.output.ok_or(ProviderError::BadAnswer { what: "a response without output" })?;
+        let usage = response.usage.and_then(|raw| responses_usage(raw.get()));
+        (usage, response.model.map(Cow::into_owned), produced(&items))
+    };
+    let produced = Produced { text };
+    Ok(Complete { body, usage, model, produced, request_id: None, omitted: Vec::new() })
+}
+
+fn produced(items: &[Item<'_>]) -> String {
+    let mut text = String::new();
+    for item in items {
+        let parts = item.content.iter().chain(&item.summary).flatten();
+        let of_parts = parts.flat_map(|part| [&part.text, &part.refusal]);
+        for piece in of_parts.chain([&item.name, &item.arguments, &item.input]).flatten() {
+            text.push_str(piece);
+        }
+    }
+    text
+}
+
+/// Events pass as they came. The last one carries the usage.
+#[derive(Debug, Default)]
+pub(super) struct PassingResponse {
+    ended: bool,
+}
+
+impl Conversion for PassingResponse {
+    fn event(&mut self, event: Event, out: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
+        let data = event.data.unwrap_or_default();
+        let what = match serde_json::from_slice::<Streamed<'_>>(&data) {
+            Ok(read) => self.look(&read)?,
+            Err(_) => What::Other,
+        };
+        out.push(StreamEvent::passed(event.raw, data, what));
+        Ok(())
+    }
+
+    fn end(&mut self, _: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
+        if self.ended { Ok(()) } else { Err(ended_too_soon()) }
+    }
+}
+
+impl PassingResponse {
+    fn look(&mut self, event: &Streamed<'_>) -> Result<What, ProviderError> {
+        let response = || event.response.and_then(|raw| serde_json::from_str::<Response<'_>>(raw.get()).ok());
+        match &*event.kind {
+            "response.created" => {
+                let model = response().and_then(|response| response.model).map(Cow::into_owned);
+                Ok(What::Chunk(Chunk { model, ..Chunk::default() }))
+            }
+            "response.completed" | "response.incomplete" | "response.failed" => {
+                self.ended = true;
+                let response = response();
+                let usage = response.as_ref().and_then(|response| responses_usage(response.usage?.get()));
+                let failed =
+                    response.as_ref().and_then(|response| response.error).filter(|raw| raw.get() != "null");
+                if let (Some(raw), None) = (failed, usage) {
+                    return Err(broken(raw));
+                }
+                let model = response.and_then(|response| response.model).map(Cow::into_owned);
+                let usage = usage.map(Reported::Final);
+                Ok(What::Chunk(Chunk { finish: true, usage, model, ..Chunk::default() }))
+            }
+            "error" => Err(event.error.map_or_else(|| broken_without_words(), broken)),
+            // Text, refusals, summaries, arguments: all that a model writes comes as a text of this name.
+            kind if kind.ends_with(".delta") => {
+                let produced = event.delta.as_deref().unwrap_or_default().to_owned();
+                Ok(What::Chunk(Chunk { produced, ..Chunk::default() }))
+            }
+            _ => Ok(What::Other),
+        }
+    }
+}
+
+fn broken(raw: &RawValue) -> ProviderError {
+    let Failure { code, message, .. } = failure(raw.get());
+    let what = format!("the server reported: {} ({})", message.unwrap_or_default(), code.unwrap_or_default());
+    ProviderError::Broken { what }
+}
+
+fn broken_without_words() -> ProviderError {
+    ProviderError::Broken { what: "the server reported an error".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use accounting::Usage;
+
+    use super::*;
+
+    const USAGE: &str = r#"{"input_tokens":10,"input_tokens_details":{"cached_tokens":4},"output_tokens":6,
+        "output_tokens_details":{"reasoning_tokens":2},"total_tokens":16}"#;
+
+    fn usage() -> Usage {
+        Usage { cached_input: 4, reasoning: 2, ..Usage::tokens(10, 6) }
+    }
+
+    #[test]
+    fn whole_answers() {
+        let body = format!(
+            r#"{{"id":"r","model":"m","output":[{{"type":"reasoning","summary":[{{"type":"summary_text","text":"hm "}}]}},
+            {{"type":"message","content":[{{"type":"output_text","text":"hi "}}]}},
+            {{"type":"function_call","name":"f","arguments":"{{}}"}}],"usage":{USAGE}}}"#
+        );
+        let complete = complete(body.into()).unwrap();
+        assert_eq!((complete.usage, complete.produced.text.as_str()), (Some(usage()), "hm hi f{}"));
+        assert!(super::complete(Bytes::from_static(b"{}")).is_err());
+    }
+
+    #[test]
+    fn events_pass_and_tell() {
+        let mut passing = PassingResponse::default();
+        let mut out = Vec::new();
+        let mut tell = |json: String| {
+            out.clear();
+            let raw = Bytes::from(format!("event: x\ndata: {json}\n\n"));
+            passing.event(Event { raw, data: Some(json.into()) }, &mut out).map(|()| out[0].what.clone())
+        };
+        let delta = tell(r#"{"type":"response.output_text.delta","delta":"ab"}"#.into()).unwrap();
+        assert_eq!(delta, What::Chunk(Chunk { produced: "ab".into(), ..Chunk::default() }));
+        assert_eq!(tell(r#"{"type":"response.in_progress"}"#.into()).unwrap(), What::Other);
+        let end =
+            tell(format!(r#"{{"type":"response.completed","response":{{"model":"m","usage":{USAGE}}}}}"#))
+                .unwrap();
+        let usage = Some(Reported::Final(usage()));
+        assert_eq!(
+            end,
+            What::Chunk(Chunk { finish: true, usage, model: Some("m".into()), ..Chunk::default() })
+        );
+        assert!(tell(r#"{"type":"error","error":{"message":"no"}}"#.into()).is_err());
+        assert!(passing.end(&mut Vec::new()).is_ok());
+        assert!(PassingResponse::default().end(&mut Vec::new()).is_err());
+    }
+}

@@ -40,7 +40,12 @@ pub(crate) struct Entry {
     per_output_tokens: u64,
     cached_input_cost_credits: Option<Amount>,
     cache_write_cost_credits: Option<Amount>,
+    cache_write_long_cost_credits: Option<Amount>,
+    input_audio_cost_credits: Option<Amount>,
     reasoning_cost_credits: Option<Amount>,
+    output_audio_cost_credits: Option<Amount>,
+    /// Credits for each image made.
+    image_cost_credits: Option<Amount>,
     /// Credits for each request.
     request_cost_credits: Option<Amount>,
     #[serde(default)]
@@ -58,6 +63,10 @@ struct TierEntry {
     output_cost_credits: Amount,
     cached_input_cost_credits: Option<Amount>,
     cache_write_cost_credits: Option<Amount>,
+    cache_write_long_cost_credits: Option<Amount>,
+    input_audio_cost_credits: Option<Amount>,
+    reasoning_cost_credits: Option<Amount>,
+    output_audio_cost_credits: Option<Amount>,
 }
 
 const fn million() -> u64 {
@@ -74,14 +83,22 @@ impl Entry {
             Price::new(rate(&self.input_cost_credits, input)?, rate(&self.output_cost_credits, output)?);
         price.cached_input = maybe(&self.cached_input_cost_credits, input)?;
         price.cache_write = maybe(&self.cache_write_cost_credits, input)?;
+        price.cache_write_long = maybe(&self.cache_write_long_cost_credits, input)?;
+        price.input_audio = maybe(&self.input_audio_cost_credits, input)?;
         price.reasoning = maybe(&self.reasoning_cost_credits, output)?;
+        price.output_audio = maybe(&self.output_audio_cost_credits, output)?;
+        price.images = maybe(&self.image_cost_credits, 1)?;
         price.calls = maybe(&self.request_cost_credits, 1)?;
         for tier in &self.tiers {
             let mut dearer =
                 Price::new(rate(&tier.input_cost_credits, input)?, rate(&tier.output_cost_credits, output)?);
             dearer.cached_input = maybe(&tier.cached_input_cost_credits, input)?;
             dearer.cache_write = maybe(&tier.cache_write_cost_credits, input)?;
-            dearer.calls = price.calls;
+            dearer.cache_write_long = maybe(&tier.cache_write_long_cost_credits, input)?;
+            dearer.input_audio = maybe(&tier.input_audio_cost_credits, input)?;
+            dearer.reasoning = maybe(&tier.reasoning_cost_credits, output)?;
+            dearer.output_audio = maybe(&tier.output_audio_cost_credits, output)?;
+            (dearer.images, dearer.calls) = (price.images, price.calls);
             price.tiers.push(Tier { above_input: tier.above_input_tokens, price: dearer });
         }
         Ok(NewPrice {
@@ -134,22 +151,34 @@ pub(crate) fn show(model: &PricedModel) -> Value {
         "output_cost_credits": cost(price.output),
         "per_output_tokens": price.output.per,
     });
-    for (key, rate) in [
-        ("cached_input_cost_credits", price.cached_input),
-        ("cache_write_cost_credits", price.cache_write),
-        ("reasoning_cost_credits", price.reasoning),
-        ("request_cost_credits", price.calls),
-    ] {
+    let classes = |shown: &mut Value, price: &Price| {
+        for (key, rate) in [
+            ("cached_input_cost_credits", price.cached_input),
+            ("cache_write_cost_credits", price.cache_write),
+            ("cache_write_long_cost_credits", price.cache_write_long),
+            ("input_audio_cost_credits", price.input_audio),
+            ("reasoning_cost_credits", price.reasoning),
+            ("output_audio_cost_credits", price.output_audio),
+        ] {
+            if let Some(rate) = rate {
+                shown[key] = cost(rate);
+            }
+        }
+    };
+    classes(&mut shown, price);
+    for (key, rate) in [("image_cost_credits", price.images), ("request_cost_credits", price.calls)] {
         if let Some(rate) = rate {
             shown[key] = cost(rate);
         }
     }
     let tiers = price.tiers.iter().map(|tier| {
-        json!({
+        let mut shown = json!({
             "above_input_tokens": tier.above_input,
             "input_cost_credits": cost(tier.price.input),
             "output_cost_credits": cost(tier.price.output),
-        })
+        });
+        classes(&mut shown, &tier.price);
+        shown
     });
     let tiers: Vec<Value> = tiers.collect();
     if !tiers.is_empty() {
@@ -175,6 +204,22 @@ mod tests {
         assert!(models.len() > 10);
         assert!(models.iter().all(|model| model.max_output_tokens.is_some()
             || model.price.output == Rate::new(Credits::ZERO, MILLION)));
+    }
+
+    #[test]
+    fn what_is_shown_can_be_read_again_with_every_class() {
+        let text = r#"[{"provider":"p","id":"m","name":"M","input_cost_credits":1,"per_input_tokens":1000,"output_cost_credits":2,
+            "per_output_tokens":1000,"cached_input_cost_credits":0.1,"cache_write_cost_credits":1.25,
+            "cache_write_long_cost_credits":2,"input_audio_cost_credits":3,"reasoning_cost_credits":4,
+            "output_audio_cost_credits":5,"image_cost_credits":6,"request_cost_credits":7,"tiers":[
+            {"above_input_tokens":200000,"input_cost_credits":2,"output_cost_credits":3,"cached_input_cost_credits":0.2,
+            "cache_write_cost_credits":2.5,"cache_write_long_cost_credits":4,"input_audio_cost_credits":6,
+            "reasoning_cost_credits":8,"output_audio_cost_credits":10}]}]"#;
+        let new = parse(text).unwrap().remove(0);
+        let NewPrice { provider, model, name, price, max_output_tokens, context_tokens } = new.clone();
+        let version = accounting::PriceVersion(1);
+        let there = PricedModel { provider, model, name, version, price, max_output_tokens, context_tokens };
+        assert_eq!(parse(&show(&there).to_string()).unwrap(), [new]);
     }
 
     #[test]

@@ -111,9 +111,21 @@ pub(crate) struct One {
     /// Credits for PER_INPUT_TOKENS input tokens written to a cache; by default as input.
     #[arg(long)]
     cache_write_cost_credits: Option<Credits>,
+    /// Credits for PER_INPUT_TOKENS input tokens written to a cache that is kept for an hour; by default as other writes.
+    #[arg(long)]
+    cache_write_long_cost_credits: Option<Credits>,
+    /// Credits for PER_INPUT_TOKENS input tokens of audio; by default as input.
+    #[arg(long)]
+    input_audio_cost_credits: Option<Credits>,
     /// Credits for PER_OUTPUT_TOKENS reasoning tokens; by default as output.
     #[arg(long)]
     reasoning_cost_credits: Option<Credits>,
+    /// Credits for PER_OUTPUT_TOKENS output tokens of audio; by default as output.
+    #[arg(long)]
+    output_audio_cost_credits: Option<Credits>,
+    /// Credits for each image made, beside its tokens.
+    #[arg(long)]
+    image_cost_credits: Option<Credits>,
     /// Credits for each request, beside its tokens.
     #[arg(long)]
     request_cost_credits: Option<Credits>,
@@ -269,7 +281,12 @@ impl One {
         };
         price.cached_input = rate(self.cached_input_cost_credits, price.input.per, price.cached_input);
         price.cache_write = rate(self.cache_write_cost_credits, price.input.per, price.cache_write);
+        price.cache_write_long =
+            rate(self.cache_write_long_cost_credits, price.input.per, price.cache_write_long);
+        price.input_audio = rate(self.input_audio_cost_credits, price.input.per, price.input_audio);
         price.reasoning = rate(self.reasoning_cost_credits, price.output.per, price.reasoning);
+        price.output_audio = rate(self.output_audio_cost_credits, price.output.per, price.output_audio);
+        price.images = rate(self.image_cost_credits, 1, price.images);
         price.calls = rate(self.request_cost_credits, 1, price.calls);
         price
     }

@@ -1,8 +1,10 @@
 //! Counting tokens that a provider did not report. Runs off the runtime's threads; the vocabularies load when first used.
 
-use providers::{ChatRequest, EmbeddingsRequest, Media, Shape};
+use providers::{ChatRequest, EmbeddingsRequest, Shape};
 use tiktoken_rs::CoreBPE;
 use tokio::task::JoinHandle;
+
+use crate::families::{self, Family, Vocabulary};
 
 /// Each message costs so many tokens beside its text, and the answer's start as many (OpenAI's cookbook, "How to count
 /// tokens with tiktoken").
@@ -31,22 +33,25 @@ impl Input {
 pub(crate) async fn count(model: String, input: Input, produced: String) -> (u64, u64) {
     let length = produced.len();
     let counted = tokio::task::spawn_blocking(move || {
-        let vocabulary = vocabulary(&model);
-        (input_tokens(vocabulary, input), text_tokens(vocabulary, &produced))
+        let family = families::of(&model);
+        (input_tokens(family, input), family.counted(text_tokens(vocabulary(family), &produced)))
     });
     counted.await.unwrap_or_else(|_| (0, by_length(length as u64)))
 }
 
-/// The tokens of the text of `input` alone, without its images and sounds.
+/// The tokens of the text of `input` alone, by the vocabulary: without its images and sounds, and whatever the family makes
+/// of them.
 pub(crate) async fn text_of(model: String, input: Input) -> u64 {
     let length = input.length();
     let counted = tokio::task::spawn_blocking(move || {
-        let vocabulary = vocabulary(&model);
+        let vocabulary = vocabulary(families::of(&model));
         match input {
             Input::Chat(shape, body) => {
                 ChatRequest::parse_as(shape, body).map_or(0, |request| chat_text(vocabulary, &request))
             }
-            embeddings @ Input::Embeddings(_) => input_tokens(vocabulary, embeddings),
+            Input::Embeddings(body) => {
+                EmbeddingsRequest::parse(body).map_or(0, |request| tokens_of_embeddings(vocabulary, &request))
+            }
         }
     });
     // A text has at most as many tokens as bytes.
@@ -55,7 +60,10 @@ pub(crate) async fn text_of(model: String, input: Input) -> u64 {
 
 /// The tokens of a text that a model produced.
 pub(crate) fn produced(model: String, text: String) -> JoinHandle<u64> {
-    tokio::task::spawn_blocking(move || text_tokens(vocabulary(&model), &text))
+    tokio::task::spawn_blocking(move || {
+        let family = families::of(&model);
+        family.counted(text_tokens(vocabulary(family), &text))
+    })
 }
 
 /// A guess from a number of bytes: four to a token, rounded up.
@@ -63,19 +71,19 @@ pub(crate) const fn by_length(bytes: u64) -> u64 {
     bytes.div_ceil(4)
 }
 
-fn input_tokens(vocabulary: &CoreBPE, input: Input) -> u64 {
+fn input_tokens(family: &Family, input: Input) -> u64 {
+    let vocabulary = vocabulary(family);
     match input {
-        Input::Chat(shape, body) => {
-            ChatRequest::parse_as(shape, body).map_or(0, |request| tokens_of_chat(vocabulary, &request))
-        }
+        Input::Chat(shape, body) => ChatRequest::parse_as(shape, body).map_or(0, |request| {
+            let media: u64 = request.media().iter().map(|media| family.media(media)).sum();
+            family.counted(chat_text(vocabulary, &request)) + media
+        }),
         Input::Embeddings(body) => {
-            EmbeddingsRequest::parse(body).map_or(0, |request| tokens_of_embeddings(vocabulary, &request))
+            let tokens = EmbeddingsRequest::parse(body)
+                .map_or(0, |request| tokens_of_embeddings(vocabulary, &request));
+            family.counted(tokens)
         }
     }
-}
-
-fn tokens_of_chat(vocabulary: &CoreBPE, request: &ChatRequest) -> u64 {
-    chat_text(vocabulary, request) + request.media().iter().map(media_tokens).sum::<u64>()
 }
 
 fn chat_text(vocabulary: &CoreBPE, request: &ChatRequest) -> u64 {
@@ -86,17 +94,6 @@ fn chat_text(vocabulary: &CoreBPE, request: &ChatRequest) -> u64 {
 fn tokens_of_embeddings(vocabulary: &CoreBPE, request: &EmbeddingsRequest) -> u64 {
     let texts: u64 = request.input_text().map(|text| text_tokens(vocabulary, text)).sum();
     texts + request.token_count()
-}
-
-/// The usual cost of an image or a sound, for answers without usage. Images: OpenAI's "Images and vision" guide, low
-/// detail 85 tokens, else a picture of four tiles, 765. Audio: about ten tokens a second at 16 kB a second.
-pub(crate) fn media_tokens(media: &Media) -> u64 {
-    match media {
-        Media::Image { low_detail: true, .. } => 85,
-        Media::Image { .. } => 765,
-        Media::Audio { bytes } => bytes.div_ceil(1600),
-        Media::File { bytes } => by_length(bytes.unwrap_or_default()),
-    }
 }
 
 fn text_tokens(vocabulary: &CoreBPE, text: &str) -> u64 {
@@ -115,15 +112,10 @@ fn pieces(mut text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The vocabulary of OpenAI's model families; for all others the newest one, as an approximation.
-fn vocabulary(model: &str) -> &'static CoreBPE {
-    let old = ["gpt-4-", "gpt-3.5", "text-embedding", "gpt-4"];
-    let new = ["gpt-4o", "gpt-4.1", "gpt-4.5"];
-    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| model.starts_with(prefix));
-    if starts(&old) && !starts(&new) {
-        tiktoken_rs::cl100k_base_singleton()
-    } else {
-        tiktoken_rs::o200k_base_singleton()
+fn vocabulary(family: &Family) -> &'static CoreBPE {
+    match family.vocabulary {
+        Vocabulary::Cl100k => tiktoken_rs::cl100k_base_singleton(),
+        Vocabulary::O200k => tiktoken_rs::o200k_base_singleton(),
     }
 }
 
@@ -136,7 +128,7 @@ mod tests {
         for (model, text, tokens) in
             [("gpt-4o", "Hello, world!", 4), ("gpt-4", "Hello, world!", 4), ("other", "", 0)]
         {
-            assert_eq!(text_tokens(vocabulary(model), text), tokens, "{model}");
+            assert_eq!(text_tokens(vocabulary(families::of(model)), text), tokens, "{model}");
         }
     }
 

@@ -14,6 +14,7 @@ mod beat;
 mod bounds;
 mod count;
 mod error;
+mod families;
 mod flight;
 mod meter;
 mod quote;

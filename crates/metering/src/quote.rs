@@ -8,7 +8,7 @@ use providers::{ChatRequest, EmbeddingsRequest};
 use storage::{Settings, Snapshot};
 
 use crate::route::Route;
-use crate::{MeterError, bounds, count};
+use crate::{MeterError, bounds, count, families};
 
 /// Who a request is charged to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub(crate) async fn quote(
     route: &Route,
     settings: &Settings,
 ) -> Result<Quoted, MeterError> {
-    let input_tokens = asked.input_by_length();
+    let input_tokens = asked.input_by_length(route.model.as_str());
     let quote = if route.price.is_free() {
         Quote::Free
     } else {
@@ -74,8 +74,11 @@ async fn worst(asked: &Asked<'_>, route: &Route, settings: &Settings) -> Result<
     let input = bounds::input_bound(route.model.as_str(), counted, &media)?;
     let dearest: Price = route.price.dearest(input);
     let longest = route.max_output_tokens.unwrap_or(u64::MAX);
-    let wanted =
-        asked.output_limit().or(route.max_output_tokens).unwrap_or(bounds::UNKNOWN_MODEL_OUTPUT).min(longest);
+    let wanted = asked
+        .output_limit()
+        .or(route.max_output_tokens)
+        .unwrap_or_else(|| families::of(route.model.as_str()).output)
+        .min(longest);
     Ok(Worst {
         input: charge(&dearest, &Usage::tokens(input, 0))?,
         output: dearest.output,
@@ -86,10 +89,11 @@ async fn worst(asked: &Asked<'_>, route: &Route, settings: &Settings) -> Result<
 }
 
 impl Asked<'_> {
-    fn input_by_length(&self) -> u64 {
+    fn input_by_length(&self, model: &str) -> u64 {
         match self {
             Self::Chat(request) => {
-                let media = request.media().iter().map(count::media_tokens).sum::<u64>();
+                let family = families::of(model);
+                let media = request.media().iter().map(|media| family.media(media)).sum::<u64>();
                 count::by_length(request.input_length()) + media
             }
             Self::Embeddings(request) => count::by_length(request.input_length()) + request.token_count(),

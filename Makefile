@@ -1,5 +1,5 @@
 # `make run` shows it at work, `make test` runs every test. Both bring up what they need themselves.
-.PHONY: run build release test test-rust test-python lint format e2e bench clean help
+.PHONY: run build release test test-rust test-python lint format e2e bench fuzz clean help
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -41,6 +41,9 @@ format: ## put everything into its format
 
 bench: ## the ledger and the gateway, side by side with their engines' own limits; prints tables
 	OWUI_TEST_POSTGRES_DURABLE=1 scripts/with-postgres scripts/bench
+
+fuzz: ## ten minutes of fuzzing for each parser and converter (FUZZ_SECONDS to change that)
+	scripts/fuzz
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -10,6 +10,9 @@ mod client;
 mod conversation;
 mod error;
 mod framing;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod google;
 mod mistral;
 mod ollama;

@@ -245,3 +245,6 @@ fn asked(model: &str, response: &Response<Incoming>) -> Asked {
         request_id: request_id.map(str::to_owned),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! What fuzzers call: every parser and converter on any bytes, with what must hold whatever comes. Only with the feature
+//! `fuzzing`.
+#![expect(clippy::panic, reason = "a panic is how a fuzzer is told of a finding")]
+
+use accounting::Usage;
+use bytes::Bytes;
+use url::Url;
+
+use crate::answer::{Chunk, Complete, Reported, StreamEvent, What};
+use crate::framing::{Framing, Parser};
+use crate::protocol::{Asked, Protocol, Setup};
+use crate::registry::ENTRIES;
+use crate::{ChatRequest, EmbeddingsRequest, ProviderOptions, Shape};
+
+/// Cuts bytes into events, whole and in two pieces: both give the same.
+pub fn framing(data: &[u8]) {
+    let Some((head, data)) = data.split_first_chunk::<2>() else { return };
+    let framing = if head[0] & 1 == 0 { Framing::Sse } else { Framing::Ndjson };
+    let at = usize::from(head[1]).min(data.len());
+    let (whole, split) = (cut(framing, &[data]), cut(framing, &[&data[..at], &data[at..]]));
+    if whole != split {
+        panic!("cut at {at}, the stream gives other events");
+    }
+}
+
+fn cut(framing: Framing, pieces: &[&[u8]]) -> Vec<Option<Bytes>> {
+    let mut parser = Parser::new(framing);
+    let mut events = Vec::new();
+    for piece in pieces {
+        parser.push(piece);
+        while let Ok(Some(event)) = parser.next() {
+            events.push(event.data);
+        }
+    }
+    while let Some(event) = parser.last() {
+        events.push(event.data);
+    }
+    events
+}
+
+/// Reads bytes as requests of every shape and converts them for every kind of server: what is sent is JSON.
+pub fn requests(data: &[u8]) {
+    let data = Bytes::copy_from_slice(data);
+    for shape in [Shape::Chat, Shape::Responses, Shape::Messages] {
+        let Ok(request) = ChatRequest::parse_as(shape, data.clone()) else { continue };
+        let _ =
+            (request.input_text(), request.input_length(), request.media(), request.refuse_unpriced_fields());
+        for protocol in protocols().filter(|protocol| protocol.takes(shape)) {
+            if let Ok(outgoing) = protocol.chat(&request) {
+                assert_json(&outgoing.body);
+            }
+        }
+    }
+    let Ok(request) = EmbeddingsRequest::parse(data) else { return };
+    for protocol in protocols() {
+        if let Ok(outgoing) = protocol.embeddings(&request) {
+            assert_json(&outgoing.body);
+        }
+    }
+}
+
+/// Reads bytes as whole answers of every kind of server.
+pub fn answers(data: &[u8]) {
+    let data = Bytes::copy_from_slice(data);
+    let embeddings =
+        EmbeddingsRequest::parse(Bytes::from_static(b"{\"model\":\"m\",\"input\":[\"a\",\"b\"]}"));
+    for protocol in protocols() {
+        for shape in [Shape::Chat, Shape::Responses, Shape::Messages] {
+            let Some(request) = request(shape).filter(|_| protocol.takes(shape)) else { continue };
+            if let Ok(complete) = protocol.answer(&request, &asked(), data.clone()) {
+                assert_complete(&complete);
+            }
+        }
+        if let Ok(request) = &embeddings
+            && let Ok(complete) = protocol.embeddings_answer(request, &asked(), data.clone())
+        {
+            assert_complete(&complete);
+        }
+        let _ = protocol.models_answer(&data);
+    }
+}
+
+/// Reads bytes as a streamed answer of one kind of server: every chunk that we write is JSON.
+pub fn streams(data: &[u8]) {
+    let Some((head, data)) = data.split_first_chunk::<2>() else { return };
+    let Some(protocol) = protocols().nth(usize::from(head[0]) % ENTRIES.len()) else { return };
+    let shape = [Shape::Chat, Shape::Responses, Shape::Messages][usize::from(head[1]) % 3];
+    let Some(request) = request(shape).filter(|_| protocol.takes(shape)) else { return };
+    let mut conversion = protocol.conversion(&request, asked());
+    let mut parser = Parser::new(protocol.framing());
+    parser.push(data);
+    let mut out = Vec::new();
+    while let Ok(Some(event)) = parser.next() {
+        if conversion.event(event, &mut out).is_err() {
+            return;
+        }
+    }
+    while let Some(event) = parser.last() {
+        if conversion.event(event, &mut out).is_err() {
+            return;
+        }
+    }
+    let _ = conversion.end(&mut out);
+    out.iter().for_each(assert_event);
+}
+
+/// Reads bytes as errors of every kind of server: what is shown holds no key and is short.
+pub fn errors(data: &[u8]) {
+    for protocol in protocols() {
+        let failure = protocol.error(data);
+        for text in [failure.code, failure.message].into_iter().flatten() {
+            if text.chars().count() > 400 || text.contains("sk-") {
+                panic!("unsafe words: {text}");
+            }
+        }
+    }
+}
+
+fn protocols() -> impl Iterator<Item = Box<dyn Protocol>> {
+    let base = Url::parse("http://localhost/v1").ok();
+    ENTRIES.iter().filter_map(move |entry| {
+        (entry.open)(&Setup { base_url: base.clone()?, options: ProviderOptions::default() }).ok()
+    })
+}
+
+fn request(shape: Shape) -> Option<ChatRequest> {
+    let body = r#"{"model":"m","max_tokens":9,"stream":true,"messages":[],"input":""}"#;
+    ChatRequest::parse_as(shape, Bytes::from_static(body.as_bytes())).ok()
+}
+
+fn asked() -> Asked {
+    Asked { model: "m".into(), created: 1, request_id: None }
+}
+
+fn assert_json(body: &[u8]) {
+    if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_err() {
+        panic!("no JSON: {}", String::from_utf8_lossy(body));
+    }
+}
+
+fn assert_usage(usage: Option<Usage>) {
+    if let Some(error) = usage.and_then(|usage| usage.checked().err()) {
+        panic!("{error}");
+    }
+}
+
+fn assert_complete(complete: &Complete) {
+    assert_json(&complete.body);
+    assert_usage(complete.usage);
+}
+
+fn assert_event(event: &StreamEvent) {
+    let What::Chunk(Chunk { usage, .. }) = &event.what else { return };
+    assert_usage(usage.map(|reported| match reported {
+        Reported::Final(usage) | Reported::SoFar(usage) => usage,
+    }));
+    if event.json().is_none() {
+        panic!("a chunk that is no JSON: {}", String::from_utf8_lossy(&event.raw));
+    }
+}

@@ -49,7 +49,6 @@ pub(super) fn outgoing(uri: Uri, body: &Map<String, Value>) -> Result<Outgoing, 
 /// Names the field.
 pub(super) fn refuse(body: &Map<String, Value>) -> Result<(), BadRequest> {
     refuse_fields(body)?;
-    let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
     for tool in body.get("tools").and_then(Value::as_array).into_iter().flatten() {
         let runs_here = match tool.get("type").and_then(Value::as_str) {
             None | Some("custom") => true,
@@ -62,7 +61,7 @@ pub(super) fn refuse(body: &Map<String, Value>) -> Result<(), BadRequest> {
             ));
         }
     }
-    if list(body.get("messages")).iter().chain(&list(body.get("system"))).any(uses_stored_files) {
+    if ["messages", "system"].into_iter().filter_map(|field| body.get(field)).any(uses_stored_files) {
         return Err(bad("messages", "stored files can't be used here: send the file itself in the request"));
     }
     Ok(())

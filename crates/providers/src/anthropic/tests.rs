@@ -66,11 +66,13 @@ fn passing() -> Box<dyn Conversion> {
 }
 
 fn chunks(events: &[StreamEvent]) -> Vec<&Chunk> {
-    let chunk = |event| match event {
-        &What::Chunk(ref chunk) => Some(chunk),
-        _ => None,
-    };
-    events.iter().filter_map(|event| chunk(&event.what)).collect()
+    let mut chunks = Vec::new();
+    for event in events {
+        if let What::Chunk(chunk) = &event.what {
+            chunks.push(chunk);
+        }
+    }
+    chunks
 }
 
 fn produced(events: &[StreamEvent]) -> String {

@@ -1,7 +1,31 @@
-//! Anthropic's Messages API.
+//! Anthropic's Messages API (API reference, "Create a Message", "Streaming Messages", "List Models", "Errors").
+//!
+//! A chat in OpenAI's shape becomes a message in Anthropic's and its answer comes back in OpenAI's ([`request`], [`answer`],
+//! [`stream`]); a request in Anthropic's own shape passes as it is ([`native`]). What a model takes is in [`model`].
 
-use crate::protocol::{KeyHeader, Protocol, Setup};
+mod answer;
+mod content;
+mod messages;
+mod model;
+mod native;
+mod request;
+mod stream;
+mod thinking;
+mod usage;
+mod wire;
+
+pub(crate) use native::refuse;
+
+use accounting::ModelId;
+use bytes::Bytes;
+use http::Uri;
+
+use crate::answer::Complete;
+use crate::conversation::bad;
+use crate::error::{Failure, safe_words};
+use crate::protocol::{Asked, Conversion, KeyHeader, Outgoing, Protocol, Setup};
 use crate::registry::Entry;
+use crate::{BadRequest, ChatRequest, EmbeddingsRequest, ProviderError, Shape};
 
 /// Anthropic's Messages API.
 pub(crate) static ANTHROPIC: Entry = Entry {
@@ -16,11 +40,98 @@ pub(crate) static ANTHROPIC: Entry = Entry {
     open,
 };
 
-fn open(_: &Setup) -> Result<Box<dyn Protocol>, String> {
-    Err("this kind of provider is not ready yet".into())
+/// A server with Anthropic's routes.
+#[derive(Debug)]
+struct Anthropic {
+    messages: Uri,
+    models: Uri,
 }
 
-/// Stands in until this kind is ready.
-pub(crate) fn refuse(_: &serde_json::Map<String, serde_json::Value>) -> Result<(), crate::BadRequest> {
-    Ok(())
+fn open(setup: &Setup) -> Result<Box<dyn Protocol>, String> {
+    // People write the address with and without the version.
+    let versioned = setup.base_url.path().trim_end_matches('/').ends_with("/v1");
+    let route = |path: &str| setup.route(&if versioned { path.to_owned() } else { format!("v1/{path}") });
+    // 1000 is the largest page ("List Models").
+    Ok(Box::new(Anthropic { messages: route("messages")?, models: route("models?limit=1000")? }))
 }
+
+impl Protocol for Anthropic {
+    fn takes(&self, shape: Shape) -> bool {
+        matches!(shape, Shape::Chat | Shape::Messages)
+    }
+
+    fn chat(&self, request: &ChatRequest) -> Result<Outgoing, BadRequest> {
+        match request.shape() {
+            Shape::Messages => native::outgoing(self.messages.clone(), request.body()),
+            Shape::Chat | Shape::Responses => request::outgoing(self.messages.clone(), request),
+        }
+    }
+
+    fn answer(&self, request: &ChatRequest, asked: &Asked, body: Bytes) -> Result<Complete, ProviderError> {
+        match request.shape() {
+            Shape::Messages => native::complete(body),
+            Shape::Chat | Shape::Responses => answer::complete(asked, &body),
+        }
+    }
+
+    fn conversion(&self, request: &ChatRequest, asked: Asked) -> Box<dyn Conversion> {
+        match request.shape() {
+            Shape::Messages => Box::<native::Passing>::default(),
+            Shape::Chat | Shape::Responses => Box::new(stream::Converting::new(asked)),
+        }
+    }
+
+    fn error(&self, body: &[u8]) -> Failure {
+        error(body)
+    }
+
+    fn embeddings(&self, _: &EmbeddingsRequest) -> Result<Outgoing, BadRequest> {
+        Err(bad("model", "Anthropic has no embeddings: choose a model of another provider"))
+    }
+
+    fn embeddings_answer(
+        &self,
+        _: &EmbeddingsRequest,
+        _: &Asked,
+        _: Bytes,
+    ) -> Result<Complete, ProviderError> {
+        Err(ProviderError::BadAnswer { what: "embeddings, which Anthropic does not have" })
+    }
+
+    fn models(&self) -> Outgoing {
+        Outgoing::get(self.models.clone())
+    }
+
+    fn models_answer(&self, body: &[u8]) -> Result<Vec<ModelId>, ProviderError> {
+        let models: wire::Models = serde_json::from_slice(body)
+            .map_err(|_| ProviderError::BadAnswer { what: "not a list of models" })?;
+        Ok(models.data.into_iter().filter_map(|model| ModelId::new(model.id).ok()).collect())
+    }
+}
+
+/// What the body of an error says ("Errors").
+fn error(body: &[u8]) -> Failure {
+    let Some(error) = serde_json::from_slice(body).ok().and_then(|body: wire::ErrorBody| body.error) else {
+        return Failure::default();
+    };
+    let kind = error.kind.unwrap_or_default();
+    let message = error.message.unwrap_or_default();
+    let said = message.to_ascii_lowercase();
+    // An account without money, or at a limit that its owner has set, answers with the status of a wrong request.
+    let no_money = said.contains("credit balance is too low") || said.contains("api usage limits");
+    let ours =
+        matches!(kind.as_ref(), "authentication_error" | "permission_error" | "billing_error") || no_money;
+    let some = |text: &str| Some(safe_words(text)).filter(|text| !text.is_empty());
+    Failure { code: some(&kind), message: some(&message), ours, retry_after: None }
+}
+
+/// An error in the middle of a stream.
+fn broken(error: Option<&wire::Failure<'_>>) -> ProviderError {
+    let said = |text: Option<&str>| safe_words(text.unwrap_or_default());
+    let message = said(error.and_then(|error| error.message.as_deref()));
+    let kind = said(error.and_then(|error| error.kind.as_deref()));
+    ProviderError::Broken { what: format!("the server reported: {message} ({kind})") }
+}
+
+#[cfg(test)]
+mod tests;

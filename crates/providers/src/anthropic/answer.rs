@@ -1,0 +1,122 @@
+//! Whole answers in OpenAI's shape, and what streamed ones share with them.
+//!
+//! Thinking becomes `reasoning_content`; each of its blocks also stands whole, with what proves it, in `reasoning_details`.
+//! Citations are left out: they come only if a document asks for them, which OpenAI's shape can't.
+
+use serde_json::{Map, Value, json};
+
+use super::messages::FORMAT;
+use super::{usage, wire};
+use crate::ProviderError;
+use crate::answer::Complete;
+use crate::chunk::{self, Choice};
+use crate::protocol::Asked;
+
+/// Between two blocks of thinking, so that they can be told apart.
+pub(super) const BETWEEN_THOUGHTS: &str = "\n\n";
+
+/// OpenAI's word for why an answer ended ("Handling stop reasons").
+pub(super) fn finish_reason(stop_reason: &str) -> &'static str {
+    match stop_reason {
+        "max_tokens" | "model_context_window_exceeded" => "length",
+        "tool_use" => "tool_calls",
+        "refusal" => "content_filter",
+        // `end_turn`, `stop_sequence`, `pause_turn`, and what is not known yet.
+        _ => "stop",
+    }
+}
+
+/// A block of thinking with its proof. `index`: its place among the blocks of the answer.
+pub(super) fn thought(index: u64, text: &str, signature: &str) -> Value {
+    json!({"type": "reasoning.text", "text": text, "signature": signature, "format": FORMAT, "index": index})
+}
+
+/// A block of thinking that only Anthropic can read.
+pub(super) fn hidden_thought(index: u64, data: &str) -> Value {
+    json!({"type": "reasoning.encrypted", "data": data, "format": FORMAT, "index": index})
+}
+
+/// The arguments of a call as JSON: a tool without any gets an empty object.
+pub(super) fn arguments(input: Option<&str>) -> &str {
+    input.filter(|input| *input != "null").unwrap_or("{}")
+}
+
+/// All that an answer's block bills, as text.
+pub(super) fn produced(block: &wire::Block<'_>, text: &mut String) {
+    text.push_str(block.text.as_deref().unwrap_or_default());
+    text.push_str(block.thinking.as_deref().unwrap_or_default());
+    if let Some(name) = &block.name {
+        text.push_str(name);
+        text.push_str(arguments(block.input.map(|input| input.get())));
+    }
+}
+
+/// A whole answer, read.
+///
+/// # Errors
+/// [`ProviderError::BadAnswer`] if it is none.
+pub(super) fn message(body: &[u8]) -> Result<wire::Message<'_>, ProviderError> {
+    let message: wire::Message<'_> = serde_json::from_slice(body)
+        .map_err(|_| ProviderError::BadAnswer { what: "not JSON of a message" })?;
+    if message.content.is_none() {
+        return Err(ProviderError::BadAnswer { what: "a message without content" });
+    }
+    Ok(message)
+}
+
+/// A whole answer.
+///
+/// # Errors
+/// [`ProviderError::BadAnswer`] if it is none.
+pub(super) fn complete(asked: &Asked, body: &[u8]) -> Result<Complete, ProviderError> {
+    let answer = message(body)?;
+    let (mut text, mut reasoning, mut billed) = (String::new(), String::new(), String::new());
+    let (mut calls, mut details) = (Vec::new(), Vec::new());
+    for (index, block) in (0_u64..).zip(answer.content.iter().flatten()) {
+        match block.kind.as_ref() {
+            "text" => text.push_str(block.text.as_deref().unwrap_or_default()),
+            "thinking" => {
+                let thinking = block.thinking.as_deref().unwrap_or_default();
+                if !reasoning.is_empty() && !thinking.is_empty() {
+                    reasoning.push_str(BETWEEN_THOUGHTS);
+                }
+                reasoning.push_str(thinking);
+                details
+                    .extend(block.signature.as_deref().map(|signature| thought(index, thinking, signature)));
+            }
+            "redacted_thinking" => {
+                details.extend(block.data.as_deref().map(|data| hidden_thought(index, data)));
+            }
+            "tool_use" => calls.push(json!({
+                "id": block.id, "type": "function",
+                "function": {
+                    "name": block.name, "arguments": arguments(block.input.map(|input| input.get())),
+                },
+            })),
+            // Blocks of tools that run at Anthropic, which are refused.
+            _ => continue,
+        }
+        produced(block, &mut billed);
+    }
+    let mut message = Map::new();
+    message.insert("role".into(), "assistant".into());
+    let content = if text.is_empty() && !calls.is_empty() { Value::Null } else { text.into() };
+    message.insert("content".into(), content);
+    if !reasoning.is_empty() {
+        message.insert("reasoning_content".into(), reasoning.into());
+    }
+    if !details.is_empty() {
+        message.insert("reasoning_details".into(), details.into());
+    }
+    if !calls.is_empty() {
+        message.insert("tool_calls".into(), calls.into());
+    }
+    let choice = Choice {
+        message: message.into(),
+        reason: finish_reason(answer.stop_reason.as_deref().unwrap_or_default()).into(),
+        logprobs: None,
+    };
+    let model = answer.model.map(|model| model.into_owned());
+    let id = answer.id.unwrap_or_default();
+    Ok(chunk::complete(&id, asked, model, vec![choice], usage::whole(answer.usage), billed))
+}

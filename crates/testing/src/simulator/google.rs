@@ -15,7 +15,7 @@ use super::openai::stop;
 use super::plan::{Call, End, Made, Piece, Plan, words};
 use super::signature;
 
-const MODELS: [&str; 3] = ["gemini-2.5-test", "gemini-3-test", "gemini-embedding-test"];
+const MODELS: [&str; 3] = ["gemini-2.5-test", "gemini-3-test", "gemini-embedding-001"];
 
 /// One answer in this format.
 #[derive(Debug, Default)]
@@ -83,8 +83,8 @@ impl Format for Google {
         if self.streams && !incoming.path.contains("alt=sse") {
             return Err(Refused::new(400, "The simulated server streams with alt=sse only."));
         }
-        check::body(&incoming.body, &self.model)?;
-        let body = &incoming.body;
+        let body = &check::spelled(&incoming.body);
+        check::body(body, &self.model)?;
         let config = |field: &str| body.pointer(&format!("/generationConfig/{field}"));
         let number = |field: &str| config(field).and_then(Value::as_u64);
         self.shows_thinking = config("thinkingConfig/includeThoughts") == Some(&Value::Bool(true));
@@ -280,7 +280,7 @@ fn modalities(all: u64, audio: u64) -> Value {
 
 async fn embed(incoming: Incoming, single: bool) -> Response {
     let texts = check::key(&incoming)
-        .and_then(|()| check::texts(&incoming.body, single))
+        .and_then(|()| check::texts(&check::spelled(&incoming.body), single))
         .map(|count| Texts { text: all_text(&incoming.body), count });
     job::embeddings(incoming, texts, error, |embedded| {
         let one = json!({"values": [0.5, 0.25]});

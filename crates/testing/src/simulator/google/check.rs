@@ -16,7 +16,7 @@ const FIELDS: [&str; 9] = [
     "serviceTier",
     "store",
 ];
-const CONFIG_FIELDS: [&str; 26] = [
+const CONFIG_FIELDS: [&str; 25] = [
     "temperature",
     "topP",
     "topK",
@@ -31,7 +31,6 @@ const CONFIG_FIELDS: [&str; 26] = [
     "responseMimeType",
     "responseSchema",
     "responseJsonSchema",
-    "_responseJsonSchema",
     "responseFormat",
     "responseModalities",
     "thinkingConfig",
@@ -171,7 +170,32 @@ pub(super) fn body(body: &Value, model: &str) -> Result<(), Refused> {
     contents(body, model)
 }
 
-/// Refuses fields that this API does not have. Their other spelling, with underscores, is not simulated.
+/// The body with its fields in one spelling: this API takes them with underscores as well. What clients name themselves
+/// stays as it is.
+pub(super) fn spelled(value: &Value) -> Value {
+    const THEIR_OWN: [&str; 5] =
+        ["args", "response", "properties", "parametersJsonSchema", "responseJsonSchema"];
+    match value {
+        Value::Array(list) => list.iter().map(spelled).collect(),
+        Value::Object(map) => {
+            let fields = map.iter().map(|(field, value)| {
+                let mut words = field.split('_');
+                let mut name = words.next().unwrap_or_default().to_owned();
+                for word in words {
+                    let (first, rest) = word.split_at_checked(1).unwrap_or_default();
+                    name += &first.to_ascii_uppercase();
+                    name += rest;
+                }
+                let value = if THEIR_OWN.contains(&name.as_str()) { value.clone() } else { spelled(value) };
+                (name, value)
+            });
+            Value::Object(fields.collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// Refuses fields that this API does not have.
 fn known(value: &Value, fields: &[&str], at: &str) -> Result<(), Refused> {
     match value.as_object().into_iter().flatten().find(|(field, _)| !fields.contains(&field.as_str())) {
         None => Ok(()),

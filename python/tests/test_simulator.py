@@ -246,7 +246,7 @@ def test_anthropic_ends(anthropic_client: anthropic.Anthropic, streamed: bool) -
         assert anthropic_ask(anthropic_client, streamed, **request).stop_reason == reason
     hidden = anthropic_ask(anthropic_client, streamed, messages=[say("thinking=2 redacted=1")], thinking=THINKING)
     assert [block.type for block in hidden.content] == ["redacted_thinking", "text"]
-    output = {"format": {"type": "json_schema", "schema": PARAMETERS}}
+    output = {"format": {"type": "json_schema", "schema": {**PARAMETERS, "additionalProperties": False}}}
     structured = anthropic_ask(anthropic_client, streamed, messages=[say("")], output_config=output)
     assert json.loads(structured.content[0].text) == CITIES[0]
 
@@ -443,7 +443,8 @@ def test_mistral_errors_and_other_routes(mistral_client: mistralai.client.Mistra
         assert caught.value.status_code == status
     body = {"model": "mistral-test", "messages": [say("")], "seed": 1}
     refused = httpx.post(f"{root}/mistral/v1/chat/completions", json=body, headers={"authorization": "Bearer k"})
-    assert refused.status_code == 422 and refused.json()["detail"][0]["loc"] == ["body", "seed"]
+    assert refused.status_code == 422
+    assert refused.json()["message"]["detail"][0]["loc"] == ["body", "seed"]
     assert mistral_ask(mistral_client, True, messages=[say("output=9")], max_tokens=3)[3] == "length"
     one = mistral_client.embeddings.create(model="mistral-embed-test", inputs=["a", "b [[sim input=70]]"])
     assert [data.embedding for data in one.data] == [[0.5, 0.25]] * 2 and one.usage.prompt_tokens == 70

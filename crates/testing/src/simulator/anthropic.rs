@@ -1,6 +1,7 @@
 //! Anthropic's Messages API ("Create a Message", "Streaming messages", "Errors", "List Models").
 
 mod check;
+mod messages;
 
 use accounting::Usage;
 use axum::response::Response;
@@ -13,7 +14,7 @@ use super::openai::stop;
 use super::plan::{Call, End, Made, Piece, Plan, words};
 use super::signature;
 
-const MODELS: [&str; 3] = ["claude-sonnet-4-5-test", "claude-opus-4-6-test", "claude-3-5-haiku-test"];
+const MODELS: [&str; 3] = ["claude-sonnet-4-5-test", "claude-opus-4-7-test", "claude-3-5-haiku-test"];
 
 /// One answer in this format.
 #[derive(Debug, Default)]
@@ -80,7 +81,7 @@ impl Format for Anthropic {
         check::body(&incoming.body)?;
         let body = &incoming.body;
         self.thinks = check::thinks(body);
-        self.omits = body.pointer("/thinking/display").and_then(Value::as_str) == Some("omitted");
+        self.omits = check::omits_thinking(body);
         let names = incoming.list("tools").iter().filter_map(|tool| tool.get("name"));
         let tools: Vec<String> = names.filter_map(Value::as_str).map(str::to_owned).collect();
         let choice = |field: &str| body.pointer(&format!("/tool_choice/{field}")).and_then(Value::as_str);

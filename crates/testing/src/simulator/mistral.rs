@@ -37,9 +37,17 @@ pub(super) async fn models(incoming: Incoming) -> Response {
 fn error(refused: &Refused) -> Value {
     if let (422, Some(field)) = (refused.status, &refused.param) {
         let place = json!(["body", field]);
-        return json!({"detail": [{"type": "extra_forbidden", "loc": place, "msg": refused.message, "input": null}]});
+        let detail =
+            json!([{"type": "extra_forbidden", "loc": place, "msg": refused.message, "input": null}]);
+        return json!({
+            "object": "error", "message": {"detail": detail}, "type": "invalid_request_error", "param": null, "code": null
+        });
     }
+    let order = ["Unexpected role", "Not the same number", "Expected last role"];
     let (kind, code) = match refused.status {
+        400 if order.iter().any(|begin| refused.message.starts_with(begin)) => {
+            ("invalid_request_message_order", "3230")
+        }
         400 => ("invalid_request_error", "3051"),
         401 => ("unauthorized", "1001"),
         404 => ("invalid_model", "1500"),

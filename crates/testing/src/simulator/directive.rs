@@ -16,6 +16,7 @@ pub(super) enum Fault {
     Html,
     NoUsage,
     BadUsage,
+    WrongType,
 }
 
 /// A directive, read.
@@ -24,7 +25,12 @@ pub(super) struct Directive {
     pub input: Option<u64>,
     pub output: Option<u64>,
     pub cached: u64,
-    pub reasoning: u64,
+    pub cache_write: u64,
+    pub cache_write_long: u64,
+    pub audio: u64,
+    pub reasoning: Option<u64>,
+    pub thinking: u64,
+    pub redacted: bool,
     pub chunk: u64,
     pub delay: Duration,
     pub first: Duration,
@@ -33,35 +39,44 @@ pub(super) struct Directive {
     pub fault: Option<Fault>,
     pub at: u64,
     pub split: bool,
-    pub tool: bool,
+    pub tools: Option<u64>,
+    pub text: Option<String>,
+    pub blocked: bool,
     pub overrun: bool,
     pub model: Option<String>,
 }
 
 impl Directive {
-    /// The directive in a text; what it does not say keeps its default.
+    /// The last directive in a text; what it does not say keeps its default.
     pub(super) fn read(text: &str) -> Self {
         let mut directive = Self { chunk: 1, ..Self::default() };
-        let Some((_, rest)) = text.split_once("[[sim") else { return directive };
+        let Some((_, rest)) = text.rsplit_once("[[sim") else { return directive };
         let (words, _) = rest.split_once("]]").unwrap_or((rest, ""));
         for word in words.split_whitespace() {
             let (key, value) = word.split_once('=').unwrap_or((word, "1"));
             let number = value.parse::<u64>().ok();
-            let millis = Duration::from_millis(number.unwrap_or_default());
+            let count = number.unwrap_or_default();
             match key {
                 "input" => directive.input = number,
                 "output" => directive.output = number,
-                "cached" => directive.cached = number.unwrap_or_default(),
-                "reasoning" => directive.reasoning = number.unwrap_or_default(),
-                "chunk" => directive.chunk = number.unwrap_or(1).max(1),
-                "delay" => directive.delay = millis,
-                "first" => directive.first = millis,
+                "cached" => directive.cached = count,
+                "cache_write" => directive.cache_write = count,
+                "cache_write_long" => directive.cache_write_long = count,
+                "audio" => directive.audio = count,
+                "reasoning" => directive.reasoning = number,
+                "thinking" => directive.thinking = count,
+                "redacted" => directive.redacted = count == 1,
+                "chunk" => directive.chunk = count.max(1),
+                "delay" => directive.delay = Duration::from_millis(count),
+                "first" => directive.first = Duration::from_millis(count),
                 "status" => directive.status = value.parse().ok(),
                 "retry_after" => directive.retry_after = number,
-                "at" => directive.at = number.unwrap_or_default(),
-                "split" => directive.split = number == Some(1),
-                "tool" => directive.tool = number == Some(1),
-                "overrun" => directive.overrun = number == Some(1),
+                "at" => directive.at = count,
+                "split" => directive.split = count == 1,
+                "tool" | "tools" => directive.tools = number,
+                "text" => directive.text = Some(value.to_owned()),
+                "blocked" => directive.blocked = count == 1,
+                "overrun" => directive.overrun = count == 1,
                 "model" => directive.model = Some(value.to_owned()),
                 "fault" => directive.fault = fault(value),
                 _ => {}
@@ -82,23 +97,33 @@ fn fault(name: &str) -> Option<Fault> {
         "html" => Fault::Html,
         "nousage" => Fault::NoUsage,
         "badusage" => Fault::BadUsage,
+        "wrongtype" => Fault::WrongType,
         _ => return None,
     })
 }
 
-/// The text of the last message, or of what is to be embedded.
-pub(super) fn last_text(body: &Value) -> String {
-    if let Some(input) = body.get("input") {
-        return input.to_string();
-    }
-    let content = body
-        .get("messages")
-        .and_then(Value::as_array)
-        .and_then(|list| list.last())
-        .and_then(|m| m.get("content"));
-    match content {
-        Some(Value::String(text)) => text.clone(),
-        Some(parts) => parts.to_string(),
-        None => String::new(),
+/// The text of the last message that is not the model's own: all texts in it, wherever its format keeps them.
+pub(super) fn last_text(messages: &[Value]) -> String {
+    let role = |message: &Value| message.get("role").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let last = messages.iter().rev().find(|message| !matches!(role(message).as_str(), "assistant" | "model"));
+    last.map(all_text).unwrap_or_default()
+}
+
+/// All texts in a value.
+pub(super) fn all_text(value: &Value) -> String {
+    let mut found = String::new();
+    collect(value, &mut found);
+    found
+}
+
+fn collect(value: &Value, found: &mut String) {
+    match value {
+        Value::String(text) => {
+            found.push_str(text);
+            found.push('\n');
+        }
+        Value::Array(list) => list.iter().for_each(|value| collect(value, found)),
+        Value::Object(map) => map.values().for_each(|value| collect(value, found)),
+        _ => {}
     }
 }

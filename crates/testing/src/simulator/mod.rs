@@ -1,25 +1,52 @@
-//! A model server that speaks OpenAI's protocol over loopback: chat completions (streamed and not, tools, several
-//! choices), embeddings, models. For tests and the demonstration.
+//! A model server that speaks, over loopback, the protocols of those that we know. For tests and the demonstration.
 //!
-//! What it does is said by a directive in the last message (or in a text to embed): `[[sim key=value …]]`
+//! | below | format | routes |
+//! |---|---|---|
+//! | `/v1` | OpenAI and compatible ([`openai`]) | `chat/completions`, `embeddings`, `models`; `responses` ([`responses`]) |
+//! | `/azure/openai/v1`, `/azure/openai/deployments/{d}` | Azure ([`openai`]) | the same; `prompt_filter_results` come first |
+//! | `/anthropic/v1` | Anthropic ([`anthropic`]) | `messages`, `models` |
+//! | `/google/v1beta` | Google Gemini ([`google`]) | `models/{m}:generateContent`, `:streamGenerateContent?alt=sse`, `:embedContent`, `:batchEmbedContents`, `models` |
+//! | `/mistral/v1` | Mistral ([`mistral`]) | `chat/completions`, `embeddings`, `models` |
+//! | `/ollama/api` | Ollama ([`ollama`]) | `chat`, `embed`, `tags` |
+//!
+//! [`job`] carries out what a [`plan`] says, the same for all; a format only writes it, and refuses in its own words what
+//! the real server refuses. A key must be there, whichever it is.
+//!
+//! What it does is said by a directive in the last message (or in a text to embed): `[[sim key=value …]]`; where there
+//! are several, the last one counts.
 //!
 //! | key | meaning |
 //! |---|---|
-//! | `input`, `output`, `cached`, `reasoning` | the usage that it reports; by default words are counted |
+//! | `input`, `output` | all input and output tokens that it reports; by default words are counted |
+//! | `cached`, `cache_write`, `cache_write_long`, `audio` | how many of the input were read from a cache, written to one (for minutes, for an hour), sound (0) |
+//! | `reasoning` | how many of the output were reasoning (`thinking`) |
+//! | `thinking` | words of visible reasoning before the answer, signed where the format signs it (0); shown where a request to the real server would show them |
+//! | `redacted` | `1`: Anthropic hides that reasoning in a `redacted_thinking` block |
 //! | `chunk` | output tokens for each chunk (1) |
 //! | `delay` | milliseconds before each chunk (0) |
 //! | `first` | milliseconds before the head of the answer (0) |
-//! | `status`, `retry_after` | an error answer |
-//! | `fault`, `at` | after `at` chunks (0): `disconnect`, `hang`, `half` (half a line, then the end), `error` (an error event), `malformed` (no JSON), `end` (the end without `[DONE]`), `html` (a page instead of an answer), `nousage`, `badusage` (negative counts) |
+//! | `status`, `retry_after` | an error answer; its message names a key that must never be shown |
+//! | `fault`, `at` | after `at` chunks (0): `disconnect`, `hang`, `half` (half an event, then the end), `error` (the format's error event), `malformed` (an event that is no JSON), `end` (the end without the protocol's own). At any time: `html` (a page instead of an answer), `nousage`, `badusage` (negative counts), `wrongtype` (a right body said to be `text/plain`) |
 //! | `split` | `1`: the stream is written byte by byte |
-//! | `tool` | `1`: calls the first of the request's tools |
+//! | `tools` or `tool` | so many calls at once, of the first of the request's tools |
+//! | `text` | the answer is this word, before the calls if there are some |
+//! | `blocked` | `1`: a filter ends the answer after its `output` (0) |
 //! | `model` | the answer names this model |
 //!
-//! Without a directive it answers some words. It honours `max_tokens`, `max_completion_tokens` and `n`; `overrun` (in the
-//! directive) makes it ignore the limits.
+//! Without a directive it answers some words, JSON if the request wants a schema, or calls a tool if it must. It honours the
+//! request's limit of output, `n` and texts at which to stop; `overrun` (in the directive) makes it ignore the limit.
 
-mod answer;
+mod anthropic;
+mod asked;
 mod directive;
+mod google;
+mod job;
+mod mistral;
+mod ollama;
+mod openai;
+mod plan;
+mod responses;
+mod signature;
 
 use std::io;
 use std::net::SocketAddr;
@@ -49,9 +76,11 @@ pub enum Fate {
 /// A request that the server got.
 #[derive(Debug, Clone)]
 pub struct Received {
+    /// Its path with the query.
+    pub path: String,
     /// Its headers.
     pub headers: HeaderMap,
-    /// Its body.
+    /// Its body; `null` if that is no JSON.
     pub body: Value,
     /// Output tokens handed to the connection so far.
     pub produced: u64,
@@ -92,11 +121,7 @@ impl Simulator {
     pub fn listen(listener: TcpListener) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let book = Arc::new(Book::default());
-        let router = Router::new()
-            .route("/v1/chat/completions", post(answer::chat))
-            .route("/v1/embeddings", post(answer::embeddings))
-            .route("/v1/models", get(answer::models))
-            .with_state(Arc::clone(&book));
+        let router = router().with_state(Arc::clone(&book));
         let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
         let ended = end.clone();
         tasks.spawn(async move {
@@ -109,9 +134,22 @@ impl Simulator {
         Ok(Self { address, book, _running: end.drop_guard(), _tasks: tasks })
     }
 
-    /// The address below which its routes are.
+    /// The address below which the routes of OpenAI's format are.
     pub fn base_url(&self) -> String {
-        format!("http://{}/v1", self.address)
+        self.base_url_of("openai")
+    }
+
+    /// The address to configure for that kind of provider.
+    pub fn base_url_of(&self, kind: &str) -> String {
+        let path = match kind {
+            "anthropic" => "anthropic",
+            "google" => "google",
+            "mistral" => "mistral/v1",
+            "ollama" => "ollama",
+            "azure" => "azure",
+            _ => "v1",
+        };
+        format!("http://{}/{path}", self.address)
     }
 
     /// All requests so far.
@@ -138,10 +176,36 @@ impl Simulator {
     }
 }
 
+fn router() -> Router<Arc<Book>> {
+    let azure = Router::new()
+        .route("/openai/v1/chat/completions", post(openai::azure_chat))
+        .route("/openai/v1/embeddings", post(openai::azure_embeddings))
+        .route("/openai/v1/models", get(openai::azure_models))
+        .route("/openai/deployments/{deployment}/chat/completions", post(openai::azure_deployment_chat))
+        .route("/openai/deployments/{deployment}/embeddings", post(openai::azure_embeddings))
+        .route("/openai/models", get(openai::azure_models));
+    Router::new()
+        .route("/v1/chat/completions", post(openai::chat))
+        .route("/v1/embeddings", post(openai::embeddings))
+        .route("/v1/models", get(openai::models))
+        .route("/v1/responses", post(responses::create))
+        .nest("/azure", azure)
+        .route("/anthropic/v1/messages", post(anthropic::messages))
+        .route("/anthropic/v1/models", get(anthropic::models))
+        .route("/google/v1beta/models", get(google::models))
+        .route("/google/v1beta/models/{call}", post(google::call))
+        .route("/mistral/v1/chat/completions", post(mistral::chat))
+        .route("/mistral/v1/embeddings", post(mistral::embeddings))
+        .route("/mistral/v1/models", get(mistral::models))
+        .route("/ollama/api/chat", post(ollama::chat))
+        .route("/ollama/api/embed", post(ollama::embed))
+        .route("/ollama/api/tags", get(ollama::tags))
+}
+
 impl Book {
-    pub(crate) fn add(&self, headers: HeaderMap, body: Value) -> usize {
+    pub(crate) fn add(&self, path: String, headers: HeaderMap, body: Value) -> usize {
         let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
-        received.push(Received { headers, body, produced: 0, fate: Fate::Running });
+        received.push(Received { path, headers, body, produced: 0, fate: Fate::Running });
         let index = received.len() - 1;
         drop(received);
         self.changed.notify_waiters();

@@ -1,10 +1,6 @@
 //! The flow of a request on both databases: what the client gets, what the ledger says, whatever happens on the way.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers included")]
-
-mod app;
-
-use app::{App, Entry, chat, read};
+use crate::app::{App, Entry, chat, read};
 use futures_util::future::join_all;
 use http_body_util::BodyExt;
 use serde_json::json;

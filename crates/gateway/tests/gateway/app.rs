@@ -105,21 +105,30 @@ pub async fn prepare(database: &Database, changes: &[(&str, &str)]) {
 
 impl App {
     pub async fn start(test: TestDatabase, changes: &[(&str, &str)]) -> Self {
+        Self::with(test, changes, &[Kind::OPENAI]).await
+    }
+
+    /// One with providers of those kinds, all of them the simulated server.
+    pub async fn with(test: TestDatabase, changes: &[(&str, &str)], kinds: &[Kind]) -> Self {
         let database = test.migrated().await.unwrap();
         prepare(&database, changes).await;
         let simulator = Simulator::start().await.unwrap();
-        let provider = Provider::new(ProviderConfig {
-            name: ProviderName::new("openai").unwrap(),
-            kind: Kind::OPENAI,
-            base_url: simulator.base_url().parse().unwrap(),
-            api_key: Some(Secret::new("provider-key")),
-            limits: TimeLimits { connect: SILENCE, first_byte: SILENCE, idle: SILENCE },
-            options: ProviderOptions::default(),
-        })
-        .unwrap();
+        let provider = |kind: &Kind| {
+            let entry = kind.entry();
+            Provider::new(ProviderConfig {
+                name: ProviderName::new(entry.provider).unwrap(),
+                kind: *kind,
+                base_url: simulator.base_url_of(entry.name).parse().unwrap(),
+                api_key: Some(Secret::new("provider-key")),
+                limits: TimeLimits { connect: SILENCE, first_byte: SILENCE, idle: SILENCE },
+                options: ProviderOptions::default(),
+            })
+            .unwrap()
+        };
+        let providers = kinds.iter().map(provider).collect();
         let clock = Arc::new(SystemClock);
         let options = MeterOptions {
-            providers: vec![provider],
+            providers,
             clock: clock.clone(),
             instance: Some("test".into()),
             settle_wait: Duration::from_secs(5),
@@ -177,6 +186,15 @@ impl App {
         storage::on_pool!(self.database, pool => {
             sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(user).fetch_all(pool).await.unwrap()
         })
+    }
+
+    /// Waits until what was written into the catalogue's tables is what requests see.
+    pub async fn fresh_catalogue(&self) {
+        let before = self.meter.catalogue().snapshot().await.unwrap();
+        let mut looks = tokio::time::interval(Duration::from_millis(20));
+        while std::sync::Arc::ptr_eq(&before, &self.meter.catalogue().snapshot().await.unwrap()) {
+            looks.tick().await;
+        }
     }
 
     /// Waits until nothing is under way.

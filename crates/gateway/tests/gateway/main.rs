@@ -1,0 +1,7 @@
+//! The gateway in this process, with a database and a simulated model server: what clients get, and what the ledger says.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers included")]
+
+mod app;
+mod flow;
+mod providers;

@@ -5,6 +5,7 @@ mod convert;
 mod family;
 mod wire;
 
+pub(crate) use convert::error;
 pub(crate) use family::{AZURE, DEEPSEEK, GROQ, LITELLM, OPENAI, OPENROUTER, TGI, VLLM};
 
 use accounting::ModelId;

@@ -150,7 +150,7 @@ impl HttpClient {
         // Whatever comes as the body of an error, the status counts.
         let body = self.read_up_to(response.into_body(), LARGEST_ERROR).await.unwrap_or_default();
         let failure = read(&body);
-        tracing::debug!(%status, failure.code, failure.message, "a model server refused a request");
+        tracing::debug!(%status, code = failure.code, said = failure.message, "a model server refused a request");
         told(status, wait, failure)
     }
 }

@@ -11,7 +11,7 @@ use crate::answer::{Chunk, Complete, Produced, Reported, What};
 use crate::error::{Failure, safe_words};
 
 /// A whole answer.
-pub(super) fn complete(body: Bytes) -> Result<Complete, ProviderError> {
+pub(crate) fn complete(body: Bytes) -> Result<Complete, ProviderError> {
     let (usage, model, produced) = {
         let answer: wire::Answer<'_> = serde_json::from_slice(&body)
             .map_err(|_| ProviderError::BadAnswer { what: "not JSON of an answer" })?;
@@ -92,7 +92,7 @@ pub(crate) fn error(body: &[u8]) -> Failure {
 }
 
 /// The list of models.
-pub(super) fn models(body: &[u8]) -> Result<Vec<ModelId>, ProviderError> {
+pub(crate) fn models(body: &[u8]) -> Result<Vec<ModelId>, ProviderError> {
     let models: wire::Models = serde_json::from_slice(body)
         .map_err(|_| ProviderError::BadAnswer { what: "not a list of models" })?;
     Ok(models.data.into_iter().filter_map(|model| ModelId::new(model.id).ok()).collect())

@@ -136,9 +136,19 @@ impl Routes {
 }
 
 fn open(setup: &Setup) -> Result<Box<dyn Protocol>, String> {
-    let official = setup.base_url.host_str() == Some("api.openai.com");
-    let output_limit_field = if official { "max_completion_tokens" } else { "max_tokens" };
-    Ok(Box::new(OpenAi { routes: Routes::new(setup)?, output_limit_field, dialect: &dialect::OPENAI }))
+    // Whoever names such a server by its address alone gets its dialect too: what it would bill extra stays refused.
+    let dialect = match setup.base_url.host_str() {
+        Some("openrouter.ai") => &dialect::OPENROUTER,
+        Some("api.groq.com") => &dialect::GROQ,
+        Some("api.deepseek.com") => &dialect::DEEPSEEK,
+        Some("api.openai.com") => {
+            let output_limit_field = "max_completion_tokens";
+            let routes = Routes::new(setup)?;
+            return Ok(Box::new(OpenAi { routes, output_limit_field, dialect: &dialect::OPENAI }));
+        }
+        _ => &dialect::OPENAI,
+    };
+    open_as(setup, dialect)
 }
 
 fn open_as(setup: &Setup, dialect: &'static Dialect) -> Result<Box<dyn Protocol>, String> {

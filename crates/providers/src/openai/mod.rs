@@ -6,7 +6,7 @@ mod dialect;
 mod family;
 mod wire;
 
-pub(crate) use convert::error;
+pub(crate) use convert::{complete, error, models};
 pub(crate) use family::{AZURE, DEEPSEEK, GROQ, LITELLM, OPENAI, OPENROUTER, TGI, VLLM};
 
 use accounting::ModelId;

@@ -175,6 +175,16 @@ fn addresses() {
     }
 }
 
+#[test]
+fn a_server_named_by_its_address_alone() {
+    let asks = request(&json!({"model": "m:online", "messages": [], "n": 2}));
+    let of = |base_url| of(&OPENAI, base_url, None).chat(&asks).map_err(|bad| bad.param.unwrap());
+    assert_eq!(of("https://openrouter.ai/api/v1").unwrap_err(), "model");
+    assert_eq!(of("https://api.groq.com/openai/v1").unwrap_err(), "n");
+    assert_eq!(of("https://api.deepseek.com").unwrap_err(), "n");
+    assert!(of("https://example.org/v1").is_ok());
+}
+
 /// What is sent of a request with that field, or which field is refused.
 fn sent(kind: &str, field: &str, value: &Value) -> Result<(Value, Vec<String>), Option<String>> {
     let mut body = json!({"model": "m", "messages": [{"role": "user", "name": "ann", "content": "hi"}]});

@@ -32,6 +32,23 @@ impl ChunkWriter {
         self.written(&choice, None, Chunk { produced, ..Chunk::default() })
     }
 
+    /// The same, with OpenAI's `logprobs` of it where the server told them.
+    pub(crate) fn delta_with_logprobs(
+        &self,
+        index: u64,
+        delta: &impl Serialize,
+        logprobs: Option<&impl Serialize>,
+        produced: String,
+    ) -> StreamEvent {
+        let Some(logprobs) = logprobs else { return self.delta(index, delta, produced) };
+        let mut choice = choice(index, delta, None);
+        choice.pop();
+        choice.push_str(",\"logprobs\":");
+        choice.push_str(&serde_json::to_string(logprobs).unwrap_or_else(|_| "null".into()));
+        choice.push('}');
+        self.written(&choice, None, Chunk { produced, ..Chunk::default() })
+    }
+
     /// The same, where the server has told what it used so far (its input, at least).
     pub(crate) fn delta_so_far(
         &self,
@@ -142,6 +159,23 @@ pub(crate) fn embeddings(asked: &Asked, vectors: Vec<Value>, usage: Option<Usage
     whole(&body, usage, None, String::new())
 }
 
+/// A vector as OpenAI writes it where `encoding_format` is `base64`, which its own clients ask for: 32-bit floats in
+/// little endian.
+pub(crate) fn vector_in_base64(vector: &[f32]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bytes: Vec<u8> = vector.iter().flat_map(|number| number.to_le_bytes()).collect();
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(three.get(at).copied().unwrap_or_default());
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for place in 0..4 {
+            let digit = (bits >> (18 - 6 * place)) & 63;
+            text.push(if place <= three.len() { char::from(DIGITS[digit as usize]) } else { '=' });
+        }
+    }
+    text
+}
+
 fn whole(body: &Value, usage: Option<Usage>, model: Option<String>, produced: String) -> Complete {
     Complete {
         body: Bytes::from(body.to_string()),
@@ -171,5 +205,15 @@ mod tests {
             writer.usage(&Usage { cached_input: 2, reasoning: 1, ..Usage::tokens(5, 4) }).json().unwrap();
         assert_eq!((&usage["choices"], &usage["usage"]["total_tokens"]), (&json!([]), &json!(9)));
         assert_eq!(usage["usage"]["prompt_tokens_details"]["cached_tokens"], 2);
+        let likely = writer.delta_with_logprobs(0, &json!({}), Some(&json!({"content": []})), String::new());
+        assert_eq!(likely.json().unwrap()["choices"][0]["logprobs"], json!({"content": []}));
+    }
+
+    #[test]
+    fn vectors_in_base64() {
+        assert_eq!(vector_in_base64(&[]), "");
+        assert_eq!(vector_in_base64(&[1.0]), "AACAPw==");
+        assert_eq!(vector_in_base64(&[1.0, -2.5]), "AACAPwAAIMA=");
+        assert_eq!(vector_in_base64(&[1.0, -2.5, 0.0]), "AACAPwAAIMAAAAAA");
     }
 }

@@ -22,6 +22,8 @@ mod provider;
 mod refused;
 mod registry;
 mod request;
+#[cfg(test)]
+mod samples;
 
 pub use answer::{Answer, AnswerStream, Chunk, Complete, Produced, Reported, StreamEvent, What};
 pub use client::TimeLimits;

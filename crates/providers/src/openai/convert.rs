@@ -3,6 +3,7 @@
 use accounting::{ModelId, Usage};
 use bytes::Bytes;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::wire;
 use crate::ProviderError;
@@ -10,7 +11,7 @@ use crate::answer::{Chunk, Complete, Produced, Reported, What};
 use crate::error::{Failure, safe_words};
 
 /// A whole answer.
-pub(super) fn complete(body: Bytes) -> Result<Complete, ProviderError> {
+pub(crate) fn complete(body: Bytes) -> Result<Complete, ProviderError> {
     let (usage, model, produced) = {
         let answer: wire::Answer<'_> = serde_json::from_slice(&body)
             .map_err(|_| ProviderError::BadAnswer { what: "not JSON of an answer" })?;
@@ -25,68 +26,134 @@ pub(super) fn complete(body: Bytes) -> Result<Complete, ProviderError> {
     Ok(Complete { body, usage, model, produced, request_id: None, omitted: Vec::new() })
 }
 
+/// What an event of a stream tells, and the error that ends the stream with it.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Read {
+    pub what: What,
+    pub error: Option<ProviderError>,
+}
+
 /// One event of a stream.
-///
-/// # Errors
-/// If the event is an error.
-pub(crate) fn event(data: &Bytes) -> Result<What, ProviderError> {
+pub(crate) fn event(data: &Bytes) -> Read {
+    let only = |what| Read { what, error: None };
     if data.is_empty() {
-        return Ok(What::Other);
+        return only(What::Other);
     }
     if data.trim_ascii() == b"[DONE]" {
-        return Ok(What::Done);
+        return only(What::Done);
     }
     // What we can't read passes on; it may be an extension.
-    let Ok(answer) = serde_json::from_slice::<wire::Answer<'_>>(data) else { return Ok(What::Other) };
-    if let Some(raw) = answer.error.filter(|raw| raw.get() != "null") {
-        let Failure { code, message, .. } = failure(raw.get());
-        let what =
-            format!("the server reported: {} ({})", message.unwrap_or_default(), code.unwrap_or_default());
-        return Err(ProviderError::Broken { what });
-    }
+    let Ok(answer) = serde_json::from_slice::<wire::Answer<'_>>(data) else { return only(What::Other) };
     let choices = answer.choices.as_deref().unwrap_or_default();
     let finish = choices.iter().any(|choice| choice.finish_reason.is_some());
     let mut text = String::new();
     produced(&answer, &mut text);
+    let groq = answer.x_groq.as_ref();
     // Some servers tell with each chunk how far they are.
     let reported = if choices.is_empty() || finish { Reported::Final } else { Reported::SoFar };
-    Ok(What::Chunk(Chunk {
+    let told = answer.usage.or(groq.and_then(|groq| groq.usage));
+    let what = What::Chunk(Chunk {
         produced: text,
         finish,
         no_choices: choices.is_empty(),
-        usage: answer.usage.and_then(|raw| usage(raw.get())).map(reported),
-        model: answer.model.map(|model| model.into_owned()),
-    }))
+        usage: told.and_then(|raw| usage(raw.get())).map(reported),
+        // Azure's first chunk has no name yet.
+        model: answer.model.as_deref().filter(|model| !model.is_empty()).map(str::to_owned),
+    });
+    let said = |raw: &&RawValue| raw.get() != "null";
+    let top = answer.object.is_some_and(|object| object.get() == "\"error\"");
+    let failed =
+        |choice: &wire::Choice<'_>| choice.finish_reason.is_some_and(|reason| reason.get() == "\"error\"");
+    let error = if answer.error.filter(said).is_some() || top {
+        Some(error(data))
+    } else if let Some(raw) = groq.and_then(|groq| groq.error).filter(said) {
+        Some(error(raw.get().as_bytes()))
+    } else {
+        choices.iter().any(failed).then(Failure::default)
+    };
+    Read { what, error: error.map(broken) }
+}
+
+fn broken(failure: Failure) -> ProviderError {
+    let Failure { code, message, .. } = failure;
+    let what = format!("the server reported: {} ({})", message.unwrap_or_default(), code.unwrap_or_default());
+    ProviderError::Broken { what }
 }
 
 /// The body of an error.
 pub(crate) fn error(body: &[u8]) -> Failure {
-    let value: Option<Value> = serde_json::from_slice(body).ok();
-    match value.as_ref().and_then(|value| value.get("error").or(Some(value))) {
-        Some(Value::String(text)) => Failure { message: Some(safe_words(text)), ..Failure::default() },
-        Some(error @ Value::Object(_)) => failure(&error.to_string()),
-        _ => Failure::default(),
+    let Ok(value) = serde_json::from_slice::<Value>(body) else { return Failure::default() };
+    match value.get("error") {
+        // Text Generation Inference and Ollama: the words alone, and the kind beside them.
+        Some(words @ Value::String(_)) => failure(&value, Some(words)),
+        Some(error @ Value::Object(_)) => failure(error, None),
+        _ => failure(&value, None),
     }
 }
 
 /// The list of models.
-pub(super) fn models(body: &[u8]) -> Result<Vec<ModelId>, ProviderError> {
+pub(crate) fn models(body: &[u8]) -> Result<Vec<ModelId>, ProviderError> {
     let models: wire::Models = serde_json::from_slice(body)
         .map_err(|_| ProviderError::BadAnswer { what: "not a list of models" })?;
     Ok(models.data.into_iter().filter_map(|model| ModelId::new(model.id).ok()).collect())
 }
 
-pub(super) fn failure(json: &str) -> Failure {
-    let Ok(error) = serde_json::from_str::<wire::Failure>(json) else { return Failure::default() };
-    let code = match error.code {
-        Some(Value::String(code)) => Some(code),
-        Some(Value::Number(code)) => Some(code.to_string()),
-        _ => error.kind,
+/// Codes by which servers say that our account is at fault, whatever the status: no money left, or closed (OpenAI,
+/// "Error codes"; Groq, "API Error Codes"; LiteLLM, "Budgets").
+const OURS: [&str; 6] = [
+    "insufficient_quota",
+    "billing_hard_limit_reached",
+    "billing_not_active",
+    "account_deactivated",
+    "organization_restricted",
+    "budget_exceeded",
+];
+
+fn failure(error: &Value, words: Option<&Value>) -> Failure {
+    let code = |field: &str| match error.get(field)? {
+        Value::String(code) => Some(safe_words(code)),
+        Value::Number(code) => Some(code.to_string()),
+        _ => None,
     };
-    let code = code.map(|code| safe_words(&code));
-    // Too many requests of ours, or no money left: the same status, told apart by the code.
-    let ours = code.as_deref() == Some("insufficient_quota");
-    Failure { code, message: error.message.map(|text| safe_words(&text)), ours, retry_after: None }
+    let kind = code("type").or_else(|| code("error_type"));
+    let code = code("code");
+    let ours = [&code, &kind].into_iter().flatten().any(|code| OURS.contains(&code.as_str()));
+    let words = words.or_else(|| error.get("message")).unwrap_or(error);
+    let mut message = self::words(words, 0);
+    // OpenRouter hands on what the server behind it said ("Errors and Debugging", `metadata.raw`).
+    let raw = error.pointer("/metadata/raw").and_then(|raw| match raw {
+        Value::String(json) => serde_json::from_str(json).ok(),
+        other => Some(other.clone()),
+    });
+    if let Some(behind) = raw.and_then(|raw| self::words(&raw, 0)) {
+        message = Some(message.map_or_else(|| behind.clone(), |message| format!("{message}: {behind}")));
+    }
+    Failure { code: code.or(kind), message: message.map(|text| safe_words(&text)), ours, retry_after: None }
+}
+
+/// The words in whatever a server puts where words should be, such as FastAPI's list of what is wrong with each field.
+fn words(value: &Value, depth: u8) -> Option<String> {
+    const DEEPEST: u8 = 4;
+    if depth > DEEPEST {
+        return None;
+    }
+    match value {
+        Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+        Value::Array(list) => {
+            let each: Vec<String> = list.iter().filter_map(|item| words(item, depth + 1)).collect();
+            (!each.is_empty()).then(|| each.join("; "))
+        }
+        Value::Object(_) => {
+            let inner =
+                ["msg", "message", "detail", "error"].into_iter().find_map(|field| value.get(field))?;
+            let inner = words(inner, depth + 1)?;
+            let place = value.get("loc").and_then(Value::as_array).into_iter().flatten();
+            let place: Vec<String> =
+                place.map(|step| step.as_str().map_or_else(|| step.to_string(), str::to_owned)).collect();
+            Some(if place.is_empty() { inner } else { format!("{}: {inner}", place.join(".")) })
+        }
+        _ => None,
+    }
 }
 
 /// All output of an answer that is billed.
@@ -94,16 +161,16 @@ fn produced(answer: &wire::Answer<'_>, text: &mut String) {
     for choice in answer.choices.iter().flatten() {
         text.push_str(choice.text.as_deref().unwrap_or_default());
         let Some(message) = &choice.delta else { continue };
-        if let Some(content) = message.content.as_ref().filter(|content| content.0 != "null") {
-            text.push_str(&content.0);
-        }
-        let reasoning = message.reasoning_content.as_deref().or(message.reasoning.as_deref());
-        text.push_str(reasoning.unwrap_or_default());
-        text.push_str(message.refusal.as_deref().unwrap_or_default());
-        let calls = message.tool_calls.iter().flatten().filter_map(|call| call.function.as_ref());
-        for function in calls.chain(&message.function_call) {
+        let text_of = |content| wire::Content::text(content).unwrap_or_default();
+        text.push_str(text_of(message.content.as_ref()));
+        // The same under two names is there once.
+        let reasoning = wire::Content::text(message.reasoning_content.as_ref());
+        text.push_str(reasoning.unwrap_or_else(|| text_of(message.reasoning.as_ref())));
+        text.push_str(text_of(message.refusal.as_ref()));
+        let calls = message.tool_calls.iter().flat_map(|calls| &calls.0);
+        for function in calls.filter_map(|call| call.function.as_ref()).chain(&message.function_call) {
             text.push_str(function.name.as_deref().unwrap_or_default());
-            text.push_str(function.arguments.as_deref().unwrap_or_default());
+            text.push_str(text_of(function.arguments.as_ref()));
         }
     }
 }
@@ -121,110 +188,65 @@ pub(super) fn responses_usage(json: &str) -> Option<Usage> {
 }
 
 /// OpenAI's usage in our classes; `None` if it is missing or can't be right.
+///
+/// Compatible servers name the same tokens differently, and some report a part beside its whole instead of within it.
+/// `total_tokens` tells: what it has more than prompt and completion is such a part.
 pub(crate) fn usage(json: &str) -> Option<Usage> {
     let usage: wire::Usage = serde_json::from_str(json).ok()?;
-    let count = |count: Option<i64>| u64::try_from(count.unwrap_or_default()).ok();
-    let prompt = usage.prompt_tokens_details.unwrap_or_default();
-    let completion = usage.completion_tokens_details.unwrap_or_default();
     // A usage without any count says nothing.
     if usage.prompt_tokens.is_none() && usage.completion_tokens.is_none() {
         return None;
     }
-    let (input, output) = (count(usage.prompt_tokens)?, count(usage.completion_tokens)?);
-    let (cached_input, reasoning) = (count(prompt.cached_tokens)?, count(completion.reasoning_tokens)?);
+    let count = |count: Option<i64>| u64::try_from(count.unwrap_or_default()).ok();
+    let prompt = usage.prompt_tokens_details.unwrap_or_default();
+    let completion = usage.completion_tokens_details.unwrap_or_default();
+    let (mut input, mut output) = (count(usage.prompt_tokens)?, count(usage.completion_tokens)?);
+    // Under several names: the same tokens.
+    let (read, written) = (count(usage.cache_read_input_tokens)?, count(usage.cache_creation_input_tokens)?);
+    let cached_input = read
+        .max(count(prompt.cached_tokens)?)
+        .max(count(usage.prompt_cache_hit_tokens)?)
+        .max(count(usage.num_cached_tokens)?);
+    let all_written =
+        written.max(count(prompt.cache_write_tokens)?).max(count(prompt.cache_creation_tokens)?);
+    let long = |creation: Option<wire::CacheCreation>| count(creation?.ephemeral_1h_input_tokens);
+    let cache_write_long = long(prompt.cache_creation_token_details).or(long(usage.cache_creation));
+    let cache_write_long = cache_write_long.unwrap_or_default().min(all_written);
+    let mut more = match usage.total_tokens {
+        Some(total) => count(Some(total))?.saturating_sub(input.saturating_add(output)),
+        None => 0,
+    };
+    // Anthropic counts its cache beside the input.
+    let cache = read.saturating_add(written);
+    if cache > 0 && (cache > input || more == cache) {
+        input = input.saturating_add(cache);
+        more = more.saturating_sub(cache);
+    }
+    let mut reasoning = count(completion.reasoning_tokens)?;
+    let seconds = count(usage.prompt_audio_seconds)?;
+    // Some count reasoning beside the output, and some don't even tell it apart. Where there is audio, it may be that.
+    if seconds == 0 && more > 0 {
+        output = output.saturating_add(more);
+        if more != reasoning {
+            reasoning = reasoning.saturating_add(more);
+        }
+    }
+    // OpenAI counts cached audio in both; a token is charged once, as cached.
+    let input_audio =
+        count(prompt.audio_tokens)?.min(input.checked_sub(cached_input)?.checked_sub(all_written)?);
     Usage {
         cached_input,
-        // OpenAI counts cached audio in both; a token is charged once, as cached.
-        input_audio: count(prompt.audio_tokens)?.min(input.checked_sub(cached_input)?),
+        cache_write: all_written - cache_write_long,
+        cache_write_long,
+        // A second of audio is one piece of its class, because it is billed by time.
+        input_audio: input_audio.saturating_add(seconds),
         reasoning,
         output_audio: count(completion.audio_tokens)?.min(output.checked_sub(reasoning)?),
-        ..Usage::tokens(input, output)
+        ..Usage::tokens(input.saturating_add(seconds), output)
     }
     .checked()
     .ok()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chunk(json: &str) -> Chunk {
-        match event(&Bytes::copy_from_slice(json.as_bytes())) {
-            Ok(What::Chunk(chunk)) => chunk,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn chunks_of_every_kind() {
-        let text = chunk(
-            r#"{"model":"m","choices":[{"index":0,"delta":{"content":"a\"b"},"finish_reason":null}],"usage":null}"#,
-        );
-        let model = Some("m".to_owned());
-        assert_eq!(text, Chunk { produced: "a\"b".into(), model: model.clone(), ..Chunk::default() });
-        let finish = chunk(r#"{"model":"m","choices":[{"delta":{},"finish_reason":"stop"}]}"#);
-        assert_eq!(finish, Chunk { finish: true, model, ..Chunk::default() });
-        let usage =
-            chunk(r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}"#);
-        assert_eq!(
-            usage,
-            Chunk { no_choices: true, usage: Some(Reported::Final(Usage::tokens(3, 4))), ..Chunk::default() }
-        );
-        let calls = r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"{}"}}]}}]}"#;
-        assert_eq!(chunk(calls).produced, "f{}");
-        let thought =
-            r#"{"choices":[{"delta":{"content":null,"reasoning_content":"hm"}},{"delta":{"content":"x"}}]}"#;
-        assert_eq!(chunk(thought).produced, "hmx");
-    }
-
-    #[test]
-    fn other_events() {
-        let of = |text: &'static str| event(&Bytes::from_static(text.as_bytes()));
-        assert_eq!(of("[DONE]"), Ok(What::Done));
-        assert_eq!(of(""), Ok(What::Other));
-        assert_eq!(of("{half"), Ok(What::Other));
-        assert!(matches!(of(r#"{"error":{"message":"no","code":5}}"#), Err(ProviderError::Broken { .. })));
-        assert_eq!(event(&Bytes::from_static(b"\xff\xfe")), Ok(What::Other));
-    }
-
-    #[test]
-    fn usage_in_our_classes() {
-        let all = r#"{"prompt_tokens":100,"completion_tokens":50,
-            "prompt_tokens_details":{"cached_tokens":80,"audio_tokens":30},
-            "completion_tokens_details":{"reasoning_tokens":40,"audio_tokens":5}}"#;
-        let expected = Usage {
-            cached_input: 80,
-            input_audio: 20,
-            reasoning: 40,
-            output_audio: 5,
-            ..Usage::tokens(100, 50)
-        };
-        assert_eq!(usage(all), Some(expected));
-        assert_eq!(usage(r#"{"prompt_tokens":9,"total_tokens":9}"#), Some(Usage::tokens(9, 0)));
-        for nonsense in [
-            "{}",
-            "null",
-            "7",
-            r#"{"prompt_tokens":-1,"completion_tokens":5}"#,
-            r#"{"prompt_tokens":1.5,"completion_tokens":5}"#,
-            r#"{"prompt_tokens":5,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":6}}"#,
-            r#"{"prompt_tokens":5,"completion_tokens":5,"completion_tokens_details":{"reasoning_tokens":-6}}"#,
-        ] {
-            assert_eq!(usage(nonsense), None, "{nonsense}");
-        }
-    }
-
-    #[test]
-    fn errors_in_any_shape() {
-        let of = |text: &str| error(text.as_bytes());
-        let said = |code: Option<&str>, message: &str| Failure {
-            code: code.map(Into::into),
-            message: Some(message.into()),
-            ..Failure::default()
-        };
-        assert_eq!(of(r#"{"error":{"message":"bad","type":"t","code":null}}"#), said(Some("t"), "bad"));
-        assert_eq!(of(r#"{"error":"bad"}"#), said(None, "bad"));
-        assert_eq!(of(r#"{"message":"bad","code":422}"#), said(Some("422"), "bad"));
-        assert_eq!(of("<html>"), Failure::default());
-    }
-}
+mod tests;

@@ -1,9 +1,10 @@
-//! Where servers that are compatible with OpenAI's differ from it: addresses, keys, the name of the output limit.
+//! Where servers that are compatible with OpenAI's are, how they take our key, and which [`Dialect`] they speak.
 
 use http::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::OpenAi;
+use super::dialect::{self, Dialect};
 use crate::BadRequest;
 use crate::protocol::{KeyHeader, Protocol, Setup};
 use crate::registry::Entry;
@@ -37,24 +38,42 @@ pub(crate) static AZURE: Entry = Entry {
 
 /// OpenRouter ("API Reference").
 pub(crate) static OPENROUTER: Entry =
-    compatible("openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY");
+    compatible("openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", |setup| {
+        open_as(setup, &dialect::OPENROUTER)
+    });
 
 /// DeepSeek ("DeepSeek API Docs").
-pub(crate) static DEEPSEEK: Entry = compatible("deepseek", "https://api.deepseek.com", "DEEPSEEK_API_KEY");
+pub(crate) static DEEPSEEK: Entry =
+    compatible("deepseek", "https://api.deepseek.com", "DEEPSEEK_API_KEY", |setup| {
+        open_as(setup, &dialect::DEEPSEEK)
+    });
 
 /// Groq ("API Reference").
-pub(crate) static GROQ: Entry = compatible("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY");
+pub(crate) static GROQ: Entry =
+    compatible("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY", |setup| {
+        open_as(setup, &dialect::GROQ)
+    });
 
 /// vLLM ("OpenAI-Compatible Server").
-pub(crate) static VLLM: Entry = compatible("vllm", "http://localhost:8000/v1", "VLLM_API_KEY");
+pub(crate) static VLLM: Entry =
+    compatible("vllm", "http://localhost:8000/v1", "VLLM_API_KEY", |setup| open_as(setup, &dialect::VLLM));
 
 /// Text Generation Inference ("Messages API").
-pub(crate) static TGI: Entry = compatible("tgi", "http://localhost:8080/v1", "HF_TOKEN");
+pub(crate) static TGI: Entry =
+    compatible("tgi", "http://localhost:8080/v1", "HF_TOKEN", |setup| open_as(setup, &dialect::TGI));
 
 /// LiteLLM's proxy ("LiteLLM Proxy Server").
-pub(crate) static LITELLM: Entry = compatible("litellm", "http://localhost:4000/v1", "LITELLM_API_KEY");
+pub(crate) static LITELLM: Entry =
+    compatible("litellm", "http://localhost:4000/v1", "LITELLM_API_KEY", |setup| {
+        open_as(setup, &dialect::LITELLM)
+    });
 
-const fn compatible(name: &'static str, base_url: &'static str, key_variable: &'static str) -> Entry {
+const fn compatible(
+    name: &'static str,
+    base_url: &'static str,
+    key_variable: &'static str,
+    open: fn(&Setup) -> Result<Box<dyn Protocol>, String>,
+) -> Entry {
     Entry {
         name,
         provider: name,
@@ -127,9 +146,23 @@ impl Routes {
 }
 
 fn open(setup: &Setup) -> Result<Box<dyn Protocol>, String> {
-    let official = setup.base_url.host_str() == Some("api.openai.com");
-    let output_limit_field = if official { "max_completion_tokens" } else { "max_tokens" };
-    Ok(Box::new(OpenAi { routes: Routes::new(setup)?, output_limit_field }))
+    // Whoever names such a server by its address alone gets its dialect too: what it would bill extra stays refused.
+    let dialect = match setup.base_url.host_str() {
+        Some("openrouter.ai") => &dialect::OPENROUTER,
+        Some("api.groq.com") => &dialect::GROQ,
+        Some("api.deepseek.com") => &dialect::DEEPSEEK,
+        Some("api.openai.com") => {
+            let output_limit_field = "max_completion_tokens";
+            let routes = Routes::new(setup)?;
+            return Ok(Box::new(OpenAi { routes, output_limit_field, dialect: &dialect::OPENAI }));
+        }
+        _ => &dialect::OPENAI,
+    };
+    open_as(setup, dialect)
+}
+
+fn open_as(setup: &Setup, dialect: &'static Dialect) -> Result<Box<dyn Protocol>, String> {
+    Ok(Box::new(OpenAi { routes: Routes::new(setup)?, output_limit_field: "max_tokens", dialect }))
 }
 
 fn open_azure(setup: &Setup) -> Result<Box<dyn Protocol>, String> {
@@ -150,5 +183,6 @@ fn open_azure(setup: &Setup) -> Result<Box<dyn Protocol>, String> {
             Routes { dated, models, ..Routes::new(setup)? }
         }
     };
-    Ok(Box::new(OpenAi { routes, output_limit_field: "max_completion_tokens" }))
+    let output_limit_field = "max_completion_tokens";
+    Ok(Box::new(OpenAi { routes, output_limit_field, dialect: &dialect::AZURE }))
 }

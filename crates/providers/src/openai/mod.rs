@@ -2,21 +2,25 @@
 //! what they have in common is here and in [`convert`], where they differ is in [`family`].
 
 mod convert;
+mod dialect;
 mod family;
 mod native;
 mod wire;
 
+pub(crate) use convert::{complete, error, models};
 pub(crate) use family::{AZURE, DEEPSEEK, GROQ, LITELLM, OPENAI, OPENROUTER, TGI, VLLM};
 
 use accounting::ModelId;
 use bytes::Bytes;
 
-use crate::answer::{Complete, StreamEvent, What};
+use crate::answer::{Chunk, Complete, Reported, StreamEvent, What};
 use crate::error::Failure;
 use crate::framing::Event;
 use crate::protocol::{Asked, Conversion, Outgoing, Protocol, ended_too_soon};
 use crate::{BadRequest, ChatRequest, EmbeddingsRequest, ProviderError, Shape};
 
+use convert::Read;
+use dialect::{Dialect, Spoken};
 use family::Routes;
 
 /// A server with OpenAI's routes.
@@ -25,6 +29,7 @@ pub(crate) struct OpenAi {
     routes: Routes,
     /// OpenAI itself calls the field `max_completion_tokens`; most compatible servers know only the older name.
     output_limit_field: &'static str,
+    dialect: &'static Dialect,
 }
 
 impl Protocol for OpenAi {
@@ -37,7 +42,8 @@ impl Protocol for OpenAi {
             Shape::Responses => self.routes.responses()?,
             Shape::Chat | Shape::Messages => self.routes.chat(request.model())?,
         };
-        Outgoing::json(uri, request.body())
+        let Spoken { body, omitted } = self.dialect.chat(request)?;
+        Ok(Outgoing::json(uri, &*body)?.omitting(omitted))
     }
 
     fn answer(&self, request: &ChatRequest, _: &Asked, body: Bytes) -> Result<Complete, ProviderError> {
@@ -59,6 +65,7 @@ impl Protocol for OpenAi {
     }
 
     fn embeddings(&self, request: &EmbeddingsRequest) -> Result<Outgoing, BadRequest> {
+        self.dialect.refuse(request.body())?;
         Outgoing::json(self.routes.embeddings(request.model())?, request.body())
     }
 
@@ -93,19 +100,50 @@ pub(crate) struct Passing {
     half: bool,
 }
 
+impl Passing {
+    /// One event, as it came or as another protocol wrote it.
+    ///
+    /// # Errors
+    /// If the event is an error.
+    pub(crate) fn pass(
+        &mut self,
+        raw: Bytes,
+        data: Bytes,
+        out: &mut Vec<StreamEvent>,
+    ) -> Result<(), ProviderError> {
+        let Read { mut what, error } = convert::event(&data);
+        if let Some(error) = error {
+            // What was used counts; of the rest nothing is passed on.
+            if let What::Chunk(Chunk { usage: usage @ Some(_), .. }) = what {
+                let chunk = Chunk { usage, no_choices: true, ..Chunk::default() };
+                out.push(StreamEvent::passed(Bytes::new(), Bytes::new(), What::Chunk(chunk)));
+            }
+            return Err(error);
+        }
+        self.half = what == What::Other && !data.is_empty();
+        if let What::Chunk(chunk) = &mut what {
+            // Behind the end of a choice, a usage is the last word, even beside an empty choice (OpenRouter).
+            if let (true, Some(Reported::SoFar(usage))) = (self.finished, chunk.usage) {
+                chunk.usage = Some(Reported::Final(usage));
+                chunk.finish = true;
+            }
+            self.finished |= chunk.finish;
+        }
+        out.push(StreamEvent::passed(raw, data, what));
+        Ok(())
+    }
+}
+
 impl Conversion for Passing {
     fn event(&mut self, event: Event, out: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
         let data = event.data.unwrap_or_default();
-        let what = convert::event(&data)?;
-        self.half = what == What::Other && !data.is_empty();
-        if let What::Chunk(chunk) = &what {
-            self.finished |= chunk.finish;
-        }
-        out.push(StreamEvent::passed(event.raw, data, what));
-        Ok(())
+        self.pass(event.raw, data, out)
     }
 
     fn end(&mut self, _: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
         if self.finished && !self.half { Ok(()) } else { Err(ended_too_soon()) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::convert::{failure, responses_usage};
+use super::convert::{error, responses_usage};
 use crate::ProviderError;
 use crate::answer::{Chunk, Complete, Produced, Reported, StreamEvent, What};
 use crate::error::Failure;
@@ -145,7 +145,7 @@ impl PassingResponse {
 }
 
 fn broken(raw: &RawValue) -> ProviderError {
-    let Failure { code, message, .. } = failure(raw.get());
+    let Failure { code, message, .. } = error(raw.get().as_bytes());
     let what = format!("the server reported: {} ({})", message.unwrap_or_default(), code.unwrap_or_default());
     ProviderError::Broken { what }
 }

@@ -1,4 +1,5 @@
-//! OpenAI's JSON, as far as we read it. Borrowed where possible; what is unknown or of another type is passed over.
+//! OpenAI's JSON, as far as we read it, with what compatible servers put beside it. Borrowed where possible; what is
+//! unknown or of another type is passed over.
 
 use std::borrow::Cow;
 
@@ -18,6 +19,20 @@ pub(super) struct Answer<'a> {
     pub error: Option<&'a RawValue>,
     #[serde(default)]
     pub data: Option<IgnoredAny>,
+    /// `error` for an error of vLLM or Mistral, which has its fields at the top.
+    #[serde(borrow, default)]
+    pub object: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub x_groq: Option<Groq<'a>>,
+}
+
+/// What Groq says beside OpenAI's fields ("API Reference", chunks of a chat).
+#[derive(Debug, Deserialize)]
+pub(super) struct Groq<'a> {
+    #[serde(borrow, default)]
+    pub usage: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub error: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -26,8 +41,8 @@ pub(super) struct Choice<'a> {
     pub delta: Option<Message<'a>>,
     #[serde(borrow, default)]
     pub text: Option<Cow<'a, str>>,
-    #[serde(default)]
-    pub finish_reason: Option<IgnoredAny>,
+    #[serde(borrow, default)]
+    pub finish_reason: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -35,13 +50,13 @@ pub(super) struct Message<'a> {
     #[serde(borrow, default)]
     pub content: Option<Content<'a>>,
     #[serde(borrow, default)]
-    pub reasoning_content: Option<Cow<'a, str>>,
+    pub reasoning_content: Option<Content<'a>>,
     #[serde(borrow, default)]
-    pub reasoning: Option<Cow<'a, str>>,
+    pub reasoning: Option<Content<'a>>,
     #[serde(borrow, default)]
-    pub refusal: Option<Cow<'a, str>>,
+    pub refusal: Option<Content<'a>>,
     #[serde(borrow, default)]
-    pub tool_calls: Option<Vec<ToolCall<'a>>>,
+    pub tool_calls: Option<ToolCalls<'a>>,
     #[serde(borrow, default)]
     pub function_call: Option<Function<'a>>,
 }
@@ -63,6 +78,29 @@ impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
     }
 }
 
+impl Content<'_> {
+    /// The text, if there is any.
+    pub(super) fn text(content: Option<&Self>) -> Option<&str> {
+        content.map(|content| &*content.0).filter(|text| !matches!(*text, "" | "null"))
+    }
+}
+
+/// Calls of tools: a list, or one as older versions of Text Generation Inference stream it.
+#[derive(Debug)]
+pub(super) struct ToolCalls<'a>(pub Vec<ToolCall<'a>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for ToolCalls<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <&RawValue>::deserialize(deserializer)?.get();
+        let read = if text.starts_with('{') {
+            serde_json::from_str(text).map(|call| vec![call])
+        } else {
+            serde_json::from_str(text)
+        };
+        Ok(Self(read.unwrap_or_default()))
+    }
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct ToolCall<'a> {
     #[serde(borrow, default)]
@@ -73,8 +111,9 @@ pub(super) struct ToolCall<'a> {
 pub(super) struct Function<'a> {
     #[serde(borrow, default)]
     pub name: Option<Cow<'a, str>>,
+    /// JSON as text; with some servers the JSON itself.
     #[serde(borrow, default)]
-    pub arguments: Option<Cow<'a, str>>,
+    pub arguments: Option<Content<'a>>,
 }
 
 /// Signed, so that a negative count is seen and not an unreadable answer.
@@ -84,10 +123,28 @@ pub(super) struct Usage {
     pub prompt_tokens: Option<i64>,
     #[serde(default)]
     pub completion_tokens: Option<i64>,
+    #[serde(default, deserialize_with = "if_whole")]
+    pub total_tokens: Option<i64>,
     #[serde(default)]
     pub prompt_tokens_details: Option<PromptDetails>,
     #[serde(default)]
     pub completion_tokens_details: Option<CompletionDetails>,
+    /// DeepSeek's cached tokens.
+    #[serde(default, deserialize_with = "if_whole")]
+    pub prompt_cache_hit_tokens: Option<i64>,
+    /// Mistral's.
+    #[serde(default, deserialize_with = "if_whole")]
+    pub num_cached_tokens: Option<i64>,
+    /// Anthropic's, as LiteLLM hands them on.
+    #[serde(default, deserialize_with = "if_whole")]
+    pub cache_read_input_tokens: Option<i64>,
+    #[serde(default, deserialize_with = "if_whole")]
+    pub cache_creation_input_tokens: Option<i64>,
+    #[serde(default)]
+    pub cache_creation: Option<CacheCreation>,
+    /// Mistral's input of audio, which it bills by time.
+    #[serde(default, deserialize_with = "if_whole")]
+    pub prompt_audio_seconds: Option<i64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,6 +165,21 @@ pub(super) struct PromptDetails {
     pub cached_tokens: Option<i64>,
     #[serde(default)]
     pub audio_tokens: Option<i64>,
+    /// OpenRouter's tokens written to a cache.
+    #[serde(default, deserialize_with = "if_whole")]
+    pub cache_write_tokens: Option<i64>,
+    /// LiteLLM's.
+    #[serde(default, deserialize_with = "if_whole")]
+    pub cache_creation_tokens: Option<i64>,
+    #[serde(default)]
+    pub cache_creation_token_details: Option<CacheCreation>,
+}
+
+/// How long what was written to a cache is kept.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct CacheCreation {
+    #[serde(default, deserialize_with = "if_whole")]
+    pub ephemeral_1h_input_tokens: Option<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -118,14 +190,9 @@ pub(super) struct CompletionDetails {
     pub audio_tokens: Option<i64>,
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Failure {
-    #[serde(default)]
-    pub message: Option<String>,
-    #[serde(default)]
-    pub code: Option<serde_json::Value>,
-    #[serde(default, rename = "type")]
-    pub kind: Option<String>,
+/// A count that not every server knows: what is no whole number is none.
+fn if_whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    Ok(Option::<&RawValue>::deserialize(deserializer)?.and_then(|raw| raw.get().parse().ok()))
 }
 
 #[derive(Debug, Deserialize)]

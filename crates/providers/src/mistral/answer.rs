@@ -1,0 +1,135 @@
+//! From Mistral's answers to OpenAI's shape: where the content is a list, its thinking becomes `reasoning_content` and its
+//! text the content; references to documents are left out. All else stays byte for byte. Pure.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytes::Bytes;
+use memchr::memmem;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::wire;
+use crate::answer::{Complete, StreamEvent};
+use crate::framing::Event;
+use crate::openai::{self, Passing};
+use crate::protocol::{Asked, Conversion};
+use crate::{EmbeddingsRequest, ProviderError, chunk};
+
+/// The chunks of a streamed answer.
+#[derive(Debug, Default)]
+pub(super) struct Chunks(Passing);
+
+impl Conversion for Chunks {
+    fn event(&mut self, event: Event, out: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
+        let Some(json) = event.data.as_ref().and_then(rewritten) else { return self.0.event(event, out) };
+        let raw = Bytes::from([b"data: ", &json[..], b"\n\n"].concat());
+        let data = raw.slice(b"data: ".len()..raw.len() - 2);
+        self.0.pass(raw, data, out)
+    }
+
+    fn end(&mut self, out: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
+        self.0.end(out)
+    }
+}
+
+/// An answer or a chunk in OpenAI's shape, if it is not already.
+pub(super) fn rewritten(json: &Bytes) -> Option<Bytes> {
+    if !differs(json) {
+        return None;
+    }
+    let answer: wire::Answer<'_> = serde_json::from_slice(json).ok()?;
+    let mut changes: Vec<(Range<usize>, String)> = Vec::new();
+    for choice in &answer.choices {
+        if let Some(raw) = choice.delta.as_ref().and_then(|said| said.content)
+            && let Some(said) = said(raw)
+        {
+            changes.push((place(json, raw)?, said));
+        }
+        if let Some(raw) = choice.finish_reason.filter(|raw| raw.get() == MODEL_LENGTH) {
+            changes.push((place(json, raw)?, "\"length\"".into()));
+        }
+    }
+    changes.sort_unstable_by_key(|(place, _)| place.start);
+    let mut out = Vec::with_capacity(json.len());
+    let mut from = 0;
+    for (place, change) in &changes {
+        out.extend_from_slice(json.get(from..place.start)?);
+        out.extend_from_slice(change.as_bytes());
+        from = place.end;
+    }
+    out.extend_from_slice(json.get(from..)?);
+    (!changes.is_empty()).then(|| out.into())
+}
+
+/// The end of an answer that filled the model's context.
+const MODEL_LENGTH: &str = "\"model_length\"";
+
+/// A quick look for what has to be rewritten. Within a text, a quotation mark has a backslash before it.
+fn differs(json: &[u8]) -> bool {
+    const KEY: &[u8] = b"\"content\"";
+    let list = |at: usize| {
+        let rest = json[at + KEY.len()..].trim_ascii_start();
+        rest.strip_prefix(b":").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"["))
+    };
+    memmem::find_iter(json, KEY).any(list) || memmem::find(json, MODEL_LENGTH.as_bytes()).is_some()
+}
+
+/// Where in the JSON a value of it stands.
+fn place(json: &Bytes, raw: &RawValue) -> Option<Range<usize>> {
+    let start = (raw.get().as_ptr() as usize).checked_sub(json.as_ptr() as usize)?;
+    let end = start.checked_add(raw.get().len())?;
+    (end <= json.len()).then_some(start..end)
+}
+
+/// A content that is a list, as a text, with what was thought behind it as a field of its own.
+fn said(raw: &RawValue) -> Option<String> {
+    if !raw.get().starts_with('[') {
+        return None;
+    }
+    let parts: Vec<wire::SaidPart<'_>> = serde_json::from_str(raw.get()).ok()?;
+    let (mut text, mut thoughts) = (String::new(), String::new());
+    for part in &parts {
+        match &*part.kind {
+            "text" => text.push_str(part.text.as_deref().unwrap_or_default()),
+            "thinking" => thought(part, &mut thoughts),
+            // References, pictures and the like have no place in OpenAI's shape.
+            _ => {}
+        }
+    }
+    let mut said = serde_json::to_string(&text).ok()?;
+    if !thoughts.is_empty() {
+        said.push_str(",\"reasoning_content\":");
+        said.push_str(&serde_json::to_string(&thoughts).ok()?);
+    }
+    Some(said)
+}
+
+fn thought(part: &wire::SaidPart<'_>, thoughts: &mut String) {
+    let Some(raw) = part.thinking else { return };
+    if let Ok(pieces) = serde_json::from_str::<Vec<wire::SaidPart<'_>>>(raw.get()) {
+        pieces.iter().filter_map(|piece| piece.text.as_deref()).for_each(|text| thoughts.push_str(text));
+    } else if let Ok(text) = serde_json::from_str::<Cow<'_, str>>(raw.get()) {
+        thoughts.push_str(&text);
+    }
+}
+
+/// Vectors; in base64, as OpenAI writes it, where the request asks for that.
+///
+/// # Errors
+/// If it is no list of them.
+pub(super) fn embeddings(
+    request: &EmbeddingsRequest,
+    asked: &Asked,
+    body: Bytes,
+) -> Result<Complete, ProviderError> {
+    let complete = openai::complete(body)?;
+    if request.body().get("encoding_format").and_then(Value::as_str) != Some("base64") {
+        return Ok(complete);
+    }
+    let answer: wire::Embedded = serde_json::from_slice(&complete.body)
+        .map_err(|_| ProviderError::BadAnswer { what: "not a list of vectors" })?;
+    let vectors = answer.data.iter().map(|vector| chunk::vector_in_base64(&vector.embedding).into());
+    let encoded = chunk::embeddings(asked, vectors.collect(), complete.usage);
+    Ok(Complete { body: encoded.body, ..complete })
+}

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::request::FORMAT;
 use super::usage::{self, Counted};
 use super::wire::{
-    Answer, Candidate, CitationMetadata, CitationSource, LogprobsResult, SaidCall, SaidPart, TokenProbability,
+    Answer, Candidate, CitationMetadata, CitationSource, LogprobsResult, SaidPart, TokenProbability,
 };
 
 /// A piece of a choice.
@@ -69,8 +69,6 @@ pub(super) struct Reader {
     calls_of: String,
     /// How many choices were asked for.
     wanted: u64,
-    calls: u64,
-    ids: HashSet<String>,
     choices: Vec<Choice>,
     /// Why the prompt was blocked.
     blocked: Option<String>,
@@ -86,6 +84,8 @@ struct Choice {
     /// Whether there is content.
     spoke: bool,
     calls: u64,
+    /// The ids of its calls.
+    ids: HashSet<String>,
     details: u64,
     cited: Vec<CitationSource>,
     grounded: HashSet<String>,
@@ -94,16 +94,7 @@ struct Choice {
 
 impl Reader {
     pub(super) fn new(calls_of: String, wanted: u64) -> Self {
-        Self {
-            calls_of,
-            wanted,
-            calls: 0,
-            ids: HashSet::new(),
-            choices: Vec::new(),
-            blocked: None,
-            usage: None,
-            said: false,
-        }
+        Self { calls_of, wanted, choices: Vec::new(), blocked: None, usage: None, said: false }
     }
 
     /// Takes an answer, or a chunk of one.
@@ -200,8 +191,10 @@ impl Reader {
         };
         let signature = part.thought_signature.filter(|signature| !signature.is_empty());
         if let Some(call) = part.function_call {
-            let (id, name, arguments) = self.call(call);
             let choice = &mut self.choices[place];
+            let id = choice.id_of(call.id, &self.calls_of);
+            let name = call.name.unwrap_or_default();
+            let arguments = call.args.filter(Value::is_object).unwrap_or_else(|| json!({})).to_string();
             let reasoning_details =
                 signature.map(|signature| choice.detail(Some(&id), &signature)).into_iter().collect();
             let produced = format!("{name}{arguments}");
@@ -247,27 +240,23 @@ impl Reader {
             push(Delta { reasoning_details, ..Delta::default() }, String::new());
         }
     }
-
-    /// The id, name and arguments of a call.
-    fn call<'a>(&mut self, call: SaidCall<'a>) -> (String, Cow<'a, str>, String) {
-        let own = call.id.filter(|id| !id.is_empty()).map(Cow::into_owned);
-        let id = own.filter(|id| !self.ids.contains(id)).unwrap_or_else(|| {
-            // Google's own ids could look like ours.
-            loop {
-                let id = format!("call_{}_{}", self.calls_of, self.calls);
-                self.calls += 1;
-                if !self.ids.contains(&id) {
-                    return id;
-                }
-            }
-        });
-        self.ids.insert(id.clone());
-        let arguments = call.args.filter(Value::is_object).unwrap_or_else(|| json!({}));
-        (id, call.name.unwrap_or_default(), arguments.to_string())
-    }
 }
 
 impl Choice {
+    /// The id of the next call: the server's own, if no other call of this choice has it, else one of ours, which is the
+    /// same however the answer is cut into chunks.
+    fn id_of(&mut self, own: Option<Cow<'_, str>>, calls_of: &str) -> String {
+        let id = own.filter(|id| !id.is_empty() && !self.ids.contains(&**id)).map(Cow::into_owned);
+        let id = id.unwrap_or_else(|| {
+            let of_choice = if self.index == 0 { String::new() } else { format!("{}_", self.index) };
+            // Numbers after the next one are for where the server's own ids look like ours.
+            let ours = (self.calls..).map(|number| format!("call_{calls_of}_{of_choice}{number}"));
+            ours.into_iter().find(|id| !self.ids.contains(id)).unwrap_or_default()
+        });
+        self.ids.insert(id.clone());
+        id
+    }
+
     fn detail(&mut self, call: Option<&str>, signature: &str) -> Value {
         let mut detail = json!({
             "type": "reasoning.encrypted", "data": signature, "format": FORMAT, "index": self.details,

@@ -1,6 +1,7 @@
 //! From a chat in OpenAI's shape to Google's. Pure.
 //!
-//! * All system messages go into `systemInstruction`; a chat of nothing else becomes a turn of the user.
+//! * All system messages go into `systemInstruction`; a chat of nothing else becomes a turn of the user, and so do they for
+//!   models that take no instructions.
 //! * Neighbouring messages of one role become one turn; results of tools are the user's.
 //! * Each call keeps the signature that came with it. Models of the generation 3 refuse a turn whose first call has none
 //!   ("Thought signatures"), so where the client kept none, the value stands there that Google documents for it.
@@ -13,6 +14,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::media::{self, LARGEST_REQUEST, MOST_IMAGES};
+use super::routes::bare_name;
 use super::settings::{self, Settings};
 use super::thinking;
 use super::wire::{
@@ -47,11 +49,16 @@ pub(super) fn convert(request: &ChatRequest, uri: Uri, permissive: bool) -> Resu
     if images > MOST_IMAGES {
         return Err(bad("messages", format!("Google takes at most {MOST_IMAGES} pictures in one request")));
     }
-    if contents.is_empty() {
-        if system.is_empty() {
-            return Err(bad("messages", "there must be a message that is not empty"));
+    if contents.is_empty() || !takes_system(request.model()) {
+        let first = std::mem::take(&mut system);
+        match contents.first_mut() {
+            Some(Turn { role: Some(USER), parts }) => drop(parts.splice(..0, first)),
+            _ if first.is_empty() => {}
+            _ => contents.insert(0, Turn { role: Some(USER), parts: first }),
         }
-        contents.push(Turn { role: Some(USER), parts: std::mem::take(&mut system) });
+    }
+    if contents.is_empty() {
+        return Err(bad("messages", "there must be a message that is not empty"));
     }
     let body = Request {
         contents,
@@ -214,6 +221,13 @@ impl<'a> Turns<'a> {
             _ => self.contents.push(Turn { role: Some(role), parts }),
         }
     }
+}
+
+/// Whether a model takes instructions of the system; others get them at the beginning of the first turn ("Gemma formatting
+/// and system instructions").
+fn takes_system(model: &str) -> bool {
+    let name = bare_name(model);
+    !["gemma-2", "gemma-3"].iter().any(|generation| name.starts_with(generation))
 }
 
 fn plain(data: Data<'_>) -> Part<'_> {

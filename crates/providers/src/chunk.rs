@@ -62,6 +62,22 @@ impl ChunkWriter {
         self.written(&choice, None, Chunk { produced, usage, ..Chunk::default() })
     }
 
+    /// A piece of a choice with all that may stand beside its delta: OpenAI's `logprobs`, and what it tells.
+    pub(crate) fn piece(
+        &self,
+        index: u64,
+        delta: &impl Serialize,
+        logprobs: Option<&Value>,
+        chunk: Chunk,
+    ) -> StreamEvent {
+        let mut choice = choice(index, delta, None);
+        if let Some(logprobs) = logprobs {
+            choice.truncate(choice.len() - 1);
+            choice.push_str(&format!(",\"logprobs\":{logprobs}}}"));
+        }
+        self.written(&choice, None, chunk)
+    }
+
     /// The end of a choice. `reason`: `stop`, `length`, `tool_calls` or `content_filter`.
     pub(crate) fn finish(&self, index: u64, reason: &str) -> StreamEvent {
         let choice = choice(index, &json!({}), Some(reason));

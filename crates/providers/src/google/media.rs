@@ -1,0 +1,210 @@
+//! Pictures, sounds and files as parts of Google's ("Image understanding", "Audio understanding", "Document understanding",
+//! "File input methods"): which kinds it takes, and how large they may be.
+
+use std::borrow::Cow;
+
+use super::wire::{Blob, Data, StoredFile};
+use crate::BadRequest;
+use crate::conversation::{Content, Source, bad};
+
+/// A request with all that lies in it ends here, in bytes.
+pub(super) const LARGEST_REQUEST: usize = 100_000_000;
+/// A PDF ends here, in bytes.
+const LARGEST_PDF: usize = 50_000_000;
+/// One request takes no more pictures.
+pub(super) const MOST_IMAGES: usize = 3_600;
+
+const IMAGES: [&str; 5] = ["image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"];
+const VIDEOS: [&str; 9] = [
+    "video/mp4",
+    "video/mpeg",
+    "video/mov",
+    "video/avi",
+    "video/x-flv",
+    "video/mpg",
+    "video/webm",
+    "video/wmv",
+    "video/3gpp",
+];
+/// OpenAI's names of the formats of sounds, and Google's types.
+const AUDIO: [(&str, &str); 8] = [
+    ("wav", "audio/wav"),
+    ("mp3", "audio/mp3"),
+    ("mpeg", "audio/mp3"),
+    ("aiff", "audio/aiff"),
+    ("aac", "audio/aac"),
+    ("ogg", "audio/ogg"),
+    ("opus", "audio/ogg"),
+    ("flac", "audio/flac"),
+];
+/// Text that does not say so in its type.
+const TEXTS: [&str; 7] = [
+    "application/json",
+    "application/xml",
+    "application/javascript",
+    "application/x-javascript",
+    "application/x-python",
+    "application/yaml",
+    "application/x-yaml",
+];
+
+/// Where Google keeps the files of its own API.
+const FILES: &str = "https://generativelanguage.googleapis.com/v1beta/files/";
+
+/// One part that is not text.
+///
+/// # Errors
+/// Says what Google can't take.
+pub(super) fn part<'a>(content: &Content<'a>, at: &str) -> Result<Data<'a>, BadRequest> {
+    match content {
+        Content::Text(text) => Ok(Data::Text(text)),
+        Content::Image { source, .. } => match source {
+            Source::Data { media_type, base64 } => match image(media_type) {
+                Some(known) => Ok(inline(Cow::Borrowed(known), base64)),
+                None => Err(bad(
+                    at,
+                    format!(
+                        "Google takes no pictures of the type {media_type}; send PNG, JPEG, WEBP, HEIC or HEIF"
+                    ),
+                )),
+            },
+            Source::Url(_) | Source::Id(_) => Err(bad(
+                at,
+                "a picture for one of Google's models must be in the request itself, as a data URL",
+            )),
+        },
+        Content::Audio { base64, format } => {
+            let format = format.to_ascii_lowercase();
+            let known = AUDIO.iter().find(|(name, _)| *name == format);
+            let (_, media_type) =
+                known.ok_or_else(|| bad(at, format!("Google takes no sounds of the format {format}")))?;
+            Ok(inline(Cow::Borrowed(*media_type), &Cow::Borrowed(base64)))
+        }
+        Content::File { source, .. } => match source {
+            Source::Data { media_type, base64 } => file(media_type, base64, at),
+            Source::Url(reference) | Source::Id(reference) => stored(reference, at),
+        },
+    }
+}
+
+fn inline<'a>(mime_type: Cow<'a, str>, data: &Cow<'a, str>) -> Data<'a> {
+    Data::Inline(Blob { mime_type, data: data.clone() })
+}
+
+fn image(media_type: &str) -> Option<&'static str> {
+    let media_type = media_type.to_ascii_lowercase();
+    // The name that it never had, and that many write.
+    let media_type = if media_type == "image/jpg" { "image/jpeg" } else { &media_type };
+    IMAGES.into_iter().find(|known| *known == media_type)
+}
+
+fn file<'a>(media_type: &'a str, base64: &Cow<'a, str>, at: &str) -> Result<Data<'a>, BadRequest> {
+    let lower = media_type.to_ascii_lowercase();
+    if lower == "application/pdf" {
+        if base64.len() / 4 * 3 > LARGEST_PDF {
+            return Err(bad(at, format!("Google takes PDFs of at most {} MB", LARGEST_PDF / 1_000_000)));
+        }
+        return Ok(inline(Cow::Borrowed("application/pdf"), base64));
+    }
+    if TEXTS.contains(&lower.as_str()) {
+        return Ok(inline(Cow::Borrowed("text/plain"), base64));
+    }
+    if lower.starts_with("text/") || VIDEOS.contains(&lower.as_str()) {
+        return Ok(inline(Cow::Owned(lower), base64));
+    }
+    if let Some(known) = image(&lower) {
+        return Ok(inline(Cow::Borrowed(known), base64));
+    }
+    let sound = lower.strip_prefix("audio/").map(|format| format.strip_prefix("x-").unwrap_or(format));
+    if let Some((_, known)) = AUDIO.iter().find(|(name, _)| Some(*name) == sound) {
+        return Ok(inline(Cow::Borrowed(*known), base64));
+    }
+    Err(bad(at, format!("Google takes no files of the type {media_type}; send a PDF or text")))
+}
+
+/// A file that Google keeps for our account. It would fetch other addresses too, but what is there can't be known here, and
+/// so neither what it costs.
+fn stored<'a>(reference: &str, at: &str) -> Result<Data<'a>, BadRequest> {
+    let name = reference.strip_prefix(FILES).or_else(|| reference.strip_prefix("files/"));
+    let fits = |name: &&str| {
+        !name.is_empty()
+            && name.len() <= 64
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    match name.filter(fits) {
+        Some(name) => Ok(Data::Stored(StoredFile { file_uri: format!("{FILES}{name}") })),
+        None => Err(bad(
+            at,
+            "a file for one of Google's models must be in the request itself, or be named as files/NAME",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn converted(content: &Content<'_>) -> Option<Value> {
+        part(content, "here").ok().map(|data| serde_json::to_value(data).unwrap())
+    }
+
+    fn data<'a>(media_type: &'a str) -> Source<'a> {
+        Source::Data { media_type, base64: Cow::Borrowed("AAAA") }
+    }
+
+    #[test]
+    fn kinds_that_google_takes() {
+        let blob = |mime: &str| Some(json!({"inlineData": {"mimeType": mime, "data": "AAAA"}}));
+        let image = |media_type| converted(&Content::Image { source: data(media_type), detail: None });
+        assert_eq!(image("image/JPG"), blob("image/jpeg"));
+        assert_eq!(image("image/webp"), blob("image/webp"));
+        assert_eq!(image("image/gif"), None);
+        let audio = |format| converted(&Content::Audio { base64: "AAAA", format });
+        assert_eq!(audio("mp3"), blob("audio/mp3"));
+        assert_eq!(audio("pcm16"), None);
+        let file = |media_type| converted(&Content::File { source: data(media_type), name: None });
+        for (given, sent) in [
+            ("application/pdf", "application/pdf"),
+            ("text/csv", "text/csv"),
+            ("application/json", "text/plain"),
+            ("image/png", "image/png"),
+            ("audio/x-wav", "audio/wav"),
+            ("audio/mpeg", "audio/mp3"),
+            ("video/mp4", "video/mp4"),
+        ] {
+            assert_eq!(file(given), blob(sent), "{given}");
+        }
+        assert_eq!(file("application/zip"), None);
+    }
+
+    #[test]
+    fn addresses_are_refused_except_of_googles_own_files() {
+        let file = |reference| converted(&Content::File { source: Source::Url(reference), name: None });
+        let uri = "https://generativelanguage.googleapis.com/v1beta/files/abc-1";
+        let own = Some(json!({"fileData": {"fileUri": uri}}));
+        assert_eq!(file(uri), own);
+        assert_eq!(converted(&Content::File { source: Source::Id("files/abc-1"), name: None }), own);
+        for other in [
+            "https://example.org/a.pdf",
+            "gs://bucket/a.pdf",
+            "https://www.youtube.com/watch?v=x",
+            "files/../models",
+            "https://generativelanguage.googleapis.com/v1beta/files/a/b",
+            "file-1",
+        ] {
+            assert_eq!(file(other), None, "{other}");
+        }
+        for url in ["https://example.org/a.png", uri] {
+            assert_eq!(converted(&Content::Image { source: Source::Url(url), detail: None }), None);
+        }
+    }
+
+    #[test]
+    fn large_pdfs_are_refused() {
+        let base64 = "A".repeat(LARGEST_PDF / 3 * 4 + 8);
+        let source = Source::Data { media_type: "application/pdf", base64: base64.into() };
+        assert!(part(&Content::File { source, name: None }, "here").is_err());
+    }
+}

@@ -50,7 +50,7 @@ enum Command {
     Usage(usage::Arguments),
     /// Manage prices.
     #[command(subcommand)]
-    Pricing(pricing::Command),
+    Pricing(Box<pricing::Command>),
     /// Manage settings.
     #[command(subcommand)]
     Settings(settings::Command),
@@ -77,7 +77,7 @@ async fn main() -> ExitCode {
         Command::Verify(arguments) => verify::run(arguments).await,
         Command::Balance(arguments) => balance::run(arguments).await,
         Command::Usage(arguments) => usage::run(arguments).await,
-        Command::Pricing(command) => pricing::run(command).await,
+        Command::Pricing(command) => pricing::run(*command).await,
         Command::Settings(command) => settings::run(command).await,
         Command::CreditGroup(command) => credit_group::run(command).await,
         Command::User(command) => user::run(command).await,

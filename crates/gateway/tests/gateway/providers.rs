@@ -68,14 +68,15 @@ each_database!(every_class_of_every_provider_at_its_price, async |test: TestData
     // output tokens (100 of reasoning), and what that costs by hand, in microcredits.
     let directive = "[[sim input=1000 cached=400 cache_write=200 cache_write_long=100 audio=50 output=300 reasoning=100]]";
     let cases = [
-        // 550 plain, 400 cached, 50 of sound; 200 plain, 100 of reasoning; one call.
-        ("gpt-priced", 550 * 1000 + 400 * 100 + 50 * 3000 + 200 * 5000 + 100 * 7000 + 13),
+        // 350 plain, 400 cached, 200 written (as gateways to others report it), 50 of sound; 200 plain, 100 of reasoning;
+        // one call.
+        ("gpt-priced", 350 * 1000 + 400 * 100 + 200 * 1250 + 50 * 3000 + 200 * 5000 + 100 * 7000 + 13),
         // 300 plain, 400 cached, 200 and 100 written; reasoning told apart.
         (
             "claude-sonnet-4-5",
             300 * 1000 + 400 * 100 + 200 * 1250 + 100 * 2000 + 200 * 5000 + 100 * 7000 + 13,
         ),
-        // As OpenAI.
+        // 550 plain, 400 cached, 50 of sound; nothing of written caches.
         ("gemini-2.5-flash", 550 * 1000 + 400 * 100 + 50 * 3000 + 200 * 5000 + 100 * 7000 + 13),
         // Nothing of sound in tokens, and no reasoning told apart.
         ("mistral-large-latest", 600 * 1000 + 400 * 100 + 300 * 5000 + 13),
@@ -332,7 +333,7 @@ each_database!(other_apis_refuse_what_they_can_not_serve, async |test: TestDatab
 each_database!(strict_lowers_the_limits_of_other_apis_too, async |test: TestDatabase| {
     let app = start(test).await;
     storage::admin::settings::set(&app.database, "admission_policy", "strict").await.unwrap();
-    storage::admin::settings::set(&app.database, "base_credit_allowance", "2").await.unwrap();
+    storage::admin::settings::set(&app.database, "base_credit_allowance", "2.2").await.unwrap();
     app.fresh_catalogue().await;
     for (path, user, body, field) in [
         ("/v1/messages", "ann", messages("[[sim input=20 output=100]]", false), "max_tokens"),

@@ -150,8 +150,8 @@ impl<'a> Turns<'a> {
     /// What the model said: its text, the signature of that, and its calls.
     fn said(&mut self, assistant: &Assistant<'a>, at: &str) -> Result<Vec<Part<'a>>, BadRequest> {
         let mut parts = self.parts(&assistant.content, at)?;
-        let of_text = assistant.reasoning_details.iter().filter_map(signature);
-        let of_text = of_text.filter(|(id, _)| id.is_none()).next_back();
+        let mut signatures = assistant.reasoning_details.iter().filter_map(signature);
+        let of_text = signatures.rfind(|(id, _)| id.is_none());
         if let Some((_, signature)) = of_text.filter(|_| !parts.is_empty()) {
             // Where a stream has it: on a part of its own behind the text.
             parts.push(Part { data: Data::Text(""), thought_signature: Some(signature) });

@@ -681,20 +681,3 @@ fn models_that_generate_or_embed() {
     assert!(google(false).models_answer(b"{}").is_err());
     assert_eq!(google(false).models().uri, "http://h/v1beta/models?pageSize=1000");
 }
-
-#[test]
-fn speed() {
-    let request = chat(&with("stream", json!(true)));
-    let mut conversion = google(false).conversion(&request, asked());
-    let chunk = br#"{"candidates":[{"content":{"parts":[{"text":" some ordinary words \u00e9 of an answer, about this long or a little longer"}],"role":"model"},"index":0}],"usageMetadata":{"promptTokenCount":120,"cachedContentTokenCount":100,"candidatesTokenCount":2,"thoughtsTokenCount":64,"totalTokenCount":186,"promptTokensDetails":[{"modality":"TEXT","tokenCount":120}]},"modelVersion":"gemini-3-flash-preview","responseId":"rEsPoNsE-1"}"#;
-    let data = Bytes::from_static(chunk);
-    let mut out = Vec::new();
-    let begin = std::time::Instant::now();
-    for _ in 0..100_000 {
-        out.clear();
-        conversion
-            .event(crate::framing::Event { raw: data.clone(), data: Some(data.clone()) }, &mut out)
-            .unwrap();
-    }
-    println!("{:?} per chunk", begin.elapsed() / 100_000);
-}

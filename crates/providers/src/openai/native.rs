@@ -133,7 +133,7 @@ impl PassingResponse {
                 let usage = usage.map(Reported::Final);
                 Ok(What::Chunk(Chunk { finish: true, usage, model, ..Chunk::default() }))
             }
-            "error" => Err(event.error.map_or_else(|| broken_without_words(), broken)),
+            "error" => Err(event.error.map_or_else(broken_without_words, broken)),
             // Text, refusals, summaries, arguments: all that a model writes comes as a text of this name.
             kind if kind.ends_with(".delta") => {
                 let produced = event.delta.as_deref().unwrap_or_default().to_owned();

@@ -143,7 +143,7 @@ async fn server(head: &'static str, body: &'static str) -> (Url, tokio::sync::on
         let mut heard = Vec::new();
         let mut piece = [0; 4096];
         // The requests of this test end with the last brace of their body, or with the head of a GET.
-        while !heard.ends_with(b"}") && !(heard.starts_with(b"GET") && heard.ends_with(b"\r\n\r\n")) {
+        while !(heard.ends_with(b"}") || heard.starts_with(b"GET") && heard.ends_with(b"\r\n\r\n")) {
             let count = stream.read(&mut piece).await.unwrap();
             heard.extend_from_slice(&piece[..count]);
         }

@@ -72,7 +72,7 @@ COLUMNS = [
     Column("anthropic-new", "anthropic", "anthropic", "claude-opus-4-7-test", "claude-opus-4-7-test"),
     Column("google", "google", "google", "gemini-2.5-flash-test", "gemini-embedding-001"),
     Column("google-new", "google", "google", "gemini-3-flash-test", "gemini-embedding-001"),
-    Column("mistral", "mistral", "mistral/v1", "mistral-test", "mistral-embed-test"),
+    Column("mistral", "mistral", "mistral/v1", "mistral-medium-3-5-test", "mistral-embed-test"),
     Column("ollama", "ollama", "ollama", "llama-test", "embed-test"),
     *(compatible(kind) for kind in ("openrouter", "deepseek", "groq", "vllm", "tgi", "litellm")),
 ]

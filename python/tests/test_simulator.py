@@ -393,7 +393,7 @@ def mistral_client(root: str) -> mistralai.client.Mistral:
 
 def mistral_ask(client: mistralai.client.Mistral, streamed: bool, **request):
     """Texts, thinking, calls, finish reason, usage."""
-    request = {"model": "mistral-test", **request}
+    request = {"model": "mistral-medium-3-5-test", **request}
     if streamed:
         chunks = [event.data for event in client.chat.stream(**request)]
         pieces = [chunk.choices[0].delta for chunk in chunks]
@@ -441,14 +441,14 @@ def test_mistral_errors_and_other_routes(mistral_client: mistralai.client.Mistra
         with pytest.raises(mistralai.client.errors.SDKError, match=SECRET) as caught:
             mistral_ask(mistral_client, False, messages=[say(f"status={status}")])
         assert caught.value.status_code == status
-    body = {"model": "mistral-test", "messages": [say("")], "seed": 1}
+    body = {"model": "mistral-medium-3-5-test", "messages": [say("")], "seed": 1}
     refused = httpx.post(f"{root}/mistral/v1/chat/completions", json=body, headers={"authorization": "Bearer k"})
     assert refused.status_code == 422
     assert refused.json()["message"]["detail"][0]["loc"] == ["body", "seed"]
     assert mistral_ask(mistral_client, True, messages=[say("output=9")], max_tokens=3)[3] == "length"
     one = mistral_client.embeddings.create(model="mistral-embed-test", inputs=["a", "b [[sim input=70]]"])
     assert [data.embedding for data in one.data] == [[0.5, 0.25]] * 2 and one.usage.prompt_tokens == 70
-    assert "mistral-test" in {model.id for model in mistral_client.models.list().data}
+    assert "mistral-medium-3-5-test" in {model.id for model in mistral_client.models.list().data}
 
 
 # Ollama

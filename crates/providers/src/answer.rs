@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::ProviderError;
 use crate::framing::{Event, Framing, Parser};
-use crate::protocol::Conversion;
+use crate::protocol::{Conversion, ended_too_soon};
 
 /// An answer of a model server.
 #[derive(Debug)]
@@ -224,8 +224,9 @@ impl Stream for AnswerStream {
                 State::Ended(error) => return Poll::Ready(error.take().map(Err)),
                 State::Draining => {
                     match this.parser.last() {
-                        Some(event) => this.convert(event, cx),
-                        None => this.finish(),
+                        Ok(Some(event)) => this.convert(event, cx),
+                        Ok(None) => this.finish(),
+                        Err(_) => this.state = State::Ended(Some(ended_too_soon())),
                     }
                     continue;
                 }

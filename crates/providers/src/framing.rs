@@ -30,6 +30,15 @@ pub(crate) struct Event {
     pub data: Option<Bytes>,
 }
 
+impl Event {
+    /// Whether its data is what every model server sends: JSON, or the mark of an end.
+    fn is_whole(&self) -> bool {
+        self.data.as_deref().is_none_or(|data| {
+            data.trim_ascii() == b"[DONE]" || serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok()
+        })
+    }
+}
+
 /// Cuts a stream of bytes into events.
 #[derive(Debug, Default)]
 pub(crate) struct Parser {
@@ -42,6 +51,10 @@ pub(crate) struct Parser {
 /// An event is larger than allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooLarge;
+
+/// The stream ended in the middle of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CutOff;
 
 impl Parser {
     pub(crate) fn new(framing: Framing) -> Self {
@@ -63,16 +76,20 @@ impl Parser {
     }
 
     /// What is left when the stream has ended: an event without its blank line, which is added.
-    pub(crate) fn last(&mut self) -> Option<Event> {
+    ///
+    /// # Errors
+    /// If that event is only a part of one.
+    pub(crate) fn last(&mut self) -> Result<Option<Event>, CutOff> {
         if let Some(end) = self.end_of_event(true) {
-            return Some(self.take(end));
+            return Ok(Some(self.take(end)));
         }
         if self.buffer.iter().all(u8::is_ascii_whitespace) {
             self.buffer.clear();
-            return None;
+            return Ok(None);
         }
         self.buffer.extend_from_slice(b"\n\n");
-        Some(self.take(self.buffer.len()))
+        let event = self.take(self.buffer.len());
+        if event.is_whole() { Ok(Some(event)) } else { Err(CutOff) }
     }
 
     fn take(&mut self, end: usize) -> Event {
@@ -142,7 +159,7 @@ mod tests {
                 events.push(event);
             }
         }
-        events.extend(std::iter::from_fn(|| parser.last()));
+        events.extend(std::iter::from_fn(|| parser.last().ok().flatten()));
         events
     }
 
@@ -181,7 +198,7 @@ mod tests {
                 parser.push(piece);
                 events.extend(std::iter::from_fn(|| parser.next().unwrap()));
             }
-            events.extend(std::iter::from_fn(|| parser.last()));
+            events.extend(std::iter::from_fn(|| parser.last().unwrap()));
             let found: Vec<&[u8]> = events.iter().filter_map(|event| event.data.as_deref()).collect();
             assert_eq!(found, expected, "split at {at}");
         }

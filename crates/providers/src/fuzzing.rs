@@ -32,7 +32,7 @@ fn cut(framing: Framing, pieces: &[&[u8]]) -> Vec<Option<Bytes>> {
             events.push(event.data);
         }
     }
-    while let Some(event) = parser.last() {
+    while let Ok(Some(event)) = parser.last() {
         events.push(event.data);
     }
     events
@@ -95,7 +95,7 @@ pub fn streams(data: &[u8]) {
             return;
         }
     }
-    while let Some(event) = parser.last() {
+    while let Ok(Some(event)) = parser.last() {
         if conversion.event(event, &mut out).is_err() {
             return;
         }
@@ -124,7 +124,12 @@ fn protocols() -> impl Iterator<Item = Box<dyn Protocol>> {
 }
 
 fn request(shape: Shape) -> Option<ChatRequest> {
-    let body = r#"{"model":"m","max_tokens":9,"stream":true,"messages":[],"input":""}"#;
+    let body = match shape {
+        Shape::Chat | Shape::Messages => {
+            r#"{"model":"m","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"a"}]}"#
+        }
+        Shape::Responses => r#"{"model":"m","stream":true,"input":"a"}"#,
+    };
     ChatRequest::parse_as(shape, Bytes::from_static(body.as_bytes())).ok()
 }
 
@@ -156,5 +161,39 @@ fn assert_event(event: &StreamEvent) {
     }));
     if event.json().is_none() {
         panic!("a chunk that is no JSON: {}", String::from_utf8_lossy(&event.raw));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_and_shape_is_reached() {
+        assert_eq!(protocols().count(), ENTRIES.len());
+        for shape in [Shape::Chat, Shape::Responses, Shape::Messages] {
+            assert!(request(shape).is_some(), "{shape:?}");
+        }
+    }
+
+    #[test]
+    fn no_seed_is_a_finding() {
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds");
+        let targets: [(&str, fn(&[u8])); 5] = [
+            ("framing", framing),
+            ("requests", requests),
+            ("answers", answers),
+            ("streams", streams),
+            ("errors", errors),
+        ];
+        for (name, target) in targets {
+            let files: Vec<_> = std::fs::read_dir(seeds.join(name)).unwrap().collect();
+            assert!(files.len() > 4, "{name}");
+            for file in files {
+                target(&std::fs::read(file.unwrap().path()).unwrap());
+            }
+        }
     }
 }

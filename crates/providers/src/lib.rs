@@ -10,7 +10,7 @@ mod client;
 mod conversation;
 mod error;
 mod framing;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod google;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::answer::{Complete, Reported, StreamEvent, What};
 use crate::framing::{Framing, Parser};
-use crate::protocol::{Asked, Conversion};
+use crate::protocol::{Asked, Conversion, ended_too_soon};
 use crate::{ChatRequest, ProviderError};
 
 /// One message, whatever its protocol.
@@ -151,9 +151,15 @@ pub(crate) fn stream(
             }
         }
     }
-    while let Some(event) = parser.last() {
-        if let Err(error) = conversion.event(event, &mut out) {
-            return (out, Err(error));
+    loop {
+        match parser.last() {
+            Ok(None) => break,
+            Ok(Some(event)) => {
+                if let Err(error) = conversion.event(event, &mut out) {
+                    return (out, Err(error));
+                }
+            }
+            Err(_) => return (out, Err(ended_too_soon())),
         }
     }
     if out.iter().any(|event| event.what == What::Done) {

@@ -10,9 +10,9 @@ use url::Url;
 
 use super::*;
 use crate::answer::{Chunk, Reported, StreamEvent, What};
-use crate::framing::{Framing, Parser};
+use crate::framing::Framing;
 use crate::protocol::Setup;
-use crate::{ProviderError, ProviderOptions};
+use crate::{ProviderError, ProviderOptions, samples};
 
 fn protocol() -> Box<dyn Protocol> {
     let base_url = Url::parse(ANTHROPIC.base_url).unwrap();
@@ -33,28 +33,12 @@ fn asked() -> Asked {
     Asked { model: "m".into(), created: 7, request_id: Some("req_1".into()) }
 }
 
-/// All events of a stream, cut at those bytes, and how it ended.
+/// All events of a stream that comes in those pieces, and how it ended.
 fn converted(
-    mut conversion: Box<dyn Conversion>,
+    conversion: Box<dyn Conversion>,
     pieces: &[&[u8]],
 ) -> (Vec<StreamEvent>, Result<(), ProviderError>) {
-    let mut parser = Parser::new(Framing::Sse);
-    let mut out = Vec::new();
-    for piece in pieces {
-        parser.push(piece);
-        while let Some(event) = parser.next().unwrap() {
-            if let Err(error) = conversion.event(event, &mut out) {
-                return (out, Err(error));
-            }
-        }
-    }
-    while let Some(event) = parser.last() {
-        if let Err(error) = conversion.event(event, &mut out) {
-            return (out, Err(error));
-        }
-    }
-    let ended = conversion.end(&mut out);
-    (out, ended)
+    samples::stream(Framing::Sse, conversion, pieces)
 }
 
 fn converting() -> Box<dyn Conversion> {

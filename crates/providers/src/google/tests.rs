@@ -6,9 +6,9 @@ use accounting::Usage;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::ProviderOptions;
 use crate::answer::{Reported, StreamEvent, What};
-use crate::framing::{Framing, Parser};
+use crate::framing::Framing;
+use crate::{ProviderOptions, samples};
 
 const ANSWER: &[u8] = include_bytes!("../../fixtures/google/answer.json");
 const STREAM: &[u8] = include_bytes!("../../fixtures/google/stream.sse");
@@ -52,17 +52,7 @@ fn whole(request: &ChatRequest, body: &[u8]) -> Result<Complete, ProviderError> 
 
 /// All events of a stream, and how it ended.
 fn streamed(request: &ChatRequest, body: &[u8]) -> (Vec<StreamEvent>, Result<(), ProviderError>) {
-    let mut conversion = google(false).conversion(request, asked());
-    let mut parser = Parser::new(Framing::Sse);
-    parser.push(body);
-    let mut out = Vec::new();
-    while let Some(event) = parser.next().unwrap().or_else(|| parser.last()) {
-        if let Err(error) = conversion.event(event, &mut out) {
-            return (out, Err(error));
-        }
-    }
-    let end = conversion.end(&mut out);
-    (out, end)
+    samples::stream(Framing::Sse, google(false).conversion(request, asked()), &[body])
 }
 
 fn sse(chunks: &[Value]) -> Vec<u8> {

@@ -17,6 +17,9 @@ const LARGEST_IMAGE: usize = 10 * 1024 * 1024;
 /// One document, in bytes ("Document AI", FAQ).
 const LARGEST_DOCUMENT: usize = 50 * 1024 * 1024;
 
+/// What stands for a model that was stopped before it said anything.
+pub(super) const SILENT: &str = "(stopped)";
+
 /// What Mistral knows under the same name.
 const PASSING: [&str; 14] = [
     "model",
@@ -191,6 +194,11 @@ fn messages<'a>(
                 messages.push(wire::Message { role: "system", content, ..wire::Message::default() });
             }
             conversation::Message::User(parts) => {
+                // There, the model speaks after a result, even where it was stopped before it could ("Function calling").
+                if messages.last().is_some_and(|before: &wire::Message<'_>| before.role == "tool") {
+                    let content = Some(wire::Content::Text(SILENT));
+                    messages.push(wire::Message { role: "assistant", content, ..wire::Message::default() });
+                }
                 let content = Some(content(parts, &at, &mut images)?);
                 messages.push(wire::Message { role: "user", content, ..wire::Message::default() });
             }

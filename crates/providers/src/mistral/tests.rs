@@ -2,7 +2,7 @@ use accounting::Usage;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::request::call_id;
+use super::request::{SILENT, call_id};
 use super::*;
 use crate::answer::{Reported, StreamEvent, What};
 use crate::framing::Framing;
@@ -337,12 +337,16 @@ proptest! {
         let ids: Vec<&String> = turns.iter().flat_map(|turn| &turn.calls).map(|call| &call.id).collect();
         let different: std::collections::HashSet<String> = ids.iter().map(|id| mapped(id)).collect();
         prop_assert_eq!(different.len(), ids.len());
-        // Ids change, and the calls and their results together.
-        let expected: Vec<Turn> = turns.iter().cloned().map(|mut turn| {
+        // Ids change, and the calls and their results together; behind a result, the model speaks.
+        let mut expected: Vec<Turn> = Vec::new();
+        for mut turn in turns {
             turn.calls.iter_mut().for_each(|call| call.id = mapped(&call.id));
             turn.result_of = turn.result_of.map(|(id, name)| (mapped(&id), name));
-            turn
-        }).collect();
+            if turn.role == "user" && expected.last().is_some_and(|before| before.role == "tool") {
+                expected.push(Turn { role: "assistant".into(), texts: vec![SILENT.into()], ..Turn::default() });
+            }
+            expected.push(turn);
+        }
         prop_assert_eq!(read_back(&sent), expected);
         prop_assert!(omitted.is_empty());
     }

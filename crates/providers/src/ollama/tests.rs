@@ -227,7 +227,8 @@ fn streams_that_break_off() {
             "\n{\"error\":\"an error was encountered while running the model\"}\n",
             "the server reported: an error was encountered while running the model",
         ),
-        ("\n{\"message\":{\"cont", "a line that is no JSON of an answer"),
+        ("\n{\"message\":{\"cont", "the stream ended without an end"),
+        ("\n{\"message\":{\"cont\n", "a line that is no JSON of an answer"),
     ] {
         let (events, ended) = streamed(format!("{piece}{rest}").as_bytes());
         assert_eq!(gathered(&events).content, "Hi");

@@ -96,8 +96,6 @@ impl Protocol for OpenAi {
 pub(crate) struct Passing {
     /// Whether a choice has come to its end: then the stream may end without `[DONE]`.
     finished: bool,
-    /// The last event was no JSON: as the last one of a stream, it is half a line.
-    half: bool,
 }
 
 impl Passing {
@@ -120,7 +118,6 @@ impl Passing {
             }
             return Err(error);
         }
-        self.half = what == What::Other && !data.is_empty();
         if let What::Chunk(chunk) = &mut what {
             // Behind the end of a choice, a usage is the last word, even beside an empty choice (OpenRouter).
             if let (true, Some(Reported::SoFar(usage))) = (self.finished, chunk.usage) {
@@ -141,7 +138,7 @@ impl Conversion for Passing {
     }
 
     fn end(&mut self, _: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
-        if self.finished && !self.half { Ok(()) } else { Err(ended_too_soon()) }
+        if self.finished { Ok(()) } else { Err(ended_too_soon()) }
     }
 }
 

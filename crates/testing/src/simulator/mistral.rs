@@ -12,7 +12,7 @@ use super::job::{self, Format, Texts};
 use super::openai::{choice, stop};
 use super::plan::{Call, End, Made, Piece, Plan, words};
 
-const MODELS: [&str; 3] = ["mistral-test", "magistral-test", "mistral-embed-test"];
+const MODELS: [&str; 3] = ["mistral-medium-3-5-test", "magistral-test", "mistral-embed-test"];
 
 /// One answer in this format.
 #[derive(Debug)]

@@ -170,6 +170,8 @@ mod tests {
 
     use super::*;
 
+    type Target = fn(&[u8]);
+
     #[test]
     fn every_kind_and_shape_is_reached() {
         assert_eq!(protocols().count(), ENTRIES.len());
@@ -181,7 +183,7 @@ mod tests {
     #[test]
     fn no_seed_is_a_finding() {
         let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds");
-        let targets: [(&str, fn(&[u8])); 5] = [
+        let targets: [(&str, Target); 5] = [
             ("framing", framing),
             ("requests", requests),
             ("answers", answers),

@@ -54,7 +54,7 @@ impl Place {
         }
         let config = format!(
             "[gateway]\nlisten = \"127.0.0.1:0\"\nkey = \"k\"\nrequests_per_user = 1000\ndrain = 10\n\n\
-             [[provider]]\nname = \"openai\"\nkind = \"openai\"\nbase_url = \"{}\"\n",
+             [[provider]]\nname = \"openai\"\nkind = \"openai\"\nbase_url = \"{}\"\napi_key = \"provider-key\"\n",
             simulator.base_url()
         );
         std::fs::write(place.file("config.toml"), config).unwrap();

@@ -65,9 +65,8 @@ def described(value: Any) -> dict[str, Any]:
     if hasattr(value, "model_fields"):
         fields = value.model_fields.items()
         return {"fields": {name: {"required": field.is_required()} for name, field in fields}}
-    if inspect.isclass(value):
-        bases = [base.__name__ for base in value.__mro__[1:-1]]
-        return {"class": bases}
+    if hasattr(value, "registry") and hasattr(value, "metadata"):
+        return {"base": True}
     raise TypeError(f"{value!r} is of no kind that is recorded")
 
 
@@ -77,7 +76,9 @@ def interface(module: Any) -> dict[str, Any]:
         name
         for name, value in vars(module).items()
         if not name.startswith("_")
-        and (getattr(value, "__module__", None) == module.__name__ or name == "Base")
+        and (
+            getattr(value, "__module__", None) == module.__name__ or name == "Base" and module.__name__.endswith("base")
+        )
     ]
     return {name: described(getattr(module, name)) for name in sorted(names)}
 

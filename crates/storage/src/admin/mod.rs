@@ -2,6 +2,7 @@
 
 pub mod groups;
 pub mod keys;
+pub mod price_list;
 pub mod prices;
 pub mod settings;
 pub mod sponsored;

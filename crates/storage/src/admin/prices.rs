@@ -166,7 +166,8 @@ pub async fn delete(
     if found.is_empty() {
         return Err(missing(model));
     }
-    if let Some(sponsored) = sponsored::read(database).await?.iter().find(|allowance| allowance.covers(model)) {
+    if let Some(sponsored) = sponsored::read(database).await?.iter().find(|allowance| allowance.covers(model))
+    {
         let name = &sponsored.name;
         let what = format!(
             "the sponsored allowance `{name}` covers {model}; take it out first: owui-token-tracking sponsored update \

@@ -194,11 +194,7 @@ fn unlink(database: &Database) -> String {
 }
 
 /// Whether an allowance can be so. `before`: what it is now, if it is there.
-async fn check(
-    database: &Database,
-    terms: &Terms,
-    before: Option<&SponsoredAllowance>,
-) -> Result<(), Error> {
+async fn check(database: &Database, terms: &Terms, before: Option<&SponsoredAllowance>) -> Result<(), Error> {
     let invalid = |what: String| Err(Error::Invalid { what });
     if terms.name.trim().is_empty() || terms.name.chars().count() > 200 || terms.name.contains("---") {
         return invalid(

@@ -83,8 +83,12 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let listener = TcpListener::bind(config.listen).await.context("listening on loopback")?;
     let address = format!("http://{}/v1", listener.local_addr()?);
     let shutdown = CancellationToken::new();
-    let serving =
-        gateway::serve(listener, None, Gateway::new(config, meter, &database, clock, None), shutdown.clone());
+    let serving = gateway::serve(
+        listener.into(),
+        None,
+        Gateway::new(config, meter, &database, clock, None),
+        shutdown.clone(),
+    );
     tokio::pin!(serving);
 
     output::line(format!(

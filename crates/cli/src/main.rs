@@ -12,9 +12,12 @@ mod output;
 mod pricing;
 mod serve;
 mod settings;
+mod signals;
+mod sponsored;
 mod usage;
 mod user;
 mod verify;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -57,12 +60,17 @@ enum Command {
     /// Manage credit groups.
     #[command(subcommand)]
     CreditGroup(credit_group::Command),
+    /// Manage sponsored allowances.
+    #[command(subcommand)]
+    Sponsored(sponsored::Command),
     /// Find users.
     #[command(subcommand)]
     User(user::Command),
     /// Manage the gateway's keys.
     #[command(subcommand)]
     Key(key::Command),
+    /// Run the private gateway of one process of Open WebUI's: the tracked pipes start it.
+    Worker(worker::Arguments),
 }
 
 #[tokio::main]
@@ -80,8 +88,10 @@ async fn main() -> ExitCode {
         Command::Pricing(command) => pricing::run(*command).await,
         Command::Settings(command) => settings::run(command).await,
         Command::CreditGroup(command) => credit_group::run(command).await,
+        Command::Sponsored(command) => sponsored::run(command).await,
         Command::User(command) => user::run(command).await,
         Command::Key(command) => key::run(command).await,
+        Command::Worker(arguments) => worker::run(arguments).await,
     };
     match done {
         Ok(code) => code,

@@ -1,251 +1,33 @@
-//! Prices as people write them: the original's JSON, with the classes and tiers that it did not know; and the small list
-//! that comes with this program.
+//! The prices that come with this program, and those in files.
 
-use accounting::{Credits, ModelId, Price, ProviderName, Rate, Tier};
-use anyhow::{Context, anyhow};
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use serde_json::{Value, json};
-use storage::PricedModel;
+use anyhow::Context;
+use storage::admin::price_list;
 use storage::admin::prices::NewPrice;
 
 const BUILT_IN: &str = include_str!("models.json");
-const MILLION: u64 = 1_000_000;
-
-/// An amount of credits as a JSON number or text, as it is written: a number never becomes a float on the way.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Amount(Box<RawValue>);
-
-impl Amount {
-    fn credits(&self) -> anyhow::Result<Credits> {
-        let text = self.0.get();
-        let unquoted = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
-        Ok(unquoted.parse()?)
-    }
-}
-
-/// A model and its price in a file. Costs are credits for `per_input_tokens` or `per_output_tokens` tokens.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Entry {
-    id: String,
-    provider: String,
-    name: String,
-    input_cost_credits: Amount,
-    #[serde(default = "million")]
-    per_input_tokens: u64,
-    output_cost_credits: Amount,
-    #[serde(default = "million")]
-    per_output_tokens: u64,
-    cached_input_cost_credits: Option<Amount>,
-    cache_write_cost_credits: Option<Amount>,
-    cache_write_long_cost_credits: Option<Amount>,
-    input_audio_cost_credits: Option<Amount>,
-    reasoning_cost_credits: Option<Amount>,
-    output_audio_cost_credits: Option<Amount>,
-    /// Credits for each image made.
-    image_cost_credits: Option<Amount>,
-    /// Credits for each request.
-    request_cost_credits: Option<Amount>,
-    #[serde(default)]
-    tiers: Vec<TierEntry>,
-    max_output_tokens: Option<u64>,
-    context_tokens: Option<u64>,
-}
-
-/// The price of longer inputs.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TierEntry {
-    above_input_tokens: u64,
-    input_cost_credits: Amount,
-    output_cost_credits: Amount,
-    cached_input_cost_credits: Option<Amount>,
-    cache_write_cost_credits: Option<Amount>,
-    cache_write_long_cost_credits: Option<Amount>,
-    input_audio_cost_credits: Option<Amount>,
-    reasoning_cost_credits: Option<Amount>,
-    output_audio_cost_credits: Option<Amount>,
-}
-
-const fn million() -> u64 {
-    MILLION
-}
-
-impl Entry {
-    fn read(self) -> anyhow::Result<NewPrice> {
-        let (input, output) = (self.per_input_tokens, self.per_output_tokens);
-        let rate = |amount: &Amount, per: u64| Ok::<_, anyhow::Error>(Rate::new(amount.credits()?, per));
-        let maybe =
-            |amount: &Option<Amount>, per| amount.as_ref().map(|amount| rate(amount, per)).transpose();
-        let mut price =
-            Price::new(rate(&self.input_cost_credits, input)?, rate(&self.output_cost_credits, output)?);
-        price.cached_input = maybe(&self.cached_input_cost_credits, input)?;
-        price.cache_write = maybe(&self.cache_write_cost_credits, input)?;
-        price.cache_write_long = maybe(&self.cache_write_long_cost_credits, input)?;
-        price.input_audio = maybe(&self.input_audio_cost_credits, input)?;
-        price.reasoning = maybe(&self.reasoning_cost_credits, output)?;
-        price.output_audio = maybe(&self.output_audio_cost_credits, output)?;
-        price.images = maybe(&self.image_cost_credits, 1)?;
-        price.calls = maybe(&self.request_cost_credits, 1)?;
-        for tier in &self.tiers {
-            let mut dearer =
-                Price::new(rate(&tier.input_cost_credits, input)?, rate(&tier.output_cost_credits, output)?);
-            dearer.cached_input = maybe(&tier.cached_input_cost_credits, input)?;
-            dearer.cache_write = maybe(&tier.cache_write_cost_credits, input)?;
-            dearer.cache_write_long = maybe(&tier.cache_write_long_cost_credits, input)?;
-            dearer.input_audio = maybe(&tier.input_audio_cost_credits, input)?;
-            dearer.reasoning = maybe(&tier.reasoning_cost_credits, output)?;
-            dearer.output_audio = maybe(&tier.output_audio_cost_credits, output)?;
-            (dearer.images, dearer.calls) = (price.images, price.calls);
-            price.tiers.push(Tier { above_input: tier.above_input_tokens, price: dearer });
-        }
-        Ok(NewPrice {
-            provider: ProviderName::new(&self.provider)?,
-            model: ModelId::new(self.id)?,
-            name: self.name,
-            price: price.checked()?,
-            max_output_tokens: self.max_output_tokens,
-            context_tokens: self.context_tokens,
-        })
-    }
-}
-
-/// The prices in a JSON text: a list of models, or one.
-pub(crate) fn parse(text: &str) -> anyhow::Result<Vec<NewPrice>> {
-    let whole: &RawValue = serde_json::from_str(text).context("this is no valid JSON")?;
-    let list: Vec<&RawValue> = serde_json::from_str(whole.get()).unwrap_or_else(|_| vec![whole]);
-    let read = |(index, raw): (usize, &RawValue)| {
-        let value: Value = serde_json::from_str(raw.get()).unwrap_or_default();
-        let id = value.get("id").and_then(Value::as_str).unwrap_or("without id");
-        let what = || format!("model {} ({id})", index + 1);
-        let entry: Entry =
-            serde_json::from_str(raw.get()).map_err(|error| anyhow!("{error}")).with_context(what)?;
-        entry.read().with_context(what)
-    };
-    list.into_iter().enumerate().map(read).collect()
-}
 
 /// The prices in a JSON file.
 pub(crate) fn read_file(path: &std::path::Path) -> anyhow::Result<Vec<NewPrice>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    parse(&text).with_context(|| format!("in {}", path.display()))
+    price_list::parse(&text).with_context(|| format!("in {}", path.display()))
 }
 
 /// The list that comes with this program.
 pub(crate) fn built_in() -> anyhow::Result<Vec<NewPrice>> {
-    parse(BUILT_IN)
-}
-
-/// A price as JSON, in the form in which it can be read again.
-pub(crate) fn show(model: &PricedModel) -> Value {
-    let price = &model.price;
-    let cost = |rate: Rate| crate::output::credits(rate.credits);
-    let mut shown = json!({
-        "provider": model.provider.as_str(),
-        "id": model.model.as_str(),
-        "name": model.name,
-        "input_cost_credits": cost(price.input),
-        "per_input_tokens": price.input.per,
-        "output_cost_credits": cost(price.output),
-        "per_output_tokens": price.output.per,
-    });
-    let classes = |shown: &mut Value, price: &Price| {
-        for (key, rate) in [
-            ("cached_input_cost_credits", price.cached_input),
-            ("cache_write_cost_credits", price.cache_write),
-            ("cache_write_long_cost_credits", price.cache_write_long),
-            ("input_audio_cost_credits", price.input_audio),
-            ("reasoning_cost_credits", price.reasoning),
-            ("output_audio_cost_credits", price.output_audio),
-        ] {
-            if let Some(rate) = rate {
-                shown[key] = cost(rate);
-            }
-        }
-    };
-    classes(&mut shown, price);
-    for (key, rate) in [("image_cost_credits", price.images), ("request_cost_credits", price.calls)] {
-        if let Some(rate) = rate {
-            shown[key] = cost(rate);
-        }
-    }
-    let tiers = price.tiers.iter().map(|tier| {
-        let mut shown = json!({
-            "above_input_tokens": tier.above_input,
-            "input_cost_credits": cost(tier.price.input),
-            "output_cost_credits": cost(tier.price.output),
-        });
-        classes(&mut shown, &tier.price);
-        shown
-    });
-    let tiers: Vec<Value> = tiers.collect();
-    if !tiers.is_empty() {
-        shown["tiers"] = Value::Array(tiers);
-    }
-    for (key, tokens) in
-        [("max_output_tokens", model.max_output_tokens), ("context_tokens", model.context_tokens)]
-    {
-        if let Some(tokens) = tokens {
-            shown[key] = tokens.into();
-        }
-    }
-    shown
+    Ok(price_list::parse(BUILT_IN)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use accounting::{Credits, Rate};
+
     use super::*;
 
     #[test]
     fn the_built_in_list_can_be_used() {
         let models = built_in().unwrap();
         assert!(models.len() > 10);
-        assert!(models.iter().all(|model| model.max_output_tokens.is_some()
-            || model.price.output == Rate::new(Credits::ZERO, MILLION)));
-    }
-
-    #[test]
-    fn what_is_shown_can_be_read_again_with_every_class() {
-        let text = r#"[{"provider":"p","id":"m","name":"M","input_cost_credits":1,"per_input_tokens":1000,"output_cost_credits":2,
-            "per_output_tokens":1000,"cached_input_cost_credits":0.1,"cache_write_cost_credits":1.25,
-            "cache_write_long_cost_credits":2,"input_audio_cost_credits":3,"reasoning_cost_credits":4,
-            "output_audio_cost_credits":5,"image_cost_credits":6,"request_cost_credits":7,"tiers":[
-            {"above_input_tokens":200000,"input_cost_credits":2,"output_cost_credits":3,"cached_input_cost_credits":0.2,
-            "cache_write_cost_credits":2.5,"cache_write_long_cost_credits":4,"input_audio_cost_credits":6,
-            "reasoning_cost_credits":8,"output_audio_cost_credits":10}]}]"#;
-        let new = parse(text).unwrap().remove(0);
-        let NewPrice { provider, model, name, price, max_output_tokens, context_tokens } = new.clone();
-        let version = accounting::PriceVersion(1);
-        let there = PricedModel { provider, model, name, version, price, max_output_tokens, context_tokens };
-        assert_eq!(parse(&show(&there).to_string()).unwrap(), [new]);
-    }
-
-    #[test]
-    fn amounts_are_exact_and_mistakes_are_named() {
-        let one = r#"{"id":"m","provider":"P","name":"M","input_cost_credits":0.000001,"output_cost_credits":"2.5"}"#;
-        let parsed = parse(one).unwrap();
-        assert_eq!(parsed[0].price.input, Rate::new(Credits::from_micro(1), MILLION));
-        assert_eq!(parsed[0].price.output, Rate::new(Credits::from_micro(2_500_000), MILLION));
-        for (text, says) in [
-            ("{", "no valid JSON"),
-            (r#"{"id":"m"}"#, "model 1 (m)"),
-            (
-                r#"[{"id":"m","provider":"p","name":"n","input_cost_credits":-1,"output_cost_credits":1}]"#,
-                "below zero",
-            ),
-            (
-                r#"{"id":"m","provider":"p","name":"n","input_cost_credits":1,"output_cost_credits":1,"x":1}"#,
-                "unknown field",
-            ),
-            (
-                r#"{"id":"m","provider":"p","name":"n","input_cost_credits":1e-9,"output_cost_credits":1}"#,
-                "no amount",
-            ),
-        ] {
-            let error = format!("{:#}", parse(text).unwrap_err());
-            assert!(error.contains(says), "{text}: {error}");
-        }
+        let free = Rate::new(Credits::ZERO, 1_000_000);
+        assert!(models.iter().all(|model| model.max_output_tokens.is_some() || model.price.output == free));
     }
 }

@@ -1,8 +1,9 @@
 //! How commands show what they found: as a table for people, or as JSON for scripts.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use accounting::Credits;
+use anyhow::bail;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use serde_json::{Number, Value};
@@ -68,6 +69,17 @@ pub(crate) fn json(value: &Value) -> io::Result<()> {
 /// Shows a line for people.
 pub(crate) fn line(text: impl std::fmt::Display) -> io::Result<()> {
     writeln!(io::stdout(), "{text}")
+}
+
+/// Asks on a terminal; elsewhere the answer is no.
+pub(crate) fn confirmed(question: &str) -> anyhow::Result<bool> {
+    if !io::stdin().is_terminal() {
+        bail!("{question} Say --yes, because nobody can be asked here");
+    }
+    write!(io::stderr(), "{question} [y/N] ")?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 fn table(columns: &[Column], rows: &[Vec<Value>]) -> io::Result<()> {

@@ -1,12 +1,12 @@
 //! `pricing list|get|add|update|upsert|delete`.
 
-use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use accounting::{Clock, Credits, ModelId, Price, ProviderName, Rate};
 use anyhow::{Context, bail};
 use serde_json::Value;
+use storage::admin::price_list;
 use storage::admin::prices::{self, NewPrice, Source, Write};
 use storage::{Database, PricedModel, SystemClock};
 
@@ -181,7 +181,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let found = prices::get(&database, &model, provider.as_ref(), now).await?;
             if !found.is_empty()
                 && !yes
-                && !confirmed(&format!("Delete {} price(s) of {model}?", found.len()))?
+                && !output::confirmed(&format!("Delete {} price(s) of {model}?", found.len()))?
             {
                 bail!("nothing was deleted");
             }
@@ -234,25 +234,9 @@ impl One {
             self.nothing_beside_the_file(id.as_ref())?;
             let text =
                 std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-            let value: Value = serde_json::from_str(&text)
-                .with_context(|| format!("{} is no valid JSON", path.display()))?;
-            let list = if let Value::Array(list) = value { list } else { vec![value] };
-            let mut updated = Vec::new();
-            for change in list {
-                let word = |key: &str| change.get(key).and_then(Value::as_str).map(str::to_owned);
-                let (Some(id), Some(provider)) = (word("id"), word("provider")) else {
-                    bail!("each update names its `id` and its `provider`");
-                };
-                let (model, provider) = (ModelId::new(id)?, ProviderName::new(provider)?);
-                let found = prices::get(database, &model, Some(&provider), now).await?;
-                let Some(there) = found.first() else { return Err(prices::missing(&model).into()) };
-                let mut merged = models::show(there);
-                if let (Value::Object(merged), Value::Object(change)) = (&mut merged, change) {
-                    merged.extend(change);
-                }
-                updated.extend(models::parse(&merged.to_string())?);
-            }
-            return Ok(updated);
+            return price_list::updated(database, &text, now)
+                .await
+                .with_context(|| format!("in {}", path.display()));
         }
         let (Some(id), Some(provider)) = (id, &self.provider) else {
             bail!("name the MODEL_ID and its --provider; or give several models with --json FILE");
@@ -302,7 +286,7 @@ impl One {
 
 fn show(found: &[PricedModel], format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
-        return Ok(output::json(&Value::Array(found.iter().map(models::show).collect()))?);
+        return Ok(output::json(&Value::Array(found.iter().map(price_list::show).collect()))?);
     }
     let columns = [
         text("provider", "Provider"),
@@ -345,15 +329,4 @@ fn changed(count: usize, what: &str) -> anyhow::Result<()> {
         _ => format!("{count} prices {what}."),
     };
     Ok(output::line(text)?)
-}
-
-/// Asks on a terminal; elsewhere the answer is no.
-fn confirmed(question: &str) -> anyhow::Result<bool> {
-    if !std::io::stdin().is_terminal() {
-        bail!("{question} Say --yes, because nobody can be asked here");
-    }
-    write!(std::io::stderr(), "{question} [y/N] ")?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }

@@ -11,11 +11,10 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use storage::admin::{prices, settings};
 use storage::{Database, DatabaseUrl, SystemClock, migrate};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::{init, models, output};
+use crate::{init, models, output, signals};
 
 const DEFAULT_FILE: &str = "owui-token-tracking.toml";
 const OWN_DATABASE: &str = "owui-token-tracking.db";
@@ -87,21 +86,20 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         output::line(format!("metrics on http://{}/metrics", listener.local_addr()?))?;
     }
     let gateway = Gateway::new(config.gateway, meter, &database, clock, Some(metrics));
-    let mut terminated = signal(SignalKind::terminate())?;
-    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signals::Terminated::watch()?;
     let asked_to_end = shutdown.clone();
-    let serving = gateway::serve(listener, metrics_listener, gateway, shutdown);
+    let serving = gateway::serve(listener.into(), metrics_listener.map(Into::into), gateway, shutdown);
     tokio::pin!(serving);
     tokio::select! {
         () = &mut serving => bail!("the server ended by itself"),
-        _ = terminated.recv() => {}
-        _ = interrupted.recv() => {}
+        () = terminated.asked() => {}
+        asked = tokio::signal::ctrl_c() => asked?,
     }
     tracing::info!("ending: running requests may finish");
     asked_to_end.cancel();
     tokio::select! {
         () = &mut serving => {}
-        _ = interrupted.recv() => tracing::warn!("interrupted again: another process will settle what was running"),
+        _ = tokio::signal::ctrl_c() => tracing::warn!("interrupted again: another process will settle what was running"),
     }
     database.close().await;
     Ok(ExitCode::SUCCESS)
@@ -137,7 +135,7 @@ async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("listening on {address}: is it in use already?"))
 }
 
-fn log_to_stderr(format: LogFormat) {
+pub(crate) fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second subscriber (in tests) is no reason to fail.

@@ -33,6 +33,8 @@ pub struct GatewayConfig {
     pub listen: SocketAddr,
     /// The forwarding key.
     pub key: Option<Secret>,
+    /// Whether it serves one process of Open WebUI's alone, whose requests bring their model servers along.
+    pub private: bool,
     /// The secrets with which Open WebUI may sign its user header.
     pub jwt_secrets: Vec<Secret>,
     /// Who is charged for requests that name nobody.
@@ -57,6 +59,30 @@ pub struct GatewayConfig {
     pub metrics_key: Option<Secret>,
     /// Where `/metrics` is served without a key.
     pub metrics_listen: Option<SocketAddr>,
+}
+
+impl GatewayConfig {
+    /// That of a private gateway behind that key, which whoever starts it gives it; it listens where they say.
+    pub fn private(key: Secret, get: impl Fn(&str) -> Option<String>) -> Self {
+        let get = |name: &str| get(name).filter(|value| !value.is_empty());
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            key: Some(key),
+            private: true,
+            jwt_secrets: Vec::new(),
+            anonymous_user: None,
+            contact: get("TOKEN_CREDIT_CONTACT_EMAIL"),
+            instance: get("OWUI_TRACKING_INSTANCE"),
+            headers: HeaderNames::default(),
+            body_limit: BODY_LIMIT,
+            bytes_in_flight: BYTES_IN_FLIGHT,
+            requests_per_user: REQUESTS_PER_USER,
+            drain: Duration::from_secs(DRAIN),
+            settle_wait: Duration::from_secs(SETTLE_WAIT),
+            metrics_key: None,
+            metrics_listen: None,
+        }
+    }
 }
 
 /// The names of headers, as they can be set in Open WebUI.
@@ -151,6 +177,12 @@ struct ProviderTable {
 
 /// Bytes.
 const MIB: usize = 1024 * 1024;
+const BODY_LIMIT: usize = 64 * MIB;
+const BYTES_IN_FLIGHT: usize = 512 * MIB;
+const REQUESTS_PER_USER: usize = 32;
+/// Seconds.
+const DRAIN: u64 = 30;
+const SETTLE_WAIT: u64 = 5;
 /// Seconds; no time limit is longer than a day.
 const LONGEST: u64 = 86_400;
 
@@ -194,16 +226,17 @@ impl Config {
         let gateway = GatewayConfig {
             listen,
             key,
+            private: false,
             jwt_secrets,
             anonymous_user: table.anonymous_user.map(user).transpose()?,
             contact: get("TOKEN_CREDIT_CONTACT_EMAIL").or(table.contact_email),
             instance: table.instance,
             headers: table.headers,
-            body_limit: table.body_limit.unwrap_or(64 * MIB),
-            bytes_in_flight: table.bytes_in_flight.unwrap_or(512 * MIB),
-            requests_per_user: table.requests_per_user.unwrap_or(32).max(1),
-            drain: seconds("gateway.drain", table.drain, 30)?,
-            settle_wait: seconds("gateway.settle_wait", table.settle_wait, 5)?,
+            body_limit: table.body_limit.unwrap_or(BODY_LIMIT),
+            bytes_in_flight: table.bytes_in_flight.unwrap_or(BYTES_IN_FLIGHT),
+            requests_per_user: table.requests_per_user.unwrap_or(REQUESTS_PER_USER).max(1),
+            drain: seconds("gateway.drain", table.drain, DRAIN)?,
+            settle_wait: seconds("gateway.settle_wait", table.settle_wait, SETTLE_WAIT)?,
             metrics_key: resolve("gateway.metrics_key", table.metrics_key)?.map(Secret::new),
             metrics_listen: table
                 .metrics_listen

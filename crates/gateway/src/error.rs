@@ -77,6 +77,9 @@ impl ApiError {
                 )
             },
             MeterError::UnknownUser { user } => Self::unknown_user(&user),
+            MeterError::NotSponsored { message } => {
+                Self::new(StatusCode::FORBIDDEN, INVALID, "not_sponsored", sentence(message))
+            }
             MeterError::NoAllowance => Self::new(StatusCode::FORBIDDEN, INVALID, "no_allowance", message),
             MeterError::LimitReached(limit) => Self::limit(&limit, contact),
             MeterError::Busy => {
@@ -110,7 +113,17 @@ impl ApiError {
     }
 
     pub(crate) fn of_storage(error: storage::Error) -> Self {
-        Self::of_meter(error.into(), None)
+        let message = sentence(error.to_string());
+        match error {
+            storage::Error::NotFound { .. } => {
+                Self::new(StatusCode::NOT_FOUND, INVALID, "not_found", message)
+            }
+            storage::Error::Conflict { .. } => Self::new(StatusCode::CONFLICT, INVALID, "conflict", message),
+            storage::Error::Invalid { .. } | storage::Error::Accounting(_) => {
+                Self::bad_request(message, None)
+            }
+            error => Self::of_meter(error.into(), None),
+        }
     }
 
     fn limit(limit: &LimitReached, contact: Option<&str>) -> Self {
@@ -172,6 +185,14 @@ impl ApiError {
     }
 }
 
+/// With a capital letter and a full stop.
+fn sentence(text: String) -> String {
+    let mut characters = text.chars();
+    let first: String = characters.next().into_iter().flat_map(char::to_uppercase).collect();
+    let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{first}{}{stop}", characters.as_str())
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         metrics::counter!("tracking_errors_total", "code" => self.code).increment(1);
@@ -224,6 +245,7 @@ mod tests {
             (MeterError::Unpriced { provider: "p".into(), model: "m".into() }, 403, "model_not_priced", None),
             (MeterError::UnknownUser { user: "u".into() }, 403, "user_not_found", None),
             (MeterError::NoAllowance, 403, "no_allowance", None),
+            (MeterError::NotSponsored { message: "m".into() }, 403, "not_sponsored", None),
             (limit(None), 429, "insufficient_quota", Some(77)),
             (MeterError::Busy, 429, "busy", Some(5)),
             (MeterError::TooManyRequests, 429, "too_many_requests", Some(5)),

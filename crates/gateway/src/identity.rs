@@ -3,7 +3,7 @@
 //! The rule it protects: nobody is charged for what somebody else asked. A key that is bound to a user is that user. A
 //! forwarding key may name users: by the signed header if a secret is set, and then only so; else by plain headers.
 
-use accounting::UserId;
+use accounting::{Credits, UserId};
 use http::HeaderMap;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use metering::{Labels, WayIn};
@@ -22,6 +22,8 @@ const ISSUER: &str = "open-webui";
 const LEEWAY: u64 = 5;
 /// Labels longer than this are not Open WebUI's.
 const LONGEST_LABEL: usize = 255;
+/// Replaces the user's daily allowance.
+const LIMIT: &str = "X-Tracking-Limit";
 
 #[derive(Debug, Deserialize)]
 struct Claims {
@@ -98,21 +100,30 @@ impl Identity {
     }
 
     /// What the ledger notes of the request.
-    pub(crate) fn labels(&self, headers: &HeaderMap) -> Result<Labels, ApiError> {
+    pub(crate) fn labels(&self, headers: &HeaderMap, way_in: WayIn) -> Result<Labels, ApiError> {
         let label = |name: &str| {
             let text = one(headers, name)?;
             // An empty value, or a template that Open WebUI did not fill, says nothing.
-            Ok::<_, ApiError>(
-                text.filter(|text| !text.is_empty() && !text.contains("{{") && text.len() <= LONGEST_LABEL),
-            )
+            let text = text.filter(|text| !text.contains("{{")).map(decoded);
+            Ok::<_, ApiError>(text.filter(|text| text.len() <= LONGEST_LABEL))
         };
         Ok(Labels {
-            way_in: WayIn::Gateway,
-            task: label(&self.headers.task)?.map(str::to_owned),
-            chat_id: label(&self.headers.chat_id)?.map(str::to_owned),
-            message_id: label(&self.headers.message)?.map(str::to_owned),
-            workspace_model: label(&self.headers.model)?.map(str::to_owned),
+            way_in,
+            task: label(&self.headers.task)?,
+            chat_id: label(&self.headers.chat_id)?,
+            message_id: label(&self.headers.message)?,
+            workspace_model: label(&self.headers.model)?,
         })
+    }
+
+    /// What replaces the user's daily allowance, in credits; only a private gateway is told.
+    pub(crate) fn limit(&self, headers: &HeaderMap, private: bool) -> Result<Option<Credits>, ApiError> {
+        let Some(text) = one(headers, LIMIT)? else { return Ok(None) };
+        let wrong = |what: String| ApiError::bad_request(format!("The header {LIMIT}: {what}."), None);
+        if !private {
+            return Err(wrong("requests to this gateway can't choose a limit".into()));
+        }
+        text.parse().map(Some).map_err(|error: accounting::Error| wrong(error.to_string()))
     }
 
     fn signed(&self, token: &str) -> Result<KnownUser, ApiError> {
@@ -132,11 +143,8 @@ impl Identity {
     }
 
     fn plain(&self, id: &str, headers: &HeaderMap) -> Result<KnownUser, ApiError> {
-        let decoded = |name: &str| {
-            let text = one(headers, name)?.unwrap_or_default();
-            Ok::<_, ApiError>(percent_decode_str(text).decode_utf8_lossy().into_owned())
-        };
-        known(id.to_owned(), decoded(&self.headers.user_name)?, decoded(&self.headers.user_email)?)
+        let text = |name: &str| Ok::<_, ApiError>(decoded(one(headers, name)?.unwrap_or_default()));
+        known(id.to_owned(), text(&self.headers.user_name)?, text(&self.headers.user_email)?)
     }
 
     fn nobody(&self) -> Result<KnownUser, ApiError> {
@@ -150,6 +158,11 @@ impl Identity {
             )),
         }
     }
+}
+
+/// Header values that are no plain ASCII come percent-encoded.
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 fn known(id: String, name: String, email: String) -> Result<KnownUser, ApiError> {

@@ -76,6 +76,23 @@ impl Keys {
         }
     }
 
+    /// Whether the request brings the configured key, which may do all that the command line may.
+    pub(crate) fn administers(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        let Some(configured) = &self.configured else {
+            return Err(ApiError::unauthorized(
+                "no_key_configured",
+                "These routes need a key, and this gateway has none: set gateway.key or OWUI_TRACKING_KEY.",
+            ));
+        };
+        match bearer(headers)?.map(keys::hash) {
+            Some(hash) if constant_time_eq(configured.as_bytes(), hash.as_bytes()) => Ok(()),
+            _ => Err(ApiError::unauthorized(
+                "invalid_api_key",
+                "These routes need the gateway's configured key, as `Authorization: Bearer KEY`.",
+            )),
+        }
+    }
+
     async fn look_up(&self, hash: String) -> Result<Option<Key>, ApiError> {
         {
             let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,14 +4,21 @@
 //! headers name the user (`identity`), who must be known; bounds keep one user, and all together, from taking too much
 //! (`bounds`); its body becomes a typed request, and the meter does the rest. Whatever goes wrong on the way becomes an
 //! answer in one place (`error`).
+//!
+//! A private gateway serves one process of Open WebUI's, on a Unix socket: there each request brings its model server along
+//! (`servers`). Code that sends its requests by itself holds and settles by the local routes (`routes::local`, `errands`).
 
 mod bounds;
 pub mod config;
+mod errands;
 mod error;
 mod identity;
 mod keys;
+mod listener;
 mod routes;
 mod server;
+mod servers;
 
-pub use config::{Config, ConfigProblem};
+pub use config::{Config, ConfigProblem, GatewayConfig};
+pub use listener::Listener;
 pub use server::{Gateway, serve};

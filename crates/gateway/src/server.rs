@@ -10,20 +10,22 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use metering::Meter;
+use metering::{Meter, WayIn};
 use metrics_exporter_prometheus::PrometheusHandle;
 use storage::Database;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::Listener;
 use crate::bounds::Bounds;
 use crate::config::GatewayConfig;
+use crate::errands::Errands;
 use crate::identity::Identity;
 use crate::keys::Keys;
 use crate::routes::{
-    chat_completions, embeddings, health, messages, metrics as metrics_route, models, responses,
+    chat_completions, embeddings, health, local, messages, metrics as metrics_route, models, responses,
 };
+use crate::servers::Servers;
 
 /// A client has so long to send the head of a request.
 const HEAD: Duration = Duration::from_secs(30);
@@ -42,6 +44,10 @@ pub struct Inner {
     pub(crate) keys: Keys,
     pub(crate) identity: Identity,
     pub(crate) bounds: Bounds,
+    pub(crate) servers: Servers,
+    pub(crate) errands: Errands,
+    pub(crate) database: Database,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: GatewayConfig,
     pub(crate) metrics: Option<PrometheusHandle>,
 }
@@ -63,16 +69,39 @@ impl Gateway {
         clock: Arc<dyn Clock>,
         metrics: Option<PrometheusHandle>,
     ) -> Self {
-        let keys = Keys::new(config.key.as_ref(), database.clone(), clock);
+        let keys = Keys::new(config.key.as_ref(), database.clone(), Arc::clone(&clock));
         let identity =
             Identity::new(config.headers.clone(), &config.jwt_secrets, config.anonymous_user.clone());
         let bounds = Bounds::new(config.body_limit, config.bytes_in_flight, config.requests_per_user);
-        Self(Arc::new(Inner { meter, keys, identity, bounds, config, metrics }))
+        let (servers, errands) = (Servers::new(config.private), Errands::default());
+        let database = database.clone();
+        Self(Arc::new(Inner {
+            meter,
+            keys,
+            identity,
+            bounds,
+            servers,
+            errands,
+            database,
+            clock,
+            config,
+            metrics,
+        }))
     }
 
     /// Whom users may ask for more credits.
     pub(crate) fn contact(&self) -> Option<&str> {
         self.config.contact.as_deref()
+    }
+
+    /// Whether it serves one process of Open WebUI's alone.
+    pub(crate) fn is_private(&self) -> bool {
+        self.config.private
+    }
+
+    /// The way in that the ledger notes.
+    pub(crate) fn way_in(&self) -> WayIn {
+        if self.is_private() { WayIn::Pipe } else { WayIn::Gateway }
     }
 
     fn router(&self) -> Router {
@@ -85,6 +114,7 @@ impl Gateway {
             .route("/healthz", get(health::healthz))
             .route("/readyz", get(health::readyz))
             .route("/metrics", get(metrics_route::handler))
+            .merge(local::router())
             .fallback(not_found)
             .with_state(self.clone())
     }
@@ -102,8 +132,8 @@ async fn not_found() -> crate::error::ApiError {
 
 /// Serves until `shutdown`, then ends in order: no new connections, running requests drain, the rest is settled.
 pub async fn serve(
-    listener: TcpListener,
-    metrics: Option<TcpListener>,
+    listener: Listener,
+    metrics: Option<Listener>,
     gateway: Gateway,
     shutdown: CancellationToken,
 ) {
@@ -118,10 +148,13 @@ pub async fn serve(
                 None => std::future::pending().await,
             }
         } => {}
+        () = gateway.errands.end_silent_ones() => {}
         () = shutdown.cancelled() => {}
     }
     drop((listener, metrics));
     connections.close();
+    // Whoever sends these by itself can't end them here any more.
+    gateway.errands.end_all();
     let ended = graceful.shutdown();
     tokio::pin!(ended);
     tokio::select! {
@@ -132,23 +165,16 @@ pub async fn serve(
     let _ = tokio::time::timeout(LAST_BYTES, connections.wait()).await;
 }
 
-async fn accept(
-    listener: &TcpListener,
-    router: Router,
-    connections: &TaskTracker,
-    graceful: &GracefulShutdown,
-) {
+async fn accept(listener: &Listener, router: Router, connections: &TaskTracker, graceful: &GracefulShutdown) {
     loop {
         let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+            Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        // Without this, small chunks would wait for each other.
-        let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(router.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

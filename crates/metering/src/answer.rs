@@ -17,19 +17,6 @@ fn number(credits: Credits) -> Value {
     credits.to_string().parse::<Number>().map_or(Value::Null, Value::Number)
 }
 
-/// The cost in USD to the billionth, rounded up.
-fn usd(charge: Credits, credits_per_usd: Credits) -> Value {
-    const BILLION: i128 = 1_000_000_000;
-    let (charge, rate) = (i128::from(charge.micro()), i128::from(credits_per_usd.micro()));
-    if rate <= 0 {
-        return Value::Null;
-    }
-    let billionths = (charge * BILLION + rate - 1) / rate;
-    let text = format!("{}.{:09}", billionths / BILLION, billionths % BILLION);
-    let text = text.trim_end_matches('0').trim_end_matches('.');
-    text.parse::<Number>().map_or(Value::Null, Value::Number)
-}
-
 /// How a client is told what its request used: in the shape of its API, and where it looks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tell {
@@ -190,8 +177,8 @@ impl Tell {
         };
         usage.insert("credits".into(), number(bill.charge));
         usage.insert("credits_remaining".into(), bill.remaining.map_or(Value::Null, number));
-        if let Some(rate) = bill.credits_per_usd {
-            usage.insert("cost".into(), usd(bill.charge, rate));
+        if let Some(cost) = bill.cost() {
+            usage.insert("cost".into(), Value::Number(cost));
         }
         if bill.estimated {
             usage.insert("estimated".into(), Value::Bool(true));
@@ -223,8 +210,5 @@ mod tests {
     fn numbers_are_exact() {
         assert_eq!(number(Credits::from_micro(1)).to_string(), "0.000001");
         assert_eq!(number(Credits::MAX).to_string(), "9223372036854.775807");
-        let rate = Credits::from_whole(1000).unwrap();
-        assert_eq!(usd(Credits::from_micro(1_234_567), rate).to_string(), "0.001234567");
-        assert_eq!(usd(Credits::from_whole(5000).unwrap(), rate).to_string(), "5");
     }
 }

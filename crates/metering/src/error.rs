@@ -40,6 +40,12 @@ pub enum MeterError {
         "there is no allowance to charge this request to; set one with `owui-token-tracking settings set base_credit_allowance 1000`"
     )]
     NoAllowance,
+    /// The sponsored allowance that was named does not pay for this.
+    #[error("{message}")]
+    NotSponsored {
+        /// Why not, and what to do.
+        message: String,
+    },
     /// A limit is reached.
     #[error("the credit limit is reached")]
     LimitReached(Box<LimitReached>),

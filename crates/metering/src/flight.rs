@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use accounting::{AccountLimit, RequestId};
+use accounting::{AccountLimit, Credits, Price, RequestId};
 use jiff::Timestamp;
 use providers::Reported;
 use storage::Snapshot;
 use storage::ledger::{Hold, Outcome, Progress, RequestRecord};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::count::{self, Input};
@@ -53,6 +53,7 @@ pub(crate) struct Cargo {
 #[derive(Debug)]
 #[must_use = "a flight must be settled or released"]
 pub(crate) struct Flight {
+    id: RequestId,
     shared: Arc<Shared>,
     cargo: Option<Cargo>,
     beacon: Arc<Beacon>,
@@ -71,27 +72,43 @@ pub(crate) struct Beacon {
 
 /// All flights of this process.
 #[derive(Debug, Default)]
-pub(crate) struct Flights(Mutex<HashMap<RequestId, Arc<Beacon>>>);
+pub(crate) struct Flights {
+    beacons: Mutex<HashMap<RequestId, Arc<Beacon>>>,
+    /// Told whenever one ends.
+    landings: Notify,
+}
 
 impl Flights {
     /// How far each request has come that has moved since last asked.
     pub(crate) fn progress(&self) -> Vec<(RequestId, Progress)> {
-        let flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let flights = self.beacons.lock().unwrap_or_else(PoisonError::into_inner);
         let moved = flights.iter().filter(|(_, beacon)| beacon.moved.swap(false, Ordering::Relaxed));
         moved.map(|(id, beacon)| (*id, beacon.progress())).collect()
     }
 
     /// How many requests are under way.
     pub(crate) fn count(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.beacons.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     fn add(&self, id: RequestId, beacon: Arc<Beacon>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, beacon);
+        self.beacons.lock().unwrap_or_else(PoisonError::into_inner).insert(id, beacon);
     }
 
     pub(crate) fn remove(&self, id: RequestId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.beacons.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.landings.notify_waiters();
+    }
+
+    /// Waits until that request has ended; at once if it is not under way.
+    pub(crate) async fn landed(&self, id: RequestId) {
+        loop {
+            let landing = self.landings.notified();
+            if !self.beacons.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id) {
+                return;
+            }
+            landing.await;
+        }
     }
 }
 
@@ -112,9 +129,10 @@ impl Beacon {
 impl Flight {
     pub(crate) fn new(shared: &Arc<Shared>, cargo: Cargo) -> Self {
         let beacon = Arc::new(Beacon::default());
-        shared.flights.add(cargo.hold.id(), Arc::clone(&beacon));
+        let id = cargo.hold.id();
+        shared.flights.add(id, Arc::clone(&beacon));
         let ground = shared.ground();
-        Self { shared: Arc::clone(shared), cargo: Some(cargo), beacon, ground }
+        Self { id, shared: Arc::clone(shared), cargo: Some(cargo), beacon, ground }
     }
 
     /// Notes a part of the answer.
@@ -143,6 +161,23 @@ impl Flight {
     pub(crate) fn note_request_id(&mut self, id: Option<String>) {
         if let Some(cargo) = &mut self.cargo {
             cargo.seen.provider_request_id = id;
+        }
+    }
+
+    /// The request.
+    pub(crate) fn id(&self) -> RequestId {
+        self.id
+    }
+
+    /// What is held on each account.
+    pub(crate) fn amount(&self) -> Credits {
+        self.cargo.as_ref().map_or(Credits::ZERO, |cargo| cargo.hold.amount())
+    }
+
+    /// The price to charge at, where it was admitted at another.
+    pub(crate) fn reprice(&mut self, price: Price) {
+        if let Some(cargo) = &mut self.cargo {
+            cargo.route.price = price;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use accounting::{Clock, OwnerId};
+use accounting::{Clock, OwnerId, RequestId};
 use bytes::Bytes;
 use providers::{Answer, ChatRequest, Complete, EmbeddingsRequest, Provider, ProviderError, Reported};
 use storage::ledger::{HoldOutcome, HoldRequest, Ledger, Outcome, RequestRecord, WayIn};
@@ -13,8 +13,9 @@ use crate::answer::Tell;
 use crate::count::Input;
 use crate::error::LimitReached;
 use crate::flight::{Cargo, Flight, Seen};
-use crate::quote::{Asked, Payer, accounts, quote};
-use crate::route::{OfferedModel, Routes};
+use crate::payer::{Requester, accounts, payer};
+use crate::quote::{Asked, quote};
+use crate::route::{self, OfferedModel, Route, Routes};
 use crate::settlement::Bill;
 use crate::shared::Shared;
 use crate::stream::MeteredStream;
@@ -50,6 +51,8 @@ pub struct Labels {
 
 /// An answer on its way to the client.
 pub struct MeteredAnswer {
+    /// Our id of the request.
+    pub id: RequestId,
     /// What is passed on of it.
     pub body: MeteredBody,
     /// Fields of the request that its provider can't take; it went without them.
@@ -69,11 +72,10 @@ pub enum MeteredBody {
 pub struct Meter(Arc<Shared>);
 
 /// A request whose hold stands, ready to be sent.
-struct Admitted {
-    flight: Flight,
-    provider: Provider,
+pub(crate) struct Admitted {
+    pub flight: Flight,
     /// The output tokens for each choice that the hold covers, if the policy bounds them.
-    output_tokens: Option<u64>,
+    pub output_tokens: Option<u64>,
 }
 
 impl Meter {
@@ -93,20 +95,23 @@ impl Meter {
         Ok(Self(shared))
     }
 
-    /// A chat: one request, from its admission to its answer.
+    /// A chat: one request, from its admission to its answer. `server` serves it; without one, the configured provider
+    /// that has its model.
     ///
     /// # Errors
     /// See [`MeterError`]; an error means that nothing of an answer was passed on.
     pub async fn chat(
         &self,
-        payer: Payer,
+        requester: Requester,
         labels: Labels,
+        server: Option<&Provider>,
         mut request: ChatRequest,
     ) -> Result<MeteredAnswer, MeterError> {
         request.refuse_unpriced_fields()?;
         let input = Input::Chat(request.shape(), request.original());
-        let admitted = self.admit(payer, labels, &Asked::Chat(&request), request.model(), input).await?;
-        let Admitted { mut flight, provider, output_tokens } = admitted;
+        let (provider, admitted) =
+            self.admit(requester, labels, server, &Asked::Chat(&request), request.model(), input).await?;
+        let Admitted { mut flight, output_tokens } = admitted;
         let (tell, choices) = (Tell::of(&request), request.choices());
         request.set_model(flight.model().to_owned());
         request.set_model_output(flight.model_output());
@@ -123,8 +128,9 @@ impl Meter {
                 flight.note_request_id(upstream.request_id.take());
                 let omitted = std::mem::take(&mut upstream.omitted);
                 let bound = output_tokens.map(|tokens| tokens.saturating_mul(choices));
+                let id = flight.id();
                 let stream = MeteredStream::new(upstream, flight, tell, bound, self.0.settle_wait);
-                Ok(MeteredAnswer { body: MeteredBody::Stream(stream), omitted })
+                Ok(MeteredAnswer { id, body: MeteredBody::Stream(stream), omitted })
             }
             Ok(Answer::Complete(complete)) => Ok(self.complete(flight, complete, tell).await),
             Err(error) => Err(self.failed(flight, error).await),
@@ -137,15 +143,17 @@ impl Meter {
     /// See [`MeterError`].
     pub async fn embeddings(
         &self,
-        payer: Payer,
+        requester: Requester,
         labels: Labels,
+        server: Option<&Provider>,
         mut request: EmbeddingsRequest,
     ) -> Result<MeteredAnswer, MeterError> {
         request.refuse_unpriced_fields()?;
         let input = Input::Embeddings(request.original());
-        let admitted =
-            self.admit(payer, labels, &Asked::Embeddings(&request), request.model(), input).await?;
-        let Admitted { flight, provider, .. } = admitted;
+        let asked = Asked::Embeddings(&request);
+        let (provider, admitted) =
+            self.admit(requester, labels, server, &asked, request.model(), input).await?;
+        let Admitted { flight, .. } = admitted;
         request.set_model(flight.model().to_owned());
         let sent = tokio::select! {
             biased;
@@ -183,6 +191,10 @@ impl Meter {
         &self.0.catalogue
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0
+    }
+
     /// Under which name this process holds at present.
     pub fn owner(&self) -> OwnerId {
         self.0.ledger.owner()
@@ -198,30 +210,49 @@ impl Meter {
         beat::shutdown(&self.0, drain).await;
     }
 
-    /// Steps 1 to 3: price and limits, quote, hold.
+    /// Step 1, then 2 and 3: a provider and a price, then a hold.
     async fn admit(
         &self,
-        payer: Payer,
+        requester: Requester,
         labels: Labels,
+        server: Option<&Provider>,
         asked: &Asked<'_>,
         model: &str,
         input: Input,
-    ) -> Result<Admitted, MeterError> {
+    ) -> Result<(Provider, Admitted), MeterError> {
         if self.0.closing.is_cancelled() {
             return Err(shutting_down());
         }
         let snapshot = self.0.catalogue.snapshot().await?;
-        let route = self.0.routes.find(&snapshot, model).await?;
+        let (provider, route) = match server {
+            Some(server) => (server.clone(), route::at(&snapshot, server.name(), model)?),
+            None => self.0.routes.find(&snapshot, model).await?,
+        };
+        let admitted = self.admitted(requester, labels, asked, snapshot, route, input).await?;
+        Ok((provider, admitted))
+    }
+
+    /// Steps 2 and 3: who pays, quote, hold.
+    pub(crate) async fn admitted(
+        &self,
+        requester: Requester,
+        labels: Labels,
+        asked: &Asked<'_>,
+        snapshot: Arc<Snapshot>,
+        route: Route,
+        input: Input,
+    ) -> Result<Admitted, MeterError> {
         let settings = snapshot.settings();
         let now = self.0.clock.now();
         let day = settings.timezone.day(now);
+        let payer = payer(&self.0, &snapshot, requester, &labels, &route).await?;
         let limits = accounts(&payer, &snapshot, day)?;
         let quoted = quote(asked, limits.clone(), &route, settings).await?;
         let record = RequestRecord {
             user: payer.user,
             sponsored: payer.sponsored,
             day,
-            provider: route.provider.name().clone(),
+            provider: route.provider.clone(),
             model: route.model.clone(),
             price_version: route.version,
             policy: settings.admission_policy,
@@ -234,13 +265,13 @@ impl Meter {
             started_at: now.as_microsecond(),
             input_tokens: quoted.input_tokens,
         };
-        let id = accounting::RequestId::new(new_id());
+        let id = RequestId::new(new_id());
         let (bid, wait) = (quoted.bid, settings.hold_wait);
         match self.0.ledger.hold(HoldRequest { id, bid, record: record.clone(), wait }).await? {
             HoldOutcome::Held(hold) => {
-                let (provider, output_tokens) = (route.provider.clone(), hold.output_tokens());
+                let output_tokens = hold.output_tokens();
                 let cargo = Cargo { hold, record, limits, route, snapshot, input, seen: Seen::default() };
-                Ok(Admitted { flight: Flight::new(&self.0, cargo), provider, output_tokens })
+                Ok(Admitted { flight: Flight::new(&self.0, cargo), output_tokens })
             }
             HoldOutcome::Refused(refusal) => {
                 Err(MeterError::LimitReached(Box::new(self.limit_reached(&snapshot, refusal)?)))
@@ -254,8 +285,9 @@ impl Meter {
         let Complete { body, usage, model, produced, request_id, omitted } = complete;
         flight.note(&produced.text, usage.map(Reported::Final), model);
         flight.note_request_id(request_id);
+        let id = flight.id();
         let bill = self.settled(flight, Outcome::Complete).await;
-        MeteredAnswer { body: MeteredBody::Complete(tell.complete(body, bill.as_ref())), omitted }
+        MeteredAnswer { id, body: MeteredBody::Complete(tell.complete(body, bill.as_ref())), omitted }
     }
 
     /// Step 6 for a request that failed before anything was passed on.
@@ -276,7 +308,7 @@ impl Meter {
         MeterError::Provider(error)
     }
 
-    async fn settled(&self, flight: Flight, outcome: Outcome) -> Option<Bill> {
+    pub(crate) async fn settled(&self, flight: Flight, outcome: Outcome) -> Option<Bill> {
         let settled = flight.settle(outcome);
         tokio::time::timeout(self.0.settle_wait, settled).await.ok().and_then(Result::ok)
     }
@@ -294,20 +326,12 @@ impl Meter {
             let left = (at.as_microsecond() - now.as_microsecond()).max(0);
             left.unsigned_abs().div_ceil(1_000_000)
         });
-        let offered = self.0.routes.offered(snapshot);
-        let free = snapshot.models().filter(|model| model.price.is_free());
-        let free_models = free.filter_map(|model| {
-            let is_it = |offer: &&OfferedModel| {
-                offer.provider == model.provider.as_str() && offer.id.ends_with(model.model.as_str())
-            };
-            offered.iter().find(is_it).map(|offer| offer.id.clone())
-        });
-        let free_models = free_models.collect();
+        let free_models = self.0.routes.free(snapshot);
         let resets_text = resets_at.map(|at| zone.show(at));
         Ok(LimitReached { account, limit, spent, needs, resets_at, resets_text, seconds, free_models })
     }
 }
 
-fn shutting_down() -> MeterError {
+pub(crate) fn shutting_down() -> MeterError {
     MeterError::Unavailable { what: "it is shutting down; please ask again".into() }
 }

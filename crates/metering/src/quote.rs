@@ -1,23 +1,11 @@
 //! What a request may cost, before it is sent: from request, price and settings to the bid for its hold.
 
-use accounting::{
-    AccountKey, AccountLimit, Bid, Credits, Day, Policy, Price, Quote, SponsoredId, Usage, UserId, Worst,
-    charge,
-};
+use accounting::{AccountKey, AccountLimit, Bid, Credits, Policy, Price, Quote, Usage, Worst, charge};
 use providers::{ChatRequest, EmbeddingsRequest};
-use storage::{Settings, Snapshot};
+use storage::Settings;
 
 use crate::route::Route;
 use crate::{MeterError, bounds, count, families};
-
-/// Who a request is charged to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Payer {
-    /// The user who asks.
-    pub user: UserId,
-    /// The sponsored allowance that pays instead of the user, if one does.
-    pub sponsored: Option<SponsoredId>,
-}
 
 /// What is quoted: the two kinds of request.
 pub(crate) enum Asked<'a> {
@@ -30,19 +18,6 @@ pub(crate) struct Quoted {
     pub bid: Bid,
     /// Input tokens by length, for whoever must settle without having counted.
     pub input_tokens: u64,
-}
-
-/// The accounts of a payer on a day, with their limits.
-pub(crate) fn accounts(
-    payer: &Payer,
-    snapshot: &Snapshot,
-    day: Day,
-) -> Result<Vec<AccountLimit>, MeterError> {
-    if payer.sponsored.is_some() || snapshot.settings().base_credit_allowance.is_none() {
-        return Err(MeterError::NoAllowance);
-    }
-    let limit = snapshot.allowance(&payer.user)?;
-    Ok(vec![AccountLimit { account: AccountKey::User { day, user: payer.user.clone() }, limit: Some(limit) }])
 }
 
 /// What the request may cost under the policy of the settings.

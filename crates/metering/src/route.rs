@@ -14,10 +14,10 @@ use crate::MeterError;
 /// A provider's own list of models is asked for again after this long.
 const LIST_AGE: Duration = Duration::from_secs(60);
 
-/// A model with the provider that serves it and the price that it has now.
+/// A model of a provider, with the price that it has now.
 #[derive(Debug, Clone)]
 pub(crate) struct Route {
-    pub provider: Provider,
+    pub provider: ProviderName,
     pub model: ModelId,
     pub price: Price,
     /// `None` for a model that is served free because it has no price.
@@ -72,22 +72,47 @@ impl Routes {
         offered
     }
 
+    /// The ids of the models that cost nothing. Without providers of its own (each request names one), all that there are.
+    pub(crate) fn free(&self, snapshot: &Snapshot) -> Vec<String> {
+        let offered = self.offered(snapshot);
+        let free = snapshot.models().filter(|model| model.price.is_free());
+        let id = |model: &storage::PricedModel| {
+            let is_it = |offer: &&OfferedModel| {
+                offer.provider == model.provider.as_str() && offer.id.ends_with(model.model.as_str())
+            };
+            match offered.iter().find(is_it) {
+                Some(offer) => Some(offer.id.clone()),
+                None => self.providers.is_empty().then(|| model.model.to_string()),
+            }
+        };
+        let mut ids: Vec<String> = free.filter_map(id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// The route of `asked`: a model's id, or `provider/id`.
-    pub(crate) async fn find(&self, snapshot: &Snapshot, asked: &str) -> Result<Route, MeterError> {
-        let unknown = || MeterError::UnknownModel { model: asked.chars().take(255).collect() };
+    pub(crate) async fn find(
+        &self,
+        snapshot: &Snapshot,
+        asked: &str,
+    ) -> Result<(Provider, Route), MeterError> {
+        let unknown = || unknown(asked);
         let model = ModelId::new(asked).map_err(|_| unknown())?;
-        let mut found: Vec<Route> =
-            self.providers.iter().filter_map(|provider| priced(snapshot, provider, &model)).collect();
+        let priced = |provider: &Provider, model: &ModelId| {
+            Some((provider.clone(), priced(snapshot, provider.name(), model)?))
+        };
+        let mut found: Vec<(Provider, Route)> =
+            self.providers.iter().filter_map(|provider| priced(provider, &model)).collect();
         let qualified = self.qualified(asked);
         if found.is_empty() {
-            found.extend(qualified.as_ref().and_then(|(provider, model)| priced(snapshot, provider, model)));
+            found.extend(qualified.as_ref().and_then(|(provider, model)| priced(provider, model)));
         }
         match found.len() {
             0 => self.without_price(snapshot, qualified, model).await?.ok_or_else(unknown),
             1 => Ok(found.swap_remove(0)),
             _ => {
                 let choices: Vec<_> =
-                    found.iter().map(|route| format!("{}/{}", route.provider.name(), route.model)).collect();
+                    found.iter().map(|(_, route)| format!("{}/{}", route.provider, route.model)).collect();
                 Err(MeterError::BadRequest {
                     message: format!(
                         "several providers have this model; ask for one of: {}",
@@ -106,7 +131,7 @@ impl Routes {
         snapshot: &Snapshot,
         qualified: Option<(&Provider, ModelId)>,
         model: ModelId,
-    ) -> Result<Option<Route>, MeterError> {
+    ) -> Result<Option<(Provider, Route)>, MeterError> {
         let candidates: Vec<(&Provider, ModelId)> = match qualified {
             Some(one) => vec![one],
             None => self.providers.iter().map(|provider| (provider, model.clone())).collect(),
@@ -115,19 +140,7 @@ impl Routes {
             if !self.lists(provider, &model).await {
                 continue;
             }
-            return match snapshot.settings().unpriced_models {
-                Unpriced::Refuse => Err(MeterError::Unpriced {
-                    provider: provider.name().to_string(),
-                    model: model.to_string(),
-                }),
-                Unpriced::Free => Ok(Some(Route {
-                    provider: provider.clone(),
-                    model,
-                    price: Price::FREE,
-                    version: None,
-                    max_output_tokens: None,
-                })),
-            };
+            return Ok(Some((provider.clone(), unpriced(snapshot, provider.name(), model)?)));
         }
         Ok(None)
     }
@@ -153,8 +166,17 @@ impl Routes {
     }
 }
 
-fn priced(snapshot: &Snapshot, provider: &Provider, model: &ModelId) -> Option<Route> {
-    let priced = snapshot.price(provider.name(), model)?;
+/// The route to a model of that provider, whoever sends the request.
+pub(crate) fn at(snapshot: &Snapshot, provider: &ProviderName, asked: &str) -> Result<Route, MeterError> {
+    let model = ModelId::new(asked).map_err(|_| unknown(asked))?;
+    match priced(snapshot, provider, &model) {
+        Some(route) => Ok(route),
+        None => unpriced(snapshot, provider, model),
+    }
+}
+
+fn priced(snapshot: &Snapshot, provider: &ProviderName, model: &ModelId) -> Option<Route> {
+    let priced = snapshot.price(provider, model)?;
     Some(Route {
         provider: provider.clone(),
         model: priced.model.clone(),
@@ -162,4 +184,24 @@ fn priced(snapshot: &Snapshot, provider: &Provider, model: &ModelId) -> Option<R
         version: Some(priced.version),
         max_output_tokens: priced.max_output_tokens,
     })
+}
+
+/// A model without a price: refused with the command that helps, or free, as the setting `unpriced_models` says.
+fn unpriced(snapshot: &Snapshot, provider: &ProviderName, model: ModelId) -> Result<Route, MeterError> {
+    match snapshot.settings().unpriced_models {
+        Unpriced::Refuse => {
+            Err(MeterError::Unpriced { provider: provider.to_string(), model: model.to_string() })
+        }
+        Unpriced::Free => Ok(Route {
+            provider: provider.clone(),
+            model,
+            price: Price::FREE,
+            version: None,
+            max_output_tokens: None,
+        }),
+    }
+}
+
+fn unknown(asked: &str) -> MeterError {
+    MeterError::UnknownModel { model: asked.chars().take(255).collect() }
 }

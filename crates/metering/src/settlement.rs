@@ -5,6 +5,7 @@
 
 use accounting::{Credits, Price, PriceVersion, Usage, charge};
 use providers::Reported;
+use serde_json::Number;
 use storage::PricedModel;
 use storage::ledger::{Abandoned, Estimated, Outcome, Settlement};
 
@@ -15,14 +16,35 @@ use crate::shared::Shared;
 
 /// A request's end as its user sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Bill {
+pub struct Bill {
+    /// What was used.
     pub usage: Usage,
+    /// What it costs.
     pub charge: Credits,
+    /// Whether that rests on counted tokens.
     pub estimated: bool,
     /// What is left on the tightest of the user's accounts; `None` without a limit, or if not yet committed.
     pub remaining: Option<Credits>,
     /// Credits for one USD, if the settings name a rate.
     pub credits_per_usd: Option<Credits>,
+}
+
+impl Bill {
+    /// The cost in USD to the billionth, rounded up; `None` without a rate.
+    pub fn cost(&self) -> Option<Number> {
+        self.credits_per_usd.and_then(|rate| usd(self.charge, rate))
+    }
+}
+
+fn usd(charge: Credits, credits_per_usd: Credits) -> Option<Number> {
+    const BILLION: i128 = 1_000_000_000;
+    let (charge, rate) = (i128::from(charge.micro()), i128::from(credits_per_usd.micro()));
+    if rate <= 0 {
+        return None;
+    }
+    let billionths = (charge * BILLION + rate - 1) / rate;
+    let text = format!("{}.{:09}", billionths / BILLION, billionths % BILLION);
+    text.trim_end_matches('0').trim_end_matches('.').parse().ok()
 }
 
 /// Counts, charges and settles. `None` if the settlement failed for good, which is logged; its hold then stands.
@@ -43,7 +65,7 @@ pub(crate) async fn settle(shared: &Shared, cargo: Cargo, outcome: Outcome) -> O
     };
     let answered = answered_model.as_deref().and_then(|name| {
         let model = accounting::ModelId::new(name).ok().filter(|model| *model != route.model)?;
-        snapshot.price(route.provider.name(), &model)
+        snapshot.price(&route.provider, &model)
     });
     let (charge, price_version) = match dearer(&route.price, answered, &usage) {
         Ok(priced) => priced,
@@ -173,4 +195,18 @@ fn log(settlement: &Settlement) {
         task = record.task,
         "request"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn costs_are_exact() {
+        let rate = Credits::from_whole(1000).unwrap();
+        let cost = |charge| usd(charge, rate).unwrap().to_string();
+        assert_eq!(cost(Credits::from_micro(1_234_567)), "0.001234567");
+        assert_eq!(cost(Credits::from_whole(5000).unwrap()), "5");
+        assert!(usd(Credits::ONE, Credits::ZERO).is_none());
+    }
 }

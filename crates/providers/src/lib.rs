@@ -28,6 +28,7 @@ mod samples;
 pub use answer::{Answer, AnswerStream, Chunk, Complete, Produced, Reported, StreamEvent, What};
 pub use client::TimeLimits;
 pub use error::{BadRequest, ConfigError, ProviderError};
+pub use openai::reported_usage;
 pub use provider::{Provider, ProviderConfig, ProviderOptions, Secret};
 pub use registry::{Entry, Kind};
 pub use request::{ChatRequest, EmbeddingsRequest, Media, Shape};

@@ -7,18 +7,21 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use accounting::{Clock, Credits, ModelId, Price, PriceVersion, ProviderName, UserId};
+use accounting::{Clock, Credits, ModelId, Price, PriceVersion, ProviderName, SponsoredId, UserId};
 use sqlx::{AssertSqlSafe, Row};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::settings::Settings;
+use crate::sponsored::{self, SponsoredAllowance, WorkspaceModel};
 use crate::{Database, Error, on_pool};
 
 /// Knowledge older than this is not used any more.
 const AGE: Duration = Duration::from_secs(2);
 /// So many users are remembered before the memory is cleared.
 const MOST_USERS: usize = 50_000;
+/// And so many workspace models.
+const MOST_WORKSPACE_MODELS: usize = 1000;
 
 /// A model with its price.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +60,7 @@ pub struct Snapshot {
     settings: Settings,
     /// The credits that each user's groups add.
     group_credits: HashMap<String, Credits>,
+    sponsored: Vec<SponsoredAllowance>,
     user_table: bool,
 }
 
@@ -72,6 +76,7 @@ struct Inner {
     /// One reads, the others wait for it.
     reading: Mutex<()>,
     users: RwLock<HashMap<UserId, (Instant, Option<KnownUser>)>>,
+    workspace_models: RwLock<HashMap<String, (Instant, Option<WorkspaceModel>)>>,
 }
 
 impl Catalogue {
@@ -87,6 +92,7 @@ impl Catalogue {
             snapshot: RwLock::new((Instant::now(), snapshot)),
             reading: Mutex::default(),
             users: RwLock::default(),
+            workspace_models: RwLock::default(),
         })))
     }
 
@@ -192,6 +198,28 @@ impl Catalogue {
         Ok(())
     }
 
+    /// Open WebUI's workspace model with that id; `None` if there is none, or no Open WebUI beside us.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the database is away.
+    pub async fn workspace_model(&self, id: &str) -> Result<Option<WorkspaceModel>, Error> {
+        let known = &self.0.workspace_models;
+        let remembered = known.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        if let Some((at, model)) = remembered
+            && at.elapsed() < AGE
+        {
+            return Ok(model);
+        }
+        let began = Instant::now();
+        let model = sponsored::workspace_model(&self.0.database, id).await?;
+        let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_WORKSPACE_MODELS {
+            known.clear();
+        }
+        known.insert(id.to_owned(), (began, model.clone()));
+        Ok(model)
+    }
+
     fn note(&self, id: &UserId, at: Instant, user: Option<KnownUser>) {
         let mut users = self.0.users.write().unwrap_or_else(PoisonError::into_inner);
         if users.len() >= MOST_USERS {
@@ -234,6 +262,22 @@ impl Snapshot {
         base.plus(self.group_credits.get(user.as_str()).copied().unwrap_or_default())
     }
 
+    /// The sponsored allowance with that name, in any case.
+    pub fn sponsored_named(&self, name: &str) -> Option<&SponsoredAllowance> {
+        let lower = name.to_lowercase();
+        self.sponsored.iter().find(|allowance| allowance.name.to_lowercase() == lower)
+    }
+
+    /// The sponsored allowance with that id.
+    pub fn sponsored(&self, id: SponsoredId) -> Option<&SponsoredAllowance> {
+        self.sponsored.iter().find(|allowance| allowance.id == id)
+    }
+
+    /// All sponsored allowances, by name.
+    pub fn all_sponsored(&self) -> &[SponsoredAllowance] {
+        &self.sponsored
+    }
+
     /// Whether Open WebUI's `user` table is there.
     pub const fn has_user_table(&self) -> bool {
         self.user_table
@@ -246,6 +290,7 @@ async fn read(database: &Database, clock: &dyn Clock) -> Result<Snapshot, Error>
         models: read_models(database, now).await?,
         settings: read_settings(database).await?,
         group_credits: read_group_credits(database).await?,
+        sponsored: sponsored::read(database).await?,
         user_table: database.has_table("user").await?,
     })
 }

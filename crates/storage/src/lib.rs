@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod migrate;
 pub mod reports;
 mod settings;
+mod sponsored;
 mod time;
 mod url;
 
@@ -20,5 +21,6 @@ pub use crate::database::{Database, Pool};
 pub use crate::error::Error;
 pub use crate::ids::new_id;
 pub use crate::settings::{KNOWN as KNOWN_SETTINGS, KnownSetting, Settings, Unpriced};
+pub use crate::sponsored::{SponsoredAllowance, WorkspaceModel};
 pub use crate::time::SystemClock;
 pub use crate::url::{DatabaseUrl, Kind};

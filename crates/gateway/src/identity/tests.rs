@@ -143,12 +143,15 @@ fn broken_headers_are_named() {
 #[test]
 fn labels_of_chats_and_tasks() {
     let labels = identity(&[])
-        .labels(&headers(&[
-            ("X-Tracking-Model", "dept---gpt"),
-            ("X-Tracking-Task", ""),
-            ("X-Tracking-Message", "{{MESSAGE_ID}}"),
-            ("X-OpenWebUI-Chat-Id", "c1"),
-        ]))
+        .labels(
+            &headers(&[
+                ("X-Tracking-Model", "dept---gpt"),
+                ("X-Tracking-Task", ""),
+                ("X-Tracking-Message", "{{MESSAGE_ID}}"),
+                ("X-OpenWebUI-Chat-Id", "c1"),
+            ]),
+            WayIn::Gateway,
+        )
         .unwrap();
     let expected = Labels {
         way_in: WayIn::Gateway,

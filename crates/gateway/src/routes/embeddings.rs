@@ -16,10 +16,10 @@ pub(crate) async fn handler(
     body: Body,
 ) -> Result<Response, ApiError> {
     let admitted = admitted(&gateway, &headers, body).await?;
-    let labels = gateway.identity.labels(&headers)?;
+    let labels = gateway.identity.labels(&headers, gateway.way_in())?;
     let request = EmbeddingsRequest::parse(admitted.body)
         .map_err(|error| ApiError::bad_request(error.message, error.param))?;
-    match gateway.meter.embeddings(admitted.payer, labels, request).await {
+    match gateway.meter.embeddings(admitted.requester, labels, admitted.server.as_ref(), request).await {
         Ok(answer) => Ok(respond(answer, admitted.taken)),
         Err(error) => Err(ApiError::of_meter(error, gateway.contact())),
     }

@@ -3,6 +3,7 @@
 pub(crate) mod chat_completions;
 pub(crate) mod embeddings;
 pub(crate) mod health;
+pub(crate) mod local;
 pub(crate) mod messages;
 pub(crate) mod metrics;
 pub(crate) mod models;
@@ -17,8 +18,9 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use metering::{MeteredAnswer, MeteredBody, MeteredStream, Payer};
-use providers::{ChatRequest, Shape};
+use metering::{MeteredAnswer, MeteredBody, MeteredStream, Requester};
+use providers::{ChatRequest, Provider, Shape};
+use storage::KnownUser;
 
 use crate::Gateway;
 use crate::bounds::{Reserved, Seat};
@@ -26,11 +28,15 @@ use crate::error::ApiError;
 
 /// Names the fields of a request that its provider can't take, and without which it was sent.
 const OMITTED: &str = "x-tracking-omitted";
+/// Our id of the request.
+const REQUEST: &str = "x-tracking-request";
 const BETAS: HeaderName = HeaderName::from_static("anthropic-beta");
 
 /// A request whose user is known and whose body is here, with what it takes of the bounds.
 pub(crate) struct Admitted {
-    pub payer: Payer,
+    pub requester: Requester,
+    /// The server that the request itself names.
+    pub server: Option<Provider>,
     pub body: Bytes,
     pub taken: Taken,
 }
@@ -50,21 +56,25 @@ pub(crate) async fn admitted(
     let access = gateway.keys.access(headers).await?;
     let user = gateway.identity.user(&access, headers)?;
     let id = user.id.clone();
-    let catalogue = gateway.meter.catalogue();
-    if catalogue.has_user_table().await.map_err(ApiError::of_storage)? {
-        if catalogue.user(&id).await.map_err(ApiError::of_storage)?.is_none() {
-            return Err(ApiError::unknown_user(id.as_str()));
-        }
-    } else {
-        catalogue.remember_user(user).await.map_err(ApiError::of_storage)?;
-    }
+    let server = gateway.servers.named(headers)?;
+    let limit = gateway.identity.limit(headers, gateway.is_private())?;
+    known(gateway, user).await?;
     let seat = gateway.bounds.seat(&id)?;
     let (body, reserved) = gateway.bounds.read(headers, body).await?;
-    Ok(Admitted {
-        payer: Payer { user: id, sponsored: None },
-        body,
-        taken: Taken { _seat: seat, _reserved: reserved },
-    })
+    let requester = Requester { user: id, limit, sponsored: None };
+    Ok(Admitted { requester, server, body, taken: Taken { _seat: seat, _reserved: reserved } })
+}
+
+/// Refuses a user whom Open WebUI does not know; where there is no Open WebUI, remembers them.
+async fn known(gateway: &Gateway, user: KnownUser) -> Result<(), ApiError> {
+    let catalogue = gateway.meter.catalogue();
+    if !catalogue.has_user_table().await.map_err(ApiError::of_storage)? {
+        return catalogue.remember_user(user).await.map_err(ApiError::of_storage);
+    }
+    match catalogue.user(&user.id).await.map_err(ApiError::of_storage)? {
+        Some(_) => Ok(()),
+        None => Err(ApiError::unknown_user(user.id.as_str())),
+    }
 }
 
 /// A chat in any shape: the whole way from its request to its answer.
@@ -75,13 +85,13 @@ pub(crate) async fn answered(
     body: Body,
 ) -> Result<Response, ApiError> {
     let admitted = admitted(gateway, &headers, body).await?;
-    let labels = gateway.identity.labels(&headers)?;
+    let labels = gateway.identity.labels(&headers, gateway.way_in())?;
     let mut request = ChatRequest::parse_as(shape, admitted.body)
         .map_err(|error| ApiError::bad_request(error.message, error.param))?;
     if shape == Shape::Messages {
         request.set_headers(betas(&headers));
     }
-    match gateway.meter.chat(admitted.payer, labels, request).await {
+    match gateway.meter.chat(admitted.requester, labels, admitted.server.as_ref(), request).await {
         Ok(answer) => Ok(respond(answer, admitted.taken)),
         Err(error) => Err(ApiError::of_meter(error, gateway.contact())),
     }
@@ -98,7 +108,7 @@ fn betas(headers: &HeaderMap) -> HeaderMap {
 
 /// A metered answer over HTTP.
 pub(crate) fn respond(answer: MeteredAnswer, taken: Taken) -> Response {
-    let MeteredAnswer { body, omitted } = answer;
+    let MeteredAnswer { id, body, omitted } = answer;
     let mut response = match body {
         MeteredBody::Complete(body) => {
             let mut response = Response::new(Body::from(body));
@@ -115,6 +125,9 @@ pub(crate) fn respond(answer: MeteredAnswer, taken: Taken) -> Response {
             response
         }
     };
+    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+        response.headers_mut().insert(REQUEST, id);
+    }
     if !omitted.is_empty() {
         // Names of fields that a client chose: what no header can hold is left out.
         if let Ok(names) = HeaderValue::from_str(&omitted.join(", ")) {

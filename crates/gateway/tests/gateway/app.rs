@@ -141,7 +141,7 @@ impl App {
         let shutdown = CancellationToken::new();
         let gateway = Gateway::new(config, meter.clone(), &database, clock, None);
         let tasks = TaskTracker::new();
-        tasks.spawn(gateway::serve(listener, None, gateway, shutdown.clone()));
+        tasks.spawn(gateway::serve(listener.into(), None, gateway, shutdown.clone()));
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
         let shutdown = shutdown.drop_guard();
         Self { database, meter, simulator, address, client, shutdown, tasks, _test: test }

@@ -23,6 +23,12 @@ use convert::Read;
 use dialect::{Dialect, Spoken};
 use family::Routes;
 
+/// Usage as OpenAI reports it (API reference, "The chat completion object", `usage`), in our classes; `None` if it says
+/// nothing, or can't be right.
+pub fn reported_usage(json: &str) -> Option<accounting::Usage> {
+    convert::usage(json)
+}
+
 /// A server with OpenAI's routes.
 #[derive(Debug)]
 pub(crate) struct OpenAi {

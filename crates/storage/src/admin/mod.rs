@@ -1,7 +1,9 @@
-//! What administrators do: prices, groups, settings, users, keys. Each change is one transaction.
+//! What administrators do: prices, groups, sponsored allowances, settings, users, keys. Each change is one transaction.
 
 pub mod groups;
 pub mod keys;
+pub mod price_list;
 pub mod prices;
 pub mod settings;
+pub mod sponsored;
 pub mod users;

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use crate::catalogue::{PriceRow, PricedModel, select_prices};
 use crate::database::in_transaction;
-use crate::{Database, Error, on_pool};
+use crate::{Database, Error, on_pool, sponsored};
 
 /// A price to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,7 +155,7 @@ pub async fn write(
 /// Ends a model's price; without a provider, at all providers. Returns how many had one.
 ///
 /// # Errors
-/// [`Error::NotFound`] if there is none.
+/// [`Error::NotFound`] if there is none, [`Error::Conflict`] while a sponsored allowance covers the model.
 pub async fn delete(
     database: &Database,
     model: &ModelId,
@@ -165,6 +165,15 @@ pub async fn delete(
     let found = get(database, model, provider, now).await?;
     if found.is_empty() {
         return Err(missing(model));
+    }
+    if let Some(sponsored) = sponsored::read(database).await?.iter().find(|allowance| allowance.covers(model))
+    {
+        let name = &sponsored.name;
+        let what = format!(
+            "the sponsored allowance `{name}` covers {model}; take it out first: owui-token-tracking sponsored update \
+             --name \"{name}\" -m …"
+        );
+        return Err(Error::Conflict { what });
     }
     let count = found.len();
     in_transaction!(database, transaction => {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 
 use crate::admin::users;
-use crate::{Database, Error, Snapshot, on_pool};
+use crate::{Database, Error, Snapshot, SponsoredAllowance, on_pool};
 
 /// A user's day.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +76,41 @@ pub async fn balances(
         Ok(Balance { user, name, limit, spent, held, free, resets_at })
     };
     known.into_iter().map(balance).collect()
+}
+
+/// What is left of a sponsored allowance for one user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SponsoredBalance {
+    /// The allowance, with its limits.
+    pub allowance: SponsoredAllowance,
+    /// What the user draws on it today.
+    pub today: Account,
+    /// What all users have drawn on it, ever.
+    pub total: Account,
+}
+
+/// What is left of each sponsored allowance for that user.
+///
+/// # Errors
+/// [`Error::Unavailable`] if the database is away.
+pub async fn sponsored(
+    database: &Database,
+    clock: &dyn Clock,
+    user: &UserId,
+) -> Result<Vec<SponsoredBalance>, Error> {
+    let snapshot = Snapshot::of(database, clock).await?;
+    let day = snapshot.settings().timezone.day(clock.now());
+    let mut balances = Vec::new();
+    for allowance in snapshot.all_sponsored() {
+        let sponsored = allowance.id;
+        let today = AccountKey::SponsoredUser { day, sponsored, user: user.clone() };
+        balances.push(SponsoredBalance {
+            allowance: allowance.clone(),
+            today: account(database, &today).await?,
+            total: account(database, &AccountKey::SponsoredTotal { sponsored }).await?,
+        });
+    }
+    Ok(balances)
 }
 
 /// One account as it is.

@@ -1,0 +1,161 @@
+//! `worker`: the private gateway of one process of Open WebUI's, which starts it and whose end it notices.
+//!
+//! The parent writes one line of JSON to its standard input: where to listen, and the key. It prints one line when it is
+//! ready, and ends when its standard input ends: then its parent is gone.
+
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use gateway::{Gateway, GatewayConfig, Listener};
+use metering::{Meter, MeterOptions};
+use providers::Secret;
+use serde::Deserialize;
+use storage::admin::{prices, settings};
+use storage::{Database, SystemClock, migrate};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::connect::DatabaseArguments;
+use crate::serve::{LogFormat, log_to_stderr};
+use crate::{init, models, output, signals};
+
+/// Run the private gateway of one process of Open WebUI's: the tracked pipes start it.
+#[derive(Debug, clap::Args)]
+#[command(hide = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    database: DatabaseArguments,
+    /// The form of the log.
+    #[arg(long, value_enum, default_value_t, env = "OWUI_TRACKING_LOG_FORMAT")]
+    log_format: LogFormat,
+}
+
+/// What the parent says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Greeting {
+    /// Where to make a Unix socket, in a folder that is the parent's alone.
+    socket: Option<PathBuf>,
+    /// Or an address on loopback.
+    listen: Option<String>,
+    key: String,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let (greeting, parent_gone) = greeted().context("reading what the parent says")?;
+    log_to_stderr(arguments.log_format);
+    if greeting.key.len() < 16 {
+        bail!("the parent's key is too short: at least 16 characters");
+    }
+    let database = open(&arguments.database).await?;
+    let clock = Arc::new(SystemClock);
+    let config = GatewayConfig::private(Secret::new(greeting.key), |name| std::env::var(name).ok());
+    let options = MeterOptions {
+        providers: Vec::new(),
+        clock: clock.clone(),
+        instance: config.instance.clone(),
+        settle_wait: config.settle_wait,
+    };
+    let meter = Meter::open(&database, options).await?;
+    let mut terminated = signals::Terminated::watch()?;
+    let shutdown = CancellationToken::new();
+    let (listener, place) = listen(greeting.socket.as_deref(), greeting.listen.as_deref()).await?;
+    let gateway = Gateway::new(config, meter, &database, clock, None);
+    let serving = gateway::serve(listener, None, gateway, shutdown.clone());
+    tokio::pin!(serving);
+    output::line(format!("listening on {place}"))?;
+    tokio::select! {
+        () = &mut serving => bail!("the server ended by itself"),
+        _ = parent_gone => {}
+        () = terminated.asked() => {}
+        // Ctrl-C goes to all processes of a terminal; it is for the parent to end.
+        () = async { while tokio::signal::ctrl_c().await.is_ok() {} } => {}
+    }
+    shutdown.cancel();
+    serving.await;
+    database.close().await;
+    if let Some(socket) = &greeting.socket {
+        // The parent removes its folder, if it is still there.
+        let _ = std::fs::remove_file(socket);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the parent says first, and a message when it says nothing more. A thread of its own reads on, because a read of the
+/// standard input can't be cancelled.
+fn greeted() -> anyhow::Result<(Greeting, oneshot::Receiver<()>)> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    let greeting: Greeting = serde_json::from_str(&line).map_err(|error| {
+        anyhow::anyhow!(
+            "the first line of the standard input is no such JSON object ({:?}). The tracked pipes start this command; \
+             to run a gateway yourself, use `owui-token-tracking serve`",
+            error.classify()
+        )
+    })?;
+    let (gone, is_gone) = oneshot::channel();
+    std::thread::Builder::new().name("parent".into()).spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        drop(gone);
+    })?;
+    Ok((greeting, is_gone))
+}
+
+/// The database. One that the original library has used is brought up to date, as replacing it promises; any other must
+/// have been initialised.
+async fn open(arguments: &DatabaseArguments) -> anyhow::Result<Database> {
+    let url = arguments.url()?;
+    let database = Database::open(&url).await.with_context(|| format!("opening {url}"))?;
+    match migrate::require_current(&database).await {
+        Err(storage::Error::NotMigrated { .. })
+            if database.has_table("token_tracking_base_settings").await? =>
+        {
+            let (models, begin) = (models::built_in()?, settings::initial());
+            let done = init::initialise(&database, &models, prices::Source::BuiltIn, &begin).await?;
+            tracing::info!(adopted = done.adopted, "took over the tables of an earlier installation");
+        }
+        other => other?,
+    }
+    Ok(database)
+}
+
+async fn listen(socket: Option<&Path>, address: Option<&str>) -> anyhow::Result<(Listener, String)> {
+    match (socket, address) {
+        (Some(path), None) => bind(path),
+        (None, Some(address)) => {
+            let listener =
+                TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
+            let local = listener.local_addr()?;
+            if !local.ip().is_loopback() {
+                bail!("a private gateway listens on loopback only, not on {local}");
+            }
+            Ok((listener.into(), format!("http://{local}")))
+        }
+        _ => bail!("the parent must name either a `socket` or an address to `listen` on"),
+    }
+}
+
+#[cfg(unix)]
+fn bind(path: &Path) -> anyhow::Result<(Listener, String)> {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = path.parent().context("the socket needs a folder")?;
+    let mode = std::fs::metadata(folder)
+        .with_context(|| format!("looking at the folder {}", folder.display()))?
+        .permissions()
+        .mode();
+    if mode & 0o077 != 0 {
+        bail!("the folder {} is open to other users: make it with mode 0700", folder.display());
+    }
+    let listener = tokio::net::UnixListener::bind(path)
+        .with_context(|| format!("making the socket {}", path.display()))?;
+    Ok((listener.into(), format!("unix:{}", path.display())))
+}
+
+#[cfg(not(unix))]
+fn bind(_: &Path) -> anyhow::Result<(Listener, String)> {
+    bail!("there are no Unix sockets here: name an address to `listen` on")
+}

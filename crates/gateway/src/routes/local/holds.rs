@@ -1,0 +1,142 @@
+//! `/local/holds`: requests that foreign code sends by itself. It holds, says how far it has come, and settles or releases.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use metering::Outcome;
+use providers::{ChatRequest, Shape};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use super::{Asking, bad, bill, body, number, usage_of};
+use crate::Gateway;
+use crate::error::ApiError;
+
+/// What the request is, as far as its size goes: a whole one in OpenAI's form, or its text and its limit.
+#[derive(Debug, Deserialize)]
+struct Size {
+    request: Option<Map<String, Value>>,
+    #[serde(default)]
+    input_text: String,
+    max_tokens: Option<u64>,
+    n: Option<u64>,
+}
+
+pub(super) async fn create(
+    State(gateway): State<Gateway>,
+    headers: HeaderMap,
+    sent: Body,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let sent: Box<RawValue> = body(&gateway, &headers, sent).await?;
+    let wrong = |error: serde_json::Error| ApiError::bad_request(format!("The body: {error}."), None);
+    let asking: Asking = serde_json::from_str(sent.get()).map_err(wrong)?;
+    let size: Size = serde_json::from_str(sent.get()).map_err(wrong)?;
+    let requester = asking.requester(&gateway).await?;
+    let request = size.request(&asking.model)?;
+    let held = gateway.meter.errand(requester, asking.labels(&gateway), &asking.provider()?, &request).await;
+    let errand = held.map_err(|error| ApiError::of_meter(error, gateway.contact()))?;
+    let held = json!({
+        "id": errand.id().to_string(),
+        "amount": number(errand.amount()),
+        "max_tokens": errand.output_tokens(),
+    });
+    gateway.errands.add(errand);
+    Ok((StatusCode::CREATED, Json(held)))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Noted {
+    /// What was produced since the last call.
+    text: String,
+    /// What the provider reported in all.
+    usage: Option<Box<RawValue>>,
+}
+
+pub(super) async fn progress(
+    State(gateway): State<Gateway>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    sent: Body,
+) -> Result<StatusCode, ApiError> {
+    let noted: Noted = body(&gateway, &headers, sent).await?;
+    let usage = noted.usage.as_deref().map(usage_of).transpose()?;
+    let id = id.parse().map_err(bad)?;
+    gateway.errands.with(id, |errand| errand.note(&noted.text, usage)).ok_or_else(ended)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum End {
+    Complete,
+    ClientGone,
+    ProviderFailed,
+}
+
+#[derive(Debug, Deserialize)]
+struct Ended {
+    outcome: End,
+    #[serde(default)]
+    text: String,
+    usage: Option<Box<RawValue>>,
+}
+
+pub(super) async fn settle(
+    State(gateway): State<Gateway>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    sent: Body,
+) -> Result<Json<Value>, ApiError> {
+    let Ended { outcome, text, usage } = body(&gateway, &headers, sent).await?;
+    let usage = usage.as_deref().map(usage_of).transpose()?;
+    let id = id.parse().map_err(bad)?;
+    let mut errand = gateway.errands.take(id).ok_or_else(ended)?;
+    errand.note(&text, usage);
+    let outcome = match outcome {
+        End::Complete => Outcome::Complete,
+        End::ClientGone => Outcome::ClientGone,
+        End::ProviderFailed => Outcome::ProviderFailed,
+    };
+    let settled = errand.settle(&gateway.meter, outcome).await;
+    Ok(Json(bill(Some(id), &settled.map_err(|error| ApiError::of_meter(error, gateway.contact()))?)))
+}
+
+pub(super) async fn release(
+    State(gateway): State<Gateway>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    gateway.keys.administers(&headers)?;
+    let id = id.parse().map_err(bad)?;
+    gateway.errands.take(id).ok_or_else(ended)?.release().await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn ended() -> ApiError {
+    let message =
+        "There is no such hold: it was settled or released before, or not heard of for two minutes.";
+    ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", "hold_not_found", message)
+}
+
+impl Size {
+    fn request(self, model: &str) -> Result<ChatRequest, ApiError> {
+        let mut request = self.request.unwrap_or_else(|| {
+            let text = self.input_text;
+            Map::from_iter([("messages".to_owned(), json!([{"role": "user", "content": text}]))])
+        });
+        request.insert("model".into(), model.into());
+        if let Some(tokens) = self.max_tokens {
+            request.insert("max_tokens".into(), tokens.into());
+        }
+        if let Some(n) = self.n {
+            request.insert("n".into(), n.into());
+        }
+        let text = Value::Object(request).to_string();
+        ChatRequest::parse_as(Shape::Chat, Bytes::from(text))
+            .map_err(|error| ApiError::bad_request(error.message, error.param))
+    }
+}

@@ -1,0 +1,166 @@
+//! The routes for the Python package and for scripts, beside the OpenAI-compatible ones: holds of foreign code, reading and
+//! administration. They need the configured key, which may do all that the command line may. Described in
+//! `docs/local-api.json`.
+
+mod balance;
+mod credit_groups;
+mod holds;
+mod models;
+mod prices;
+mod requests;
+mod settings;
+mod sponsored;
+mod usage;
+mod users;
+
+use accounting::{Credits, ProviderName, UserId};
+use axum::Router;
+use axum::body::Body;
+use axum::routing::get;
+use axum::routing::{delete as delete_only, post};
+use http::HeaderMap;
+use metering::{Bill, Labels, Requester};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use serde_json::{Number, Value, json};
+
+use crate::Gateway;
+use crate::error::ApiError;
+
+pub(crate) fn router() -> Router<Gateway> {
+    Router::new()
+        .route("/local/models", get(models::list))
+        .route("/local/balance", get(balance::get))
+        .route("/local/prices", get(prices::list).put(prices::write).delete(prices::delete))
+        .route(
+            "/local/credit-groups",
+            get(credit_groups::list)
+                .post(credit_groups::create)
+                .patch(credit_groups::update)
+                .delete(credit_groups::delete),
+        )
+        .route(
+            "/local/credit-groups/members",
+            get(credit_groups::members).post(credit_groups::add_member).delete(credit_groups::remove_member),
+        )
+        .route("/local/settings", get(settings::list).put(settings::write))
+        .route("/local/users", get(users::find))
+        .route(
+            "/local/sponsored",
+            get(sponsored::list).post(sponsored::create).patch(sponsored::update).delete(sponsored::delete),
+        )
+        .route("/local/holds", post(holds::create))
+        .route("/local/holds/{id}", delete_only(holds::release))
+        .route("/local/holds/{id}/progress", post(holds::progress))
+        .route("/local/holds/{id}/settle", post(holds::settle))
+        .route("/local/usage", post(usage::create))
+        .route("/local/requests/{id}", get(requests::get))
+}
+
+/// The body of a local request, for whoever has the key.
+async fn body<T: DeserializeOwned>(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<T, ApiError> {
+    gateway.keys.administers(headers)?;
+    let (body, _reserved) = gateway.bounds.read(headers, body).await?;
+    serde_json::from_slice(&body).map_err(|error| ApiError::bad_request(format!("The body: {error}."), None))
+}
+
+/// A credit amount as an exact JSON number.
+fn number(credits: Credits) -> Value {
+    credits.to_string().parse::<Number>().map_or(Value::Null, Value::Number)
+}
+
+/// An amount of credits as it is written: never a float on the way.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(transparent)]
+struct Amount(Box<RawValue>);
+
+impl Amount {
+    fn credits(&self) -> Result<Credits, ApiError> {
+        let text = self.0.get();
+        let text = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+        text.parse().map_err(|error| ApiError::bad_request(format!("`{text}`: {error}."), None))
+    }
+}
+
+/// Who asks, and for what: the part that all bodies of metered requests have.
+#[derive(Debug, Deserialize)]
+struct Asking {
+    user: String,
+    #[serde(default)]
+    user_name: String,
+    #[serde(default)]
+    user_email: String,
+    provider: String,
+    model: String,
+    task: Option<String>,
+    chat_id: Option<String>,
+    message_id: Option<String>,
+    workspace_model: Option<String>,
+    sponsored: Option<String>,
+    limit: Option<Amount>,
+}
+
+impl Asking {
+    /// Checks that the user is known, and remembers them where there is no Open WebUI.
+    async fn requester(&self, gateway: &Gateway) -> Result<Requester, ApiError> {
+        let id = UserId::new(self.user.clone()).map_err(bad)?;
+        let user = storage::KnownUser {
+            id: id.clone(),
+            name: self.user_name.clone(),
+            email: self.user_email.clone(),
+        };
+        super::known(gateway, user).await?;
+        let limit = self.limit.as_ref().map(Amount::credits).transpose()?;
+        Ok(Requester { user: id, limit, sponsored: self.sponsored.clone() })
+    }
+
+    fn provider(&self) -> Result<ProviderName, ApiError> {
+        ProviderName::new(&self.provider).map_err(bad)
+    }
+
+    fn labels(&self, gateway: &Gateway) -> Labels {
+        let label = |text: &Option<String>| text.clone().filter(|text| !text.is_empty() && text.len() <= 255);
+        Labels {
+            way_in: gateway.way_in(),
+            task: label(&self.task),
+            chat_id: label(&self.chat_id),
+            message_id: label(&self.message_id),
+            workspace_model: label(&self.workspace_model),
+        }
+    }
+}
+
+/// A bill as JSON.
+fn bill(id: Option<accounting::RequestId>, bill: &Bill) -> Value {
+    let mut shown = json!({
+        "credits": number(bill.charge),
+        "credits_remaining": bill.remaining.map(number),
+        "cost": bill.cost(),
+        "estimated": bill.estimated,
+        "input_tokens": bill.usage.input,
+        "output_tokens": bill.usage.output,
+    });
+    if let (Value::Object(shown), Some(id)) = (&mut shown, id) {
+        shown.insert("id".into(), id.to_string().into());
+    }
+    shown
+}
+
+/// Usage in OpenAI's form.
+fn usage_of(reported: &RawValue) -> Result<accounting::Usage, ApiError> {
+    providers::reported_usage(reported.get()).ok_or_else(|| {
+        ApiError::bad_request(
+            "`usage` needs prompt_tokens and completion_tokens, and no part may be larger than its whole.",
+            Some("usage".into()),
+        )
+    })
+}
+
+fn bad(error: accounting::Error) -> ApiError {
+    ApiError::bad_request(format!("{error}."), None)
+}

@@ -1,0 +1,36 @@
+//! `POST /local/usage`: a request that has ended, charged without a hold.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use http::{HeaderMap, StatusCode};
+use metering::Used;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::{Asking, bill, body, usage_of};
+use crate::Gateway;
+use crate::error::ApiError;
+
+#[derive(Debug, Deserialize)]
+struct Reported {
+    usage: Box<RawValue>,
+}
+
+pub(super) async fn create(
+    State(gateway): State<Gateway>,
+    headers: HeaderMap,
+    sent: Body,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let sent: Box<RawValue> = body(&gateway, &headers, sent).await?;
+    let wrong = |error: serde_json::Error| ApiError::bad_request(format!("The body: {error}."), None);
+    let asking: Asking = serde_json::from_str(sent.get()).map_err(wrong)?;
+    let reported: Reported = serde_json::from_str(sent.get()).map_err(wrong)?;
+    let used =
+        Used { provider: asking.provider()?, model: asking.model.clone(), usage: usage_of(&reported.usage)? };
+    let requester = asking.requester(&gateway).await?;
+    let charged = gateway.meter.used(requester, asking.labels(&gateway), used).await;
+    let charged = charged.map_err(|error| ApiError::of_meter(error, gateway.contact()))?;
+    Ok((StatusCode::CREATED, Json(bill(None, &charged))))
+}

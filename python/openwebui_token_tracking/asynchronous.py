@@ -18,11 +18,13 @@ from openwebui_token_tracking.client import (
     refusal,
     unreachable,
 )
-from openwebui_token_tracking.errors import LocalError
+from openwebui_token_tracking.errors import GatewayGoneError, LocalError
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession, ClientTimeout
 
+# The header with the gateway's id of a request.
+REQUEST = "x-tracking-request"
 # Seconds to connect to a gateway.
 _CONNECT = 10.0
 
@@ -116,7 +118,9 @@ async def send(
         except aiohttp.ClientError:
             raise gone() from None
         if response.status >= 400:
-            raise refusal(response.status, await body_of(response))
+            refused = refusal(response.status, await body_of(response))
+            refused.request_id = response.headers.get(REQUEST)
+            raise refused
         return response
 
 
@@ -143,3 +147,20 @@ async def call(
     content = encoded(body).encode() if body is not None else None
     response = await send(gateway, method, path_of(path, query), content)
     return decoded(response.status, await body_of(response))
+
+
+async def next_data(response: "ClientResponse") -> bytes:
+    """What has arrived of a body; nothing at its end.
+
+    :raises LocalError: if it breaks off
+    """
+    import aiohttp
+
+    try:
+        return await response.content.readany()
+    except TimeoutError:
+        raise LocalError("The gateway fell silent within its answer.", 504, "timeout") from None
+    except aiohttp.ClientError:
+        raise GatewayGoneError(
+            "The process that tracks credits ended before the answer did. Please try again."
+        ) from None

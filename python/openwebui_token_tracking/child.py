@@ -209,7 +209,7 @@ _children: dict[str | None, Child] = {}
 _lock = threading.Lock()
 
 
-def _database_url() -> str | None:
+def named_database() -> str | None:
     """Open WebUI's database when inside it, else what the environment names."""
     inside = sys.modules.get("open_webui.env")
     return getattr(inside, "DATABASE_URL", None) or os.environ.get("DATABASE_URL") or None
@@ -220,7 +220,7 @@ def gateway(database_url: str | None = None) -> Gateway:
     remote = os.environ.get("OWUI_TRACKING_URL")
     if database_url is None and remote:
         return Remote(remote, os.environ.get("OWUI_TRACKING_KEY", ""))
-    url = database_url or _database_url()
+    url = database_url or named_database()
     with _lock:
         return _children.setdefault(url, Child(url))
 

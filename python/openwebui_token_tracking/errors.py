@@ -11,6 +11,8 @@ class LocalError(Exception):
         super().__init__(message)
         self.status = status
         self.code = code
+        # The gateway's id of the request, if it was admitted before it failed.
+        self.request_id: str | None = None
 
 
 class GatewayGoneError(LocalError):

@@ -21,6 +21,8 @@ _NAMES = {"azure", "openrouter", "deepseek", "groq", "vllm", "tgi", "litellm"}
 class OpenAITrackedPipe(ProviderTrackedPipe):
     """OpenAI, or any server with its API: say so in the valves ``API_BASE_URL`` and ``PROVIDER``."""
 
+    kind = "openai"
+
     class Valves(ProviderValves):
         """Settings of the connection."""
 
@@ -35,15 +37,14 @@ class OpenAITrackedPipe(ProviderTrackedPipe):
     def provider_name(self) -> str:
         return str(self.valves.PROVIDER)
 
-    @property
-    def kind(self) -> str:  # type: ignore[override]
+    def protocol(self) -> str:
         """The dialect, by the server's host or the provider's name."""
         host = urlsplit(self.valves.API_BASE_URL).hostname or ""
         for end, kind in _HOSTS.items():
             if host == end or host.endswith(f".{end}"):
                 return kind
         name = self.valves.PROVIDER.casefold()
-        return name if name in _NAMES else "openai"
+        return name if name in _NAMES else self.kind
 
     def server(self) -> dict[str, Any]:
         return {"base_url": self.valves.API_BASE_URL, "api_key": self.valves.API_KEY}

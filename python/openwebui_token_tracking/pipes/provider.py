@@ -61,6 +61,10 @@ class ProviderTrackedPipe(BaseTrackedPipe):
     """The protocol, as the gateway names it."""
     valves: Any
 
+    def protocol(self) -> str:
+        """The protocol at this moment."""
+        return self.kind
+
     def server(self) -> dict[str, Any]:
         """The model server as the valves say at this moment: ``base_url``, ``api_key`` and what else its kind knows."""
         raise NotImplementedError
@@ -80,7 +84,7 @@ class ProviderTrackedPipe(BaseTrackedPipe):
         valves = self.valves
         named = {
             "name": self.provider_name(),
-            "kind": self.kind,
+            "kind": self.protocol(),
             **self.server(),
             "connect_timeout": valves.CONNECT_TIMEOUT,
             "first_byte_timeout": valves.FIRST_BYTE_TIMEOUT,

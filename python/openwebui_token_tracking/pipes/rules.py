@@ -63,11 +63,11 @@ def _gates(tracker: TokenTracker, call: Call, body: Mapping[str, Any]) -> Decima
         if daily is not None and daily < 1:
             raise DailyTokenLimitExceededError("You have no credits left today.")
     if overridden(tracker, "max_credits"):
-        return _credits(tracker.max_credits(call.user))
+        return as_credits(tracker.max_credits(call.user))
     return None
 
 
-def _credits(limit: object) -> Decimal | None:
+def as_credits(limit: object) -> Decimal | None:
     """A limit as a tracker says it, to the microcredit."""
     if limit is None:
         return None

@@ -64,6 +64,7 @@ impl Worker {
     ) -> Response<Incoming> {
         let stream = UnixStream::connect(&self.socket).await.unwrap();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        #[expect(clippy::disallowed_methods, reason = "ends with its connection")]
         tokio::spawn(connection);
         let mut request = Request::post("/v1/chat/completions")
             .header("host", "localhost")

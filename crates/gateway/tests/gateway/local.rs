@@ -84,7 +84,18 @@ each_database!(groups_settings_and_users_as_on_the_command_line, async |test: Te
     let balance = ok(&app, Method::GET, "balance?user=ann", Value::Null).await;
     assert_eq!(balance["base"], json!({"limit": 1500, "spent": 1, "held": 0, "remaining": 1499}));
     assert!(balance["resets_in"].as_u64().is_some_and(|seconds| seconds <= 25 * 3600));
-    ok(&app, Method::PATCH, "credit-groups", json!({"name": "Staff", "credit_allowance": 7})).await;
+    let users = ok(&app, Method::GET, "users?id=ann", Value::Null).await;
+    assert_eq!(users["users"][0]["credit_groups"][0]["name"], "Staff");
+    let mine = ok(&app, Method::GET, "credit-groups?user=ann", Value::Null).await;
+    assert_eq!(mine["credit_groups"][0]["user_count"], 1);
+    let change = json!({"name": "Staff", "new_name": "Crew", "description": "Some"});
+    assert_eq!(ok(&app, Method::PATCH, "credit-groups", change).await["credit_allowance"], 500);
+    let change = json!({"name": "Crew", "new_name": "Staff", "credit_allowance": 7});
+    assert_eq!(ok(&app, Method::PATCH, "credit-groups", change).await["description"], "Some");
+    assert_eq!(refused(&app, Method::PATCH, "credit-groups", json!({"name": "Staff"})).await.0, 400);
+    let nobody = json!({"name": "Staff", "user": "nobody"});
+    let missing = refused(&app, Method::POST, "credit-groups/members", nobody).await;
+    assert_eq!(missing, (404, "user_not_found".into()));
     let listed = ok(&app, Method::GET, "credit-groups?name=Staff", Value::Null).await;
     assert_eq!(listed["credit_groups"][0]["credit_allowance"], 7);
     assert_eq!(refused(&app, Method::DELETE, "credit-groups?name=Staff", Value::Null).await.0, 409);
@@ -102,6 +113,17 @@ each_database!(groups_settings_and_users_as_on_the_command_line, async |test: Te
     ok(&app, Method::PUT, "settings", set("20", false)).await;
     assert_eq!(value(&ok(&app, Method::GET, "settings", Value::Null).await), "20");
     assert_eq!(refused(&app, Method::PUT, "settings", set("many", false)).await.0, 400);
+    // Keys of others are kept, and so is a description.
+    let other = |more: Value| {
+        let mut entry = json!({"key": "other", "value": "1"});
+        entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "settings": [entry] })
+    };
+    ok(&app, Method::PUT, "settings", other(json!({"description": "kept"}))).await;
+    ok(&app, Method::PUT, "settings", other(json!({"value": "2"}))).await;
+    let all = ok(&app, Method::GET, "settings", Value::Null).await;
+    let kept = all["settings"].as_array().unwrap().iter().find(|one| one["key"] == "other").unwrap().clone();
+    assert_eq!((&kept["value"], &kept["description"]), (&json!("2"), &json!("kept")));
 
     let users = ok(&app, Method::GET, "users?email=USER@example.org", Value::Null).await;
     assert_eq!(users["users"][0]["id"], "ann");

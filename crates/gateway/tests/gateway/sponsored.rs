@@ -127,7 +127,7 @@ each_database!(allowances_are_made_changed_and_deleted, async |test: TestDatabas
     for (terms, status) in [
         (terms("LAB", "gpt-test", "boss"), 409),
         (terms("Other", "none", "boss"), 404),
-        (terms("Other", "gpt-test", "nobody"), 404),
+        (terms("Other", "gpt-test", ""), 400),
         (terms("a---b", "gpt-test", "boss"), 400),
     ] {
         let refused = app.call(Method::POST, "/local/sponsored", "k", terms.clone()).await;

@@ -215,7 +215,12 @@ impl Config {
                 let url = DatabaseUrl::parse(&url).map_err(|error| ConfigProblem(error.to_string()))?;
                 Some(url.with_schema(file.database.schema.or_else(|| get("DATABASE_SCHEMA"))))
             }
-            None => DatabaseUrl::from_environment(get).map_err(|error| ConfigProblem(error.to_string()))?,
+            None => {
+                let url =
+                    DatabaseUrl::from_environment(get).map_err(|error| ConfigProblem(error.to_string()))?;
+                let schema = file.database.schema;
+                url.map(|url| if schema.is_some() { url.with_schema(schema) } else { url })
+            }
         };
         let mut providers = Vec::new();
         for table in file.provider {
@@ -284,6 +289,8 @@ fn from_environment(
     let entry = kind.entry();
     let Some(address) = entry.by_environment else { return Ok(None) };
     let (key, base_url) = (get(entry.key_variable), get(address));
+    // Open WebUI's image sets the path of its own proxy (`/ollama`), which means the server's usual address.
+    let base_url = base_url.map(|text| if text.starts_with('/') { entry.base_url.into() } else { text });
     if key.is_none() && (base_url.is_none() || entry.needs_key) {
         return Ok(None);
     }
@@ -295,7 +302,8 @@ fn from_environment(
         connect: None,
         first_byte: None,
         idle: None,
-        api_version: None,
+        // As OpenAI's own clients read it; only Azure's servers have versions.
+        api_version: if kind == Kind::OPENAI { get("OPENAI_API_VERSION") } else { None },
         permissive_safety: false,
     };
     provider(table, key).map(Some)

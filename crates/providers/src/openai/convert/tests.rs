@@ -5,7 +5,7 @@ use super::*;
 
 fn chunk(json: &str) -> Chunk {
     match event(&Bytes::copy_from_slice(json.as_bytes())) {
-        Read { what: What::Chunk(chunk), error: None } => chunk,
+        Read { what: What::Chunk(chunk), error: None, .. } => chunk,
         other => panic!("{other:?}"),
     }
 }
@@ -35,7 +35,7 @@ fn chunks_of_every_kind() {
 #[test]
 fn other_events() {
     let of = |text: &'static str| event(&Bytes::from_static(text.as_bytes()));
-    let only = |what| Read { what, error: None };
+    let only = |what| Read { what, ended: 0, error: None };
     assert_eq!(of("[DONE]"), only(What::Done));
     assert_eq!(of(""), only(What::Other));
     assert_eq!(of("{half"), only(What::Other));

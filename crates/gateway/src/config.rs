@@ -374,6 +374,36 @@ mod tests {
     }
 
     #[test]
+    fn a_schema_goes_with_any_url() {
+        let schema = |file: &str, more: &[(&str, &str)]| {
+            let mut environment = vec![("DATABASE_URL", "postgresql://u:p@h/d")];
+            environment.extend(more);
+            read(file, &environment).unwrap().database.unwrap().schema().map(str::to_owned)
+        };
+        let file = "[database]\nschema = \"mine\"\n";
+        let own = "[database]\nurl = \"postgresql://u:p@h/d\"\n";
+        assert_eq!(schema(file, &[]).as_deref(), Some("mine"));
+        assert_eq!(schema(file, &[("DATABASE_SCHEMA", "theirs")]).as_deref(), Some("mine"));
+        assert_eq!(schema("", &[("DATABASE_SCHEMA", "theirs")]).as_deref(), Some("theirs"));
+        assert_eq!(schema(own, &[("DATABASE_SCHEMA", "theirs")]).as_deref(), Some("theirs"));
+        assert_eq!(schema("", &[]), None);
+    }
+
+    #[test]
+    fn the_environment_of_open_webui_is_understood() {
+        let config = read("", &[("OLLAMA_BASE_URL", "/ollama")]).unwrap();
+        assert_eq!(config.providers[0].base_url.as_str(), "http://localhost:11434/");
+        let azure = [
+            ("OPENAI_API_KEY", "k"),
+            ("OPENAI_API_BASE_URL", "https://x.openai.azure.com"),
+            ("OPENAI_API_VERSION", "2024-10-21"),
+        ];
+        let config = read("", &azure).unwrap();
+        assert_eq!(config.providers[0].options.api_version.as_deref(), Some("2024-10-21"));
+        assert_eq!(config.open_providers().unwrap()[0].kind().entry().name, "azure");
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let provider = "[[provider]]\nname = \"a\"\nkind = \"openai\"\n";
         for (file, says) in [

@@ -154,7 +154,9 @@ impl ChatRequest {
         request.output_limit = limits.into_iter().min();
         // Nothing for some servers, and no limit at all for others. Anthropic's fills its cache with it.
         if request.output_limit == Some(0) && shape != Shape::Messages {
-            return Err(bad("the longest answer must have at least one token", request.limit_fields()[0]));
+            let zero = |field: &&&str| body.get(**field).and_then(Value::as_u64) == Some(0);
+            let field = request.limit_fields().iter().find(zero).unwrap_or(&"max_tokens");
+            return Err(bad("the longest answer must have at least one token", field));
         }
         match shape {
             Shape::Chat => {
@@ -353,80 +355,4 @@ impl ChatRequest {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn chat(body: Value) -> Result<ChatRequest, BadRequest> {
-        ChatRequest::parse(Bytes::from(body.to_string()))
-    }
-
-    #[test]
-    fn wrong_fields_are_named() {
-        let messages = json!([]);
-        for (body, param) in [
-            (json!({"messages": messages}), "model"),
-            (json!({"model": 7, "messages": messages}), "model"),
-            (json!({"model": "m"}), "messages"),
-            (json!({"model": "m", "messages": messages, "stream": "yes"}), "stream"),
-            (json!({"model": "m", "messages": messages, "n": 0}), "n"),
-            (json!({"model": "m", "messages": messages, "max_tokens": -1}), "max_tokens"),
-            (json!({"model": "m", "messages": messages, "max_tokens": 1.5}), "max_tokens"),
-            (
-                json!({"model": "m", "messages": messages, "stream": true, "stream_options": 1}),
-                "stream_options",
-            ),
-        ] {
-            assert_eq!(chat(body.clone()).unwrap_err().param.as_deref(), Some(param), "{body}");
-        }
-        assert!(ChatRequest::parse(Bytes::from_static(b"[1]")).is_err());
-        assert!(ChatRequest::parse(Bytes::from_static(b"\xff{")).is_err());
-    }
-
-    #[test]
-    fn usage_is_always_asked_for_in_streams_and_the_rest_passes_untouched() {
-        let body = r#"{"model":"m","zebra":1.50,"messages":[],"stream":true,"a":{"y":1,"b":12345678901234567890123}}"#;
-        let request = ChatRequest::parse(Bytes::from(body)).unwrap();
-        assert!(!request.asks_usage());
-        let sent = serde_json::to_string(request.body()).unwrap();
-        assert_eq!(sent, body.replace("}}", r#"},"stream_options":{"include_usage":true}}"#));
-    }
-
-    #[test]
-    fn all_text_and_media_are_seen() {
-        let request = chat(json!({"model": "m", "tools": [{"a": 1}], "messages": [
-            {"role": "system", "content": "one"},
-            {"role": "user", "content": [
-                {"type": "text", "text": "two"},
-                {"type": "image_url", "image_url": {"url": "data:x", "detail": "low"}},
-                {"type": "input_audio", "input_audio": {"data": "AAAAAAAA"}},
-                {"type": "file", "file": {"file_id": "f"}},
-            ]},
-            {"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "three", "arguments": "{}"}}]},
-        ]}))
-        .unwrap();
-        let texts = request.input_text();
-        assert_eq!(texts, ["one", "two", "three", "{}", r#"[{"a":1}]"#]);
-        assert_eq!(request.input_length(), texts.iter().map(|text| text.len() as u64).sum::<u64>());
-        let media = [
-            Media::Image { low_detail: true },
-            Media::Audio { bytes: 6, timed: false },
-            Media::File { bytes: None },
-        ];
-        assert_eq!(request.media(), media);
-    }
-
-    #[test]
-    fn limits_are_lowered_never_raised() {
-        let mut request = chat(json!({"model": "m", "messages": [], "max_tokens": 100})).unwrap();
-        request.lower_output_limit(500, "max_completion_tokens");
-        assert_eq!(request.body().get("max_tokens"), Some(&json!(100)));
-        request.lower_output_limit(50, "max_completion_tokens");
-        assert_eq!(request.body().get("max_tokens"), Some(&json!(50)));
-        assert!(!request.body().contains_key("max_completion_tokens"));
-        let mut open = chat(json!({"model": "m", "messages": []})).unwrap();
-        open.lower_output_limit(7, "max_completion_tokens");
-        assert_eq!(open.body().get("max_completion_tokens"), Some(&json!(7)));
-    }
-}
+mod tests;

@@ -12,8 +12,8 @@ class Client(Protocol):
         """The answer's JSON; ``None`` if it has none."""
 
 
-# What a refusal is, as an exception. By its code first, then by its status.
-Refusals = Mapping[str | int, type[Exception]]
+# What refusals of a status are, as exceptions.
+Refusals = Mapping[int, type[Exception]]
 
 
 def call(
@@ -36,8 +36,7 @@ def call(
     try:
         return client.request(method, f"/local/{path}", given, body)
     except LocalError as error:
-        known = refusals or {}
-        exception = known.get(error.code or "") or known.get(error.status)
+        exception = (refusals or {}).get(error.status)
         if exception is None:
             raise
         raise exception(str(error)) from error

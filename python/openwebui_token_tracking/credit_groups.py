@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from openwebui_token_tracking._calls import Refusals, call
-from openwebui_token_tracking.user import read_user, serialize_user
+from openwebui_token_tracking.user import find_user, read_user, serialize_user
 
 _PATH = "credit-groups"
 _MEMBERS = "credit-groups/members"
@@ -40,10 +40,8 @@ def get_credit_group(credit_group_name: str, database_url: str | None = None) ->
 
     :raises KeyError: if there is no such group
     """
-    found = call(database_url, "GET", _PATH, {"name": credit_group_name}, refusals=_REFUSALS)["credit_groups"]
-    if not found:
-        raise KeyError(f"there is no credit group {credit_group_name}")
-    return _described(found[0])
+    [found] = call(database_url, "GET", _PATH, {"name": credit_group_name}, refusals=_REFUSALS)["credit_groups"]
+    return _described(found)
 
 
 def list_credit_groups(database_url: str | None = None) -> list[dict[str, Any]]:
@@ -122,7 +120,14 @@ def remove_user(user_id: str, credit_group_name: str, database_url: str | None =
     :raises ValueError: if the user is not in the group
     """
     query = {"name": credit_group_name, "user": user_id}
-    call(database_url, "DELETE", _MEMBERS, query, refusals={"not_a_member": ValueError, 404: KeyError})
+    try:
+        call(database_url, "DELETE", _MEMBERS, query, refusals={404: LookupError})
+    except LookupError as error:
+        # Either of the two is missing, or only the membership.
+        get_credit_group(credit_group_name, database_url)
+        if find_user(database_url, user_id) is None:
+            raise KeyError(f"there is no user {user_id}") from error
+        raise ValueError(f"{user_id} is not in the credit group {credit_group_name}") from error
 
 
 def list_users(credit_group_name: str, database_url: str | None = None) -> list[dict[str, Any]]:

@@ -53,10 +53,13 @@ def update_model_pricing(database_url: str | None, model_id: str, provider: str,
     :raises ValueError: if the new price is invalid
     """
     changes = {field: value for field, value in updates.items() if field in _CHANGEABLE}
-    found = _prices(database_url, model_id, provider) if changes else []
-    if not found:
+    if not changes:
         return False
-    _write(database_url, [{**found[0], **changes}], "update", _REFUSALS)
+    price = {"id": model_id, "provider": provider, **changes}
+    try:
+        _write(database_url, [price], "update", {**_REFUSALS, 404: LookupError})
+    except LookupError:
+        return False
     return True
 
 
@@ -95,12 +98,14 @@ def delete_model_pricing(database_url: str | None, model_id: str, provider: str 
 
     :param provider: only at this provider; ``None`` for all
     :return: whether there was one
+    :raises ValueError: if a sponsored allowance covers the model
     """
     query = {"model": model_id, "provider": provider}
     try:
-        return bool(call(database_url, "DELETE", "prices", query, refusals={404: LookupError})["deleted"])
+        call(database_url, "DELETE", "prices", query, refusals={**_REFUSALS, 404: LookupError})
     except LookupError:
         return False
+    return True
 
 
 def _prices(database_url: str | None, model_id: str | None, provider: str | None) -> list[dict[str, Any]]:
@@ -109,8 +114,14 @@ def _prices(database_url: str | None, model_id: str | None, provider: str | None
     return found
 
 
-def _write(database_url: str | None, prices: list[dict[str, Any]], how: str, refusals: Refusals) -> None:
-    call(database_url, "PUT", "prices", body={"prices": prices, "how": how}, refusals=refusals)
+def _write(database_url: str | None, prices: Iterable[Mapping[str, Any]], how: str, refusals: Refusals) -> None:
+    written = [{field: _written(value) for field, value in price.items()} for price in prices]
+    call(database_url, "PUT", "prices", body={"prices": written, "how": how}, refusals=refusals)
+
+
+def _written(value: Any) -> Any:
+    """An amount as it is written: as text where JSON would make it a binary fraction, or give it an exponent."""
+    return format(Decimal(str(value)), "f") if isinstance(value, float | Decimal) else value
 
 
 def _described(price: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from gateway import Gateway
 from open_webui import OpenWebUI
 from processes import PROGRAMS, Program
 
+# Of the connection's models, those that everyone may use.
+SHARED = ["gpt-test", "free-test"]
 SECRET = "a-signing-secret-for-tests-of-32-bytes"
 
 
@@ -42,6 +44,18 @@ def gateway(open_webui: OpenWebUI, database: Database, simulator: str) -> Iterat
     """Our gateway as Open WebUI's connection."""
     with gateways.serving(database, f"{simulator}/v1", SECRET) as served:
         open_webui.connect(served.url, gateways.KEY, headers=gateways.HEADERS)
-        for model in gateways.PRICES:
+        for model in SHARED:
             open_webui.add_model(model)
         yield served
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failure shows the end of the logs; the logs themselves stay in pytest's temporary folder."""
+    report = yield
+    if report.failed:
+        for name in ("open_webui", "gateway"):
+            if name in item.funcargs:
+                program = item.funcargs[name].program
+                report.sections.append((f"{program.log}", program.tail()))
+    return report

@@ -13,7 +13,7 @@ from processes import PROGRAMS, Program, clean_environment
 KEY = "a-forwarding-key-for-tests"
 MILLION = 1_000_000
 # Credits for a million tokens of input and output.
-PRICES = {"gpt-test": (3000, 15000), "free-test": (0, 0)}
+PRICES = {"gpt-test": (3000, 15000), "free-test": (0, 0), "embedding-test": (100, 0)}
 HEADERS = {
     "X-Tracking-Model": "{{MODEL_ID}}",
     "X-Tracking-Task": "{{TASK}}",

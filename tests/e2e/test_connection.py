@@ -5,6 +5,7 @@ from decimal import Decimal
 import httpx
 import pytest
 
+from conftest import SHARED
 from gateway import KEY, Gateway, cost
 from open_webui import OpenWebUI
 from tab import open_tab
@@ -96,6 +97,6 @@ def test_an_unsigned_identity_is_refused(open_webui: OpenWebUI, gateway: Gateway
 
 
 def test_users_see_only_models_they_were_given(open_webui: OpenWebUI, gateway: Gateway) -> None:
-    assert {"gpt-test", "free-test"} <= set(open_webui.models())
+    assert {*SHARED, "embedding-test"} <= set(open_webui.models())
     seen = open_webui.add_user().models()
-    assert {"gpt-test", "free-test"} <= set(seen) and "embedding-test" not in seen
+    assert set(SHARED) <= set(seen) and "embedding-test" not in seen

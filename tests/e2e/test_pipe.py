@@ -9,6 +9,7 @@ from tab import open_tab
 SOURCE = (ROOT / "tests" / "e2e" / "pipes" / "untracked.py").read_text()
 MODEL = "untracked.gpt-test"
 ASK = "[[sim input=10 output=20 text=Servus]]"
+FAIL = "[[sim status=500]]"
 
 
 @pytest.fixture(scope="session")
@@ -30,16 +31,17 @@ def test_it_answers_the_browser(open_webui: OpenWebUI, pipe: None) -> None:
     assert message["content"] == "Servus"
 
 
-@pytest.mark.parametrize("path", ["api", "browser"])
-def test_an_error_before_the_answer_is_shown(open_webui: OpenWebUI, pipe: None, path: str) -> None:
-    user = open_webui.add_user()
-    if path == "api":
-        answer = user.ask(MODEL, "[[sim status=500]]")
-        assert answer.status == 400 and answer.error
-        return
-    with open_tab(user) as tab:
-        message = tab.ask(MODEL, "[[sim status=500]]").wait()
-    assert message["error"]["content"] and not message.get("content")
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_an_error_before_the_answer_reaches_the_api(open_webui: OpenWebUI, pipe: None, stream: bool) -> None:
+    answer = open_webui.add_user().ask(MODEL, FAIL, stream=stream)
+    # Open WebUI says 200 also then.
+    assert answer.status == 200 and answer.error.startswith("simulated error 500")
+
+
+def test_an_error_before_the_answer_is_shown_in_the_browser(open_webui: OpenWebUI, pipe: None) -> None:
+    with open_tab(open_webui.add_user()) as tab:
+        message = tab.ask(MODEL, FAIL).wait()
+    assert message["error"]["content"].startswith("simulated error 500") and not message.get("content")
 
 
 def test_two_models_answer_side_by_side(open_webui: OpenWebUI, pipe: None, simulator: str) -> None:

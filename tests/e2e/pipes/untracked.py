@@ -29,28 +29,29 @@ class Pipe:
         asked = {name: body[name] for name in PASSED if name in body}
         # Open WebUI puts the function's id before the model's.
         asked["model"] = body["model"].split(".", 1)[1]
+        response = await self._post(asked)
+        await self._check(response)
         if body.get("stream"):
-            return self._stream(asked)
-        async with self._post(asked) as response:
-            await self._check(response)
+            return self._stream(response)
+        async with response:
             return await response.json()
 
-    async def _stream(self, asked: dict) -> AsyncIterator[str]:
-        async with self._post(asked) as response:
-            await self._check(response)
+    async def _stream(self, response: aiohttp.ClientResponse) -> AsyncIterator[str]:
+        async with response:
             async for line in response.content:
                 if line.strip():
                     yield line.decode().strip()
 
-    def _post(self, asked: dict):
+    async def _post(self, asked: dict) -> aiohttp.ClientResponse:
         if self.session is None:
             self.session = aiohttp.ClientSession()
         headers = {"Authorization": f"Bearer {self.valves.API_KEY}"}
-        return self.session.post(f"{self.valves.API_BASE_URL}/chat/completions", json=asked, headers=headers)
+        return await self.session.post(f"{self.valves.API_BASE_URL}/chat/completions", json=asked, headers=headers)
 
     async def _check(self, response: aiohttp.ClientResponse) -> None:
         if response.status >= 400:
-            text = await response.text()
+            async with response:
+                text = await response.text()
             try:
                 text = json.loads(text)["error"]["message"]
             except (ValueError, KeyError, TypeError):

@@ -90,7 +90,7 @@ def _whole(response: httpx.Response) -> Answer:
         return Answer(response.status_code, error=response.text)
     answer = Answer(response.status_code, chunks=[body])
     if response.is_error or not isinstance(body, dict) or "choices" not in body:
-        answer.error = _error(body)
+        answer.error = error_text(body)
         return answer
     answer.text = body["choices"][0]["message"].get("content") or ""
     answer.usage = body.get("usage")
@@ -106,14 +106,14 @@ def _streamed(response: httpx.Response) -> Answer:
         chunk = json.loads(data)
         answer.chunks.append(chunk)
         if "error" in chunk:
-            answer.error = _error(chunk)
+            answer.error = error_text(chunk)
         answer.usage = chunk.get("usage") or answer.usage
         for choice in chunk.get("choices") or []:
             answer.text += choice["delta"].get("content") or ""
     return answer
 
 
-def _error(body: Any) -> str:
+def error_text(body: Any) -> str:
     """The message inside an error body; Open WebUI wraps it in several ways."""
     while isinstance(body, dict):
         body = next((body[key] for key in ("error", "message", "detail", "content") if key in body), str(body))

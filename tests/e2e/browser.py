@@ -48,5 +48,10 @@ def ask(page: Page, model: str, text: str) -> None:
     page.locator("#send-message-button").click()
 
 
+def answered(page: Page) -> None:
+    """Waits until the last answer is complete: then it can be asked for again."""
+    page.get_by_role("button", name="Regenerate").last.wait_for()
+
+
 def picture(page: Page, path: Path) -> None:
     page.screenshot(path=path)

@@ -12,6 +12,8 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+# The driver that Open WebUI installs; its default for `postgresql://`, psycopg2, is an extra.
+DRIVER = "postgresql+psycopg://"
 KINDS = ["sqlite", "postgresql"]
 
 
@@ -32,7 +34,7 @@ class Database:
                 return [dict(row) for row in connection.execute(sql, values)]
         for name in values:
             sql = sql.replace(f":{name}", f"%({name})s")
-        with psycopg.connect(self.url, row_factory=dict_row) as connection:
+        with psycopg.connect(self.url.replace(DRIVER, "postgresql://"), row_factory=dict_row) as connection:
             return connection.execute(sql, values).fetchall()
 
 
@@ -47,7 +49,8 @@ def fresh_database(kind: str, folder: Path) -> Iterator[Database]:
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
     try:
-        yield Database(kind, f"{server.rsplit('/', 1)[0]}/{name}", folder)
+        address = server.rsplit("/", 1)[0].replace("postgresql://", DRIVER)
+        yield Database(kind, f"{address}/{name}", folder)
     finally:
         with psycopg.connect(server, autocommit=True) as connection:
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')

@@ -14,6 +14,7 @@ def test_a_chat_in_the_browser(open_webui: OpenWebUI, gateway: Gateway, tmp_path
     with browser.signed_in(user) as page:
         browser.ask(page, "gpt-test", "[[sim input=1000 output=100 text=Servus]]")
         expect(page.locator(".chat-assistant").first).to_contain_text("Servus")
+        browser.answered(page)
         browser.picture(page, tmp_path / "chat.png")
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from account import error_text
 from open_webui import OpenWebUI
 from processes import ROOT
 from tab import open_tab
@@ -41,7 +42,7 @@ def test_an_error_before_the_answer_reaches_the_api(open_webui: OpenWebUI, pipe:
 def test_an_error_before_the_answer_is_shown_in_the_browser(open_webui: OpenWebUI, pipe: None) -> None:
     with open_tab(open_webui.add_user()) as tab:
         message = tab.ask(MODEL, FAIL).wait()
-    assert message["error"]["content"].startswith("simulated error 500") and not message.get("content")
+    assert error_text(message["error"]).startswith("simulated error 500") and not message.get("content")
 
 
 def test_two_models_answer_side_by_side(open_webui: OpenWebUI, pipe: None, simulator: str) -> None:

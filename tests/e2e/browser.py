@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urljoin
 
 from playwright.sync_api import Page, sync_playwright
 
@@ -43,7 +44,7 @@ def signed_in(account: Account) -> Iterator[Page]:
 
 def ask(page: Page, model: str, text: str) -> None:
     """Begins a new chat with a model."""
-    page.goto(f"{page.url.split('/', 3)[0]}//{page.url.split('/', 3)[2]}/?models={model}")
+    page.goto(urljoin(page.url, f"/?models={model}"))
     page.locator("#chat-input").fill(text)
     page.locator("#send-message-button").click()
 
@@ -51,6 +52,12 @@ def ask(page: Page, model: str, text: str) -> None:
 def answered(page: Page) -> None:
     """Waits until the last answer is complete: then it can be asked for again."""
     page.get_by_role("button", name="Regenerate").last.wait_for()
+
+
+def usage(page: Page) -> str:
+    """What the info bubble of the last answer says."""
+    page.get_by_role("button", name="Info", exact=True).last.hover()
+    return page.locator(".tippy-content").last.inner_text()
 
 
 def picture(page: Page, path: Path) -> None:

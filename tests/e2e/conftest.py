@@ -12,8 +12,6 @@ from gateway import Gateway
 from open_webui import OpenWebUI
 from processes import PROGRAMS, Program
 
-# Of the connection's models, those that everyone may use.
-SHARED = ["gpt-test", "free-test"]
 SECRET = "a-signing-secret-for-tests-of-32-bytes"
 
 
@@ -44,7 +42,7 @@ def gateway(open_webui: OpenWebUI, database: Database, simulator: str) -> Iterat
     """Our gateway as Open WebUI's connection."""
     with gateways.serving(database, f"{simulator}/v1", SECRET) as served:
         open_webui.connect(served.url, gateways.KEY, headers=gateways.HEADERS)
-        for model in SHARED:
+        for model in gateways.SHARED:
             open_webui.add_model(model)
         yield served
 

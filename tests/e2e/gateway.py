@@ -14,6 +14,9 @@ KEY = "a-forwarding-key-for-tests"
 MILLION = 1_000_000
 # Credits for a million tokens of input and output.
 PRICES = {"gpt-test": (3000, 15000), "free-test": (0, 0), "embedding-test": (100, 0)}
+# Of those, what everyone may use in Open WebUI.
+SHARED = ["gpt-test", "free-test"]
+# The templates that Open WebUI fills in.
 HEADERS = {
     "X-Tracking-Model": "{{MODEL_ID}}",
     "X-Tracking-Task": "{{TASK}}",

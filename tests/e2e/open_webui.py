@@ -1,8 +1,8 @@
 """A real Open WebUI: `uvicorn open_webui.main:app` on loopback, on a database of its own, and what its administrator does."""
 
-import itertools
 import socket
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -40,11 +40,10 @@ class OpenWebUI:
 
     def __init__(self, database: Database, workers: int, environment: dict[str, str]) -> None:
         self.database = database
-        self.numbers = itertools.count(1)
         folder = database.folder
         data, home = folder / "data", folder / "home"
         for made in (data, home):
-            made.mkdir()
+            made.mkdir(exist_ok=True)
         # The socket is made here and inherited: no other program can take its port in between.
         with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -68,7 +67,7 @@ class OpenWebUI:
             )
         try:
             self._wait_until_ready()
-            self.admin = self._sign_up()
+            self.admin = self._administrator()
         except BaseException as error:
             self.stop()
             error.add_note(self.program.tail())
@@ -88,21 +87,23 @@ class OpenWebUI:
 
         until(look, "Open WebUI is ready", READY)
 
-    def _sign_up(self) -> Account:
-        """The first user is the administrator."""
-        return self._account("/api/v1/auths/signup", "admin", {}, {})
+    def _administrator(self) -> Account:
+        """The first user of a database is its administrator."""
+        if self.database.rows('SELECT id FROM "user"'):
+            return self._account("/api/v1/auths/signin", "admin")
+        return self._account("/api/v1/auths/signup", "admin")
 
-    def _account(self, path: str, name: str, more: dict[str, str], headers: dict[str, str]) -> Account:
+    def add_user(self, role: str = "user") -> Account:
+        """A user whom nobody has seen before."""
+        headers = {"Authorization": f"Bearer {self.admin.token}"}
+        return self._account("/api/v1/auths/add", f"user-{uuid.uuid4().hex[:12]}", headers, role=role)
+
+    def _account(self, path: str, name: str, headers: dict[str, str] | None = None, **more: str) -> Account:
         who = {"name": name, "email": f"{name}@example.com", "password": PASSWORD, **more}
         answer = httpx.post(f"{self.url}{path}", json=who, headers=headers, timeout=60)
         answer.raise_for_status()
         made = answer.json()
         return Account(self.url, made["id"], name, who["email"], PASSWORD, made["token"])
-
-    def add_user(self, role: str = "user") -> Account:
-        """A user whom nobody has seen before."""
-        headers = {"Authorization": f"Bearer {self.admin.token}"}
-        return self._account("/api/v1/auths/add", f"user{next(self.numbers)}", {"role": role}, headers)
 
     # What the administrator sets up
 

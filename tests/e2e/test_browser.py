@@ -15,6 +15,7 @@ def test_a_chat_in_the_browser(open_webui: OpenWebUI, gateway: Gateway, tmp_path
         browser.ask(page, "gpt-test", "[[sim input=1000 output=100 text=Servus]]")
         expect(page.locator(".chat-assistant").first).to_contain_text("Servus")
         browser.answered(page)
+        assert "credits: 4.5\n" in browser.usage(page)
         browser.picture(page, tmp_path / "chat.png")
 
 

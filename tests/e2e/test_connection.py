@@ -5,8 +5,7 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from conftest import SHARED
-from gateway import KEY, Gateway, cost
+from gateway import KEY, SHARED, Gateway, cost
 from open_webui import OpenWebUI
 from tab import open_tab
 from waiting import until

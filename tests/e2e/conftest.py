@@ -1,6 +1,7 @@
 """What the tests share: the simulated model server, and for each kind of database one Open WebUI with our gateway."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,8 @@ from gateway import Gateway
 from open_webui import OpenWebUI
 from processes import PROGRAMS, Program
 
+# A time limit on the tests ends what they started, too.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 SECRET = "a-signing-secret-for-tests-of-32-bytes"
 
 

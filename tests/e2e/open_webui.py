@@ -49,7 +49,8 @@ class OpenWebUI:
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             command = [sys.executable, "-m", "uvicorn", "open_webui.main:app", "--fd", str(listener.fileno())]
             if workers > 1:
-                command += ["--workers", str(workers)]
+                # Uvicorn ends a worker that does not answer in time, also while it is still loading.
+                command += ["--workers", str(workers), "--timeout-worker-healthcheck", str(READY)]
             self.program = Program(
                 command,
                 {
@@ -78,6 +79,7 @@ class OpenWebUI:
 
     def _wait_until_ready(self) -> None:
         def look() -> bool:
+            # It listens before it is ready, so the first question waits.
             if not self.program.is_running():
                 raise RuntimeError("Open WebUI ended before it was ready")
             try:

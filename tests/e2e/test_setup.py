@@ -1,4 +1,5 @@
-"""Open WebUI set up otherwise: by its environment alone, with user headers that are not signed, and with several workers."""
+"""Open WebUI set up otherwise: by its environment alone, on a database where we were first, with user headers that are not
+signed, and with several workers."""
 
 import json
 from collections.abc import Iterator
@@ -20,17 +21,14 @@ SECRET = "a-signing-secret-that-only-we-have"
 
 
 @pytest.fixture(params=KINDS)
-def own_database(request, tmp_path) -> Iterator[Database]:
-    """A database with Open WebUI's tables, of a server that has ended."""
+def empty_database(request, tmp_path) -> Iterator[Database]:
     with fresh_database(request.param, tmp_path) as made:
-        with servers.running(made):
-            pass
         yield made
 
 
 @contextmanager
 def connected(database: Database, gateway: Gateway, workers: int = 1) -> Iterator[OpenWebUI]:
-    """A server that has its connection from the environment."""
+    """A server that has its connection from the environment. Open WebUI believes that only at its first start."""
     connection = {
         "OPENAI_API_BASE_URLS": gateway.url,
         "OPENAI_API_KEYS": KEY,
@@ -42,10 +40,10 @@ def connected(database: Database, gateway: Gateway, workers: int = 1) -> Iterato
         yield server
 
 
-def test_without_a_secret_plain_headers_say_who_asks(own_database: Database, simulator: str) -> None:
+def test_without_a_secret_plain_headers_say_who_asks(empty_database: Database, simulator: str) -> None:
     with (
-        gateways.serving(own_database, f"{simulator}/v1") as gateway,
-        connected(own_database, gateway) as server,
+        gateways.serving(empty_database, f"{simulator}/v1") as gateway,
+        connected(empty_database, gateway) as server,
         open_tab(server.add_user()) as tab,
     ):
         message = tab.ask("gpt-test", ASK, background={}).wait()
@@ -55,10 +53,10 @@ def test_without_a_secret_plain_headers_say_who_asks(own_database: Database, sim
         assert gateway.spent(tab.account.id) == ONE
 
 
-def test_with_a_secret_plain_headers_are_refused(own_database: Database, simulator: str) -> None:
+def test_with_a_secret_plain_headers_are_refused(empty_database: Database, simulator: str) -> None:
     with (
-        gateways.serving(own_database, f"{simulator}/v1", SECRET) as gateway,
-        connected(own_database, gateway) as server,
+        gateways.serving(empty_database, f"{simulator}/v1", SECRET) as gateway,
+        connected(empty_database, gateway) as server,
         open_tab(server.add_user()) as tab,
     ):
         message = tab.ask("gpt-test", ASK, background={}).wait()
@@ -66,11 +64,11 @@ def test_with_a_secret_plain_headers_are_refused(own_database: Database, simulat
         assert gateway.ledger(tab.account.id) == []
 
 
-def test_four_workers(own_database: Database, simulator: str) -> None:
+def test_four_workers(empty_database: Database, simulator: str) -> None:
     """Whichever worker a request comes to, each is charged, once."""
     with (
-        gateways.serving(own_database, f"{simulator}/v1") as gateway,
-        connected(own_database, gateway, workers=4) as server,
+        gateways.serving(empty_database, f"{simulator}/v1") as gateway,
+        connected(empty_database, gateway, workers=4) as server,
         ThreadPoolExecutor(16) as threads,
     ):
         users = [server.add_user() for _ in range(4)]

@@ -7,6 +7,7 @@ from open_webui import OpenWebUI
 from processes import ROOT
 from tab import open_tab
 
+pytestmark = pytest.mark.smoke
 SOURCE = (ROOT / "tests" / "e2e" / "pipes" / "untracked.py").read_text()
 MODEL = "untracked.gpt-test"
 ASK = "[[sim input=10 output=20 text=Servus]]"

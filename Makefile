@@ -39,7 +39,7 @@ lint: ## formats, lints, dependency rules
 format: ## put everything into its format
 	$(CARGO) fmt --all
 
-bench: ## the ledger and the gateway, side by side with their engines' own limits; prints tables
+bench: ## chunks of each provider; the ledger and the gateway, side by side with their engines' own limits; prints tables
 	OWUI_TEST_POSTGRES_DURABLE=1 scripts/with-postgres scripts/bench
 
 fuzz: ## ten minutes of fuzzing for each parser and converter (FUZZ_SECONDS to change that)

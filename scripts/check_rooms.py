@@ -11,7 +11,7 @@ ALLOWED = {
     "metering": {"accounting", "storage", "providers"},
     "gateway": {"accounting", "storage", "providers", "metering"},
     "testing": {"accounting", "storage"},
-    "benches": {"accounting", "storage", "testing"},
+    "benches": {"accounting", "storage", "providers", "testing"},
     "cli": {"accounting", "storage", "providers", "metering", "gateway", "testing"},
 }
 

@@ -266,7 +266,8 @@ async fn one_row_commits(database: &Database) -> [f64; 3] {
     }
 }
 
-/// Fills the ledger with rows of other days, up to a number.
+/// Fills the ledger with rows of other days, and lets the database recover from that: what a bulk insert leaves to be
+/// done later is no part of what requests cost.
 async fn fill(database: &Database, rows: i64) {
     let ledger = database.table("token_tracking_ledger");
     let series = match database.kind() {
@@ -284,4 +285,11 @@ async fn fill(database: &Database, rows: i64) {
            'complete', 'one_credit', 0, 'gateway', n, n FROM series"
     );
     database.run(sql).await.unwrap();
+    let afterwards = match database.kind() {
+        Kind::Sqlite => ["PRAGMA wal_checkpoint(TRUNCATE)".to_owned()].to_vec(),
+        Kind::Postgres => [format!("VACUUM ANALYZE {ledger}"), "CHECKPOINT".into()].to_vec(),
+    };
+    for sql in afterwards {
+        database.run(sql).await.unwrap();
+    }
 }

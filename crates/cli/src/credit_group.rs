@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use storage::Database;
-use storage::admin::groups::{self, Group};
+use storage::admin::groups::{self, Change, Group};
 use storage::admin::users;
 
 use crate::connect::LastDatabase;
@@ -105,7 +105,12 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             show(all, format)?;
         }
         Command::Update { name, allowance, database } => {
-            let group = groups::update(&open(database).await?, &name, allowance).await?;
+            let group = groups::update(
+                &open(database).await?,
+                &name,
+                Change { allowance: Some(allowance), ..Change::default() },
+            )
+            .await?;
             output::line(format!("The group {} now adds {} credits a day.", group.name, group.allowance))?;
         }
         Command::Delete { name, database, force } => {

@@ -27,7 +27,9 @@ use tokio_util::sync::CancellationToken;
 use crate::output::{self, Format, credits, number, text};
 use crate::{init, models, verify};
 
-const MODEL: &str = "gpt-4o";
+/// A model of each kind of provider: the chats ask them in turn.
+const MODELS: [&str; 4] = ["gpt-4o", "claude-haiku-4-5-20251001", "gemini-2.5-pro", "mistral-large-latest"];
+const KINDS: [Kind; 4] = [Kind::OPENAI, Kind::ANTHROPIC, Kind::GOOGLE, Kind::MISTRAL];
 const CHATS: u64 = 12;
 /// Credits a day for everyone, and what the group adds.
 const BASE: &str = "40";
@@ -71,9 +73,11 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
     let simulator = Simulator::start().await.context("starting the simulated model server")?;
     let clock = Arc::new(SystemClock);
-    let upstream = provider(&simulator.base_url(), "a-key-of-the-model-server")?;
+    let upstreams = KINDS
+        .iter()
+        .map(|kind| provider(*kind, &simulator.base_url_of(kind.entry().name), "a-key-of-the-model-server"));
     let options = MeterOptions {
-        providers: vec![upstream],
+        providers: upstreams.collect::<Result<_, _>>()?,
         clock: clock.clone(),
         instance: None,
         settle_wait: Duration::from_secs(5),
@@ -93,8 +97,10 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
     output::line(format!(
         "A simulated model server and the gateway run on loopback. Everyone has {BASE} credits a day; {GROUP} have \
-         {GROUP_ADDS} more.\nEach of {} users asks {MODEL} for {CHATS} answers, two at a time.\n",
-        USERS.len()
+         {GROUP_ADDS} more.\nEach of {} users asks for {CHATS} answers, two at a time, of {} in turn: one API for the \
+         formats of four vendors.\n",
+        USERS.len(),
+        MODELS.join(", ")
     ))?;
     let shown = async {
         let chats = everyone(&database, &address).await?;
@@ -117,10 +123,10 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-fn provider(base_url: &str, key: &str) -> anyhow::Result<Provider> {
+fn provider(kind: Kind, base_url: &str, key: &str) -> anyhow::Result<Provider> {
     Ok(Provider::new(ProviderConfig {
-        name: accounting::ProviderName::new("openai")?,
-        kind: Kind::OPENAI,
+        name: accounting::ProviderName::new(kind.entry().provider)?,
+        kind,
         base_url: base_url.parse()?,
         api_key: Some(Secret::new(key)),
         limits: TimeLimits::default(),
@@ -145,7 +151,7 @@ async fn everyone(database: &Database, address: &str) -> anyhow::Result<Vec<(Use
         let (_, key) = keys::create(database, name, Some(user.clone()), None, clock.now()).await?;
         let bar = bars.add(ProgressBar::new(CHATS).with_style(style.clone()).with_prefix(name));
         bar.tick();
-        let client = provider(address, &key)?;
+        let client = provider(Kind::OPENAI, address, &key)?;
         chatting.push(async move { anyhow::Ok((user, chats(&client, &bar).await?)) });
     }
     join_all(chatting).await.into_iter().collect()
@@ -176,7 +182,8 @@ async fn chat(client: &Provider, number: u64) -> anyhow::Result<bool> {
         800 + 40 * number,
         300 + 25 * number
     );
-    let body = json!({"model": MODEL, "stream": true, "messages": [{"role": "user", "content": directive}]});
+    let model = usize::try_from(number).map_or(MODELS[0], |number| MODELS[number % MODELS.len()]);
+    let body = json!({"model": model, "stream": true, "messages": [{"role": "user", "content": directive}]});
     let request = ChatRequest::parse(body.to_string().into())?;
     match client.chat(&request).await {
         Ok(Answer::Stream(mut events)) => {
@@ -192,7 +199,7 @@ async fn chat(client: &Provider, number: u64) -> anyhow::Result<bool> {
     }
 }
 
-/// The table of users, and whether the books are right.
+/// The tables of users and models, and whether the books are right.
 async fn results(database: &Database, chats: &[(UserId, Chats)]) -> anyhow::Result<ExitCode> {
     let used = usage::usage(database, usage::By::User, None, None).await?;
     let balances = balance::balances(database, &SystemClock, None).await?;
@@ -222,6 +229,18 @@ async fn results(database: &Database, chats: &[(UserId, Chats)]) -> anyhow::Resu
         ]
     });
     output::rows(Format::Table, &columns, rows.collect())?;
+    let models = usage::usage(database, usage::By::Model, None, None).await?;
+    let columns = [
+        text("model", "Model"),
+        number("requests", "Requests"),
+        number("input", "Input tokens"),
+        number("output", "Output tokens"),
+        number("credits", "Credits"),
+    ];
+    let rows = models.into_iter().map(|row| {
+        vec![row.key.into(), row.requests.into(), row.input.into(), row.output.into(), credits(row.credits)]
+    });
+    output::rows(Format::Table, &columns, rows.collect())?;
     output::line(
         "\nA request is sent while at least one credit is free, so the last one may pass the limit a little; with the \
          setting admission_policy=strict none does.\n",
@@ -241,7 +260,8 @@ fn connect(stays_at: Option<&str>) -> std::io::Result<()> {
         output::line(format!(
             "The demonstration goes on at {address} until Ctrl-C. Try it:\n  \
              curl {address}/chat/completions -H 'Authorization: Bearer demo' -H 'X-OpenWebUI-User-Id: you' \\\n    \
-             -d '{{\"model\": \"{MODEL}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'"
+             -d '{{\"model\": \"{}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'",
+            MODELS[0]
         ))?;
     }
     Ok(())

@@ -7,7 +7,6 @@ use anyhow::bail;
 use serde_json::Value;
 use storage::SponsoredAllowance;
 use storage::admin::sponsored::{self, Change, Terms, Which};
-use storage::admin::users;
 
 use crate::connect::DatabaseArguments;
 use crate::output::{self, FormatArguments, number, text};
@@ -21,7 +20,7 @@ pub(crate) enum Command {
     /// Make an allowance.
     #[command(after_help = EXAMPLE)]
     Create {
-        /// The user who pays, by id, e-mail address or name.
+        /// Who pays: a user's id, or any name.
         #[arg(long)]
         sponsor_id: String,
         /// Its name.
@@ -62,7 +61,7 @@ pub(crate) enum Command {
         /// A new name.
         #[arg(long)]
         new_name: Option<String>,
-        /// Another user who pays.
+        /// Another who pays.
         #[arg(long)]
         sponsor_id: Option<String>,
         /// The models that it covers, instead of those before; may be repeated.
@@ -89,7 +88,7 @@ pub(crate) enum Command {
     },
 }
 
-const EXAMPLE: &str = "Example:\n  owui-token-tracking sponsored create --sponsor-id ann@example.org --name research \\\n    \
+const EXAMPLE: &str = "Example:\n  owui-token-tracking sponsored create --sponsor-id \"AI Department\" --name research \\\n    \
     -m gpt-4o -m gpt-4o-mini -t 100000 -d 500\n\nThen make a workspace model in Open WebUI as an administrator, with an id \
     such as research---gpt-4o.";
 
@@ -131,7 +130,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let database = database.open().await?;
             let terms = Terms {
                 name,
-                sponsor: users::one(&database, &sponsor_id).await?.id.to_string(),
+                sponsor: sponsor_id,
                 models: ids(models)?,
                 total: total_credit_limit,
                 daily: daily_credit_limit,
@@ -159,13 +158,9 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             database,
         } => {
             let database = database.open().await?;
-            let sponsor = match sponsor_id {
-                Some(sponsor) => Some(users::one(&database, &sponsor).await?.id.to_string()),
-                None => None,
-            };
             let change = Change {
                 name: new_name,
-                sponsor,
+                sponsor: sponsor_id,
                 models: if models.is_empty() { None } else { Some(ids(models)?) },
                 total: total_credit_limit,
                 daily: daily_credit_limit.map(|Daily(limit)| limit),

@@ -248,7 +248,12 @@ impl Config {
                 let url = DatabaseUrl::parse(&url).map_err(|error| ConfigProblem(error.to_string()))?;
                 Some(url.with_schema(file.database.schema.or_else(|| get("DATABASE_SCHEMA"))))
             }
-            None => DatabaseUrl::from_environment(get).map_err(|error| ConfigProblem(error.to_string()))?,
+            None => {
+                let url =
+                    DatabaseUrl::from_environment(get).map_err(|error| ConfigProblem(error.to_string()))?;
+                let schema = file.database.schema;
+                url.map(|url| if schema.is_some() { url.with_schema(schema) } else { url })
+            }
         };
         let mut providers = Vec::new();
         for table in file.provider {
@@ -317,6 +322,8 @@ fn from_environment(
     let entry = kind.entry();
     let Some(address) = entry.by_environment else { return Ok(None) };
     let (key, base_url) = (get(entry.key_variable), get(address));
+    // Open WebUI's image sets the path of its own proxy (`/ollama`), which means the server's usual address.
+    let base_url = base_url.map(|text| if text.starts_with('/') { entry.base_url.into() } else { text });
     if key.is_none() && (base_url.is_none() || entry.needs_key) {
         return Ok(None);
     }
@@ -328,7 +335,8 @@ fn from_environment(
         connect: None,
         first_byte: None,
         idle: None,
-        api_version: None,
+        // As OpenAI's own clients read it; only Azure's servers have versions.
+        api_version: if kind == Kind::OPENAI { get("OPENAI_API_VERSION") } else { None },
         permissive_safety: false,
     };
     provider(table, key).map(Some)
@@ -396,6 +404,36 @@ mod tests {
         let other =
             read("", &[("OPENAI_API_KEY", "sk"), ("OPENAI_API_BASE_URL", "http://vllm:8000/v1")]).unwrap();
         assert_eq!(other.providers[0].base_url.as_str(), "http://vllm:8000/v1");
+    }
+
+    #[test]
+    fn a_schema_goes_with_any_url() {
+        let schema = |file: &str, more: &[(&str, &str)]| {
+            let mut environment = vec![("DATABASE_URL", "postgresql://u:p@h/d")];
+            environment.extend(more);
+            read(file, &environment).unwrap().database.unwrap().schema().map(str::to_owned)
+        };
+        let file = "[database]\nschema = \"mine\"\n";
+        let own = "[database]\nurl = \"postgresql://u:p@h/d\"\n";
+        assert_eq!(schema(file, &[]).as_deref(), Some("mine"));
+        assert_eq!(schema(file, &[("DATABASE_SCHEMA", "theirs")]).as_deref(), Some("mine"));
+        assert_eq!(schema("", &[("DATABASE_SCHEMA", "theirs")]).as_deref(), Some("theirs"));
+        assert_eq!(schema(own, &[("DATABASE_SCHEMA", "theirs")]).as_deref(), Some("theirs"));
+        assert_eq!(schema("", &[]), None);
+    }
+
+    #[test]
+    fn the_environment_of_open_webui_is_understood() {
+        let config = read("", &[("OLLAMA_BASE_URL", "/ollama")]).unwrap();
+        assert_eq!(config.providers[0].base_url.as_str(), "http://localhost:11434/");
+        let azure = [
+            ("OPENAI_API_KEY", "k"),
+            ("OPENAI_API_BASE_URL", "https://x.openai.azure.com"),
+            ("OPENAI_API_VERSION", "2024-10-21"),
+        ];
+        let config = read("", &azure).unwrap();
+        assert_eq!(config.providers[0].options.api_version.as_deref(), Some("2024-10-21"));
+        assert_eq!(config.open_providers().unwrap()[0].kind().entry().name, "azure");
     }
 
     #[test]

@@ -115,8 +115,14 @@ impl ApiError {
     pub(crate) fn of_storage(error: storage::Error) -> Self {
         let message = sentence(error.to_string());
         match error {
-            storage::Error::NotFound { .. } => {
-                Self::new(StatusCode::NOT_FOUND, INVALID, "not_found", message)
+            storage::Error::NotFound { what, .. } => {
+                let code = match what {
+                    "user" => "user_not_found",
+                    "credit group" => "group_not_found",
+                    "member" => "not_a_member",
+                    _ => "not_found",
+                };
+                Self::new(StatusCode::NOT_FOUND, INVALID, code, message)
             }
             storage::Error::Conflict { .. } => Self::new(StatusCode::CONFLICT, INVALID, "conflict", message),
             storage::Error::Invalid { .. } | storage::Error::Accounting(_) => {

@@ -10,7 +10,8 @@ use crate::{MeterError, families};
 /// [`MeterError::BadRequest`] for what can't be bounded.
 pub(crate) fn input_bound(model: &str, counted: u64, media: &[Media]) -> Result<u64, MeterError> {
     families::of(model).input_bound(counted, media).ok_or_else(|| MeterError::BadRequest {
-        message: "files can't be bounded beforehand, which the strict admission policy needs; send their text instead"
+        message: "files, content that is kept at the provider, and sounds other than WAVE and MP3 can't be bounded \
+                  beforehand, which the strict admission policy needs; send their text instead"
             .into(),
         param: Some("messages".into()),
     })

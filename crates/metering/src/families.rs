@@ -1,7 +1,7 @@
 //! What is known of families of models: how their tokens are counted where a provider does not tell, and what a request to
 //! them takes at most, for the policy `strict`. Data, each line with its source.
 //!
-//! A model's family is the first whose beginning its name has; a vendor before a slash (`anthropic/claude-…`) does not count.
+//! A model's family is the first whose beginning its name has, without a vendor before it (`anthropic/claude-…`).
 
 use providers::Media;
 
@@ -28,7 +28,7 @@ pub(crate) struct Family {
     image: u64,
     /// Tokens of the dearest picture.
     image_most: u64,
-    /// So many bytes of sound are at most one token; a second takes at least 1000 bytes in every format that is taken.
+    /// So many bytes of sound are at most one token, where a second takes at least 1000 bytes.
     audio_bytes: u64,
     /// The longest answer, in tokens, where the price table says nothing.
     pub output: u64,
@@ -38,25 +38,30 @@ pub(crate) struct Family {
 const OVERHEAD: u64 = 64;
 
 /// OpenAI: counted exactly but for how tools are rendered (5 %). Pictures: guide "Images and vision" (an ordinary one of four
-/// tiles 85 + 4 × 170; the dearest 1536 patches × 1.72). Sound: guide "Audio", ten tokens a second. Answers: page of each model.
+/// tiles 85 + 4 × 170; the dearest 1536 patches × 2.46, as the nano models count them). Sound: guide "Audio", ten tokens a
+/// second. Answers: page of each model.
 const OPENAI: Family = Family {
     begins: &[],
     vocabulary: Vocabulary::O200k,
     counted: 100,
     most: 105,
     image: 765,
-    image_most: 3_000,
+    image_most: 3_800,
     audio_bytes: 100,
     output: 16_384,
 };
 
 /// Anthropic publishes no vocabulary. Its glossary: a token is about 3.5 English characters; OpenAI's: about 4. Pictures: guide
-/// "Vision", width × height / 750 with at most 1.15 megapixels, and up to 4,784 tokens for the newest. Answers: "Models overview".
+/// "Vision", width × height / 750 with at most 1.15 megapixels, and up to 4,784 tokens for the newest. Answers: "Models
+/// overview", and the page of each model.
 const ANTHROPIC: Family =
     Family { counted: 115, most: 200, image: 1_600, image_most: 5_000, output: 64_000, ..OPENAI };
 
+/// "What's new in Claude Opus 4.7": the vocabulary since then needs up to 1.35 times as many tokens.
+const ANTHROPIC_NEW: Family = Family { counted: 155, most: 270, ..ANTHROPIC };
+
 /// Google: guide "Understand and count tokens": about 4 characters a token, 258 tokens a tile of 768 pixels (at most 16 tiles),
-/// 32 tokens a second of sound. Answers: "Gemini models".
+/// 32 tokens a second of sound. Answers: "Gemini models", the page of each model.
 const GOOGLE: Family = Family {
     counted: 100,
     most: 200,
@@ -68,42 +73,94 @@ const GOOGLE: Family = Family {
 };
 
 /// Mistral publishes its vocabulary, but no ratio to others. Pictures: guide "Vision" (patches of 16 pixels, at most
-/// 1024 × 1024, a mark for each row).
-const MISTRAL: Family =
-    Family { counted: 115, most: 200, image: 1_300, image_most: 4_200, output: 32_768, ..OPENAI };
+/// 1024 × 1024, a mark for each row). Sound: guide "Audio", 12.5 tokens a second. Answers have no limit of their own.
+const MISTRAL: Family = Family {
+    counted: 115,
+    most: 200,
+    image: 1_300,
+    image_most: 4_200,
+    audio_bytes: 31,
+    output: 32_768,
+    ..OPENAI
+};
 
 /// All others. Measured ratios of other vocabularies to OpenAI's stay below 1.6 on text in any script; the dearest picture
 /// of any provider is gpt-4o-mini's: 2833 + 8 × 5667.
 const OTHER: Family =
     Family { begins: &[""], counted: 110, most: 200, image_most: 48_169, audio_bytes: 31, ..OPENAI };
 
-static FAMILIES: [Family; 20] = [
+/// More special ones before those that they would be among. Each line: the page "Max output tokens" comes from.
+static FAMILIES: [Family; 32] = [
+    // OpenAI, "GPT-4o mini"; guide "Images and vision": 2833 + 8 tiles × 5667.
     Family { begins: &["gpt-4o-mini"], image_most: 48_169, ..OPENAI },
+    // OpenAI, "GPT-4o", snapshot of May 2024, and "GPT-4o Realtime".
+    Family { begins: &["gpt-4o-2024-05-13", "gpt-4o-realtime"], output: 4_096, ..OPENAI },
+    // OpenAI, "GPT-4o", "ChatGPT-4o".
     Family { begins: &["gpt-4o", "chatgpt-4o"], ..OPENAI },
+    // OpenAI, "GPT-4.1" and its mini and nano.
     Family { begins: &["gpt-4.1"], output: 32_768, ..OPENAI },
+    // OpenAI, "GPT-4.5 Preview".
     Family { begins: &["gpt-4.5"], ..OPENAI },
+    // OpenAI, "GPT-4 Turbo", "GPT-3.5 Turbo"; GPT-4 itself has 8,192 tokens for input and answer together.
     Family { begins: &["gpt-4", "gpt-3.5"], vocabulary: Vocabulary::Cl100k, output: 4_096, ..OPENAI },
+    // OpenAI, "Vector embeddings".
     Family { begins: &["text-embedding-"], vocabulary: Vocabulary::Cl100k, output: 0, ..OPENAI },
-    Family { begins: &["gpt-5", "codex-"], output: 128_000, ..OPENAI },
-    Family { begins: &["o1", "o3", "o4"], output: 100_000, ..OPENAI },
-    Family { begins: &["gpt-", "chatgpt-"], ..OPENAI },
-    Family { begins: &["claude-3-opus", "claude-3-sonnet", "claude-3-haiku"], output: 4_096, ..ANTHROPIC },
-    Family { begins: &["claude-3-5"], output: 8_192, ..ANTHROPIC },
-    // "What's new in Claude Opus 4.7": its vocabulary needs up to 1.35 times as many tokens.
+    // OpenAI, "GPT-5 Chat" and its successors.
     Family {
-        begins: &["claude-opus-4-7", "claude-opus-4-8"],
-        counted: 155,
-        most: 270,
-        output: 128_000,
+        begins: &["gpt-5-chat", "gpt-5.1-chat", "gpt-5.2-chat", "gpt-5.3-chat"],
+        image_most: 24_600,
+        ..OPENAI
+    },
+    // OpenAI, "GPT-5.1" and later; guide "Images and vision": at most 10,000 patches, × 2.46 where a model is a nano.
+    Family { begins: &["gpt-5."], output: 128_000, image_most: 24_600, ..OPENAI },
+    // OpenAI, "GPT-5" and its mini and nano.
+    Family { begins: &["gpt-5"], output: 128_000, ..OPENAI },
+    // OpenAI, "codex-mini-latest".
+    Family { begins: &["codex-"], output: 100_000, ..OPENAI },
+    // OpenAI, "o1-mini".
+    Family { begins: &["o1-mini"], output: 65_536, ..OPENAI },
+    // OpenAI, "o1 Preview".
+    Family { begins: &["o1-preview"], output: 32_768, ..OPENAI },
+    // OpenAI, "o1", "o3", "o4-mini".
+    Family { begins: &["o1", "o3", "o4"], output: 100_000, ..OPENAI },
+    // Newer ones of OpenAI's, of which nothing is known here: as the dearest that is.
+    Family { begins: &["gpt-", "chatgpt-"], image_most: 24_600, ..OPENAI },
+    // Anthropic, "Models overview" of the time, now "Model deprecations".
+    Family {
+        begins: &["claude-instant", "claude-2", "claude-3-opus", "claude-3-sonnet", "claude-3-haiku"],
+        output: 4_096,
         ..ANTHROPIC
     },
+    // Anthropic, "Claude Sonnet 3.5", "Claude Haiku 3.5".
+    Family { begins: &["claude-3-5"], output: 8_192, ..ANTHROPIC },
+    // Anthropic, "Claude Sonnet 3.7".
+    Family { begins: &["claude-3"], ..ANTHROPIC },
+    // Anthropic, "Claude Opus 4.7", "Claude Opus 4.8".
+    Family { begins: &["claude-opus-4-7", "claude-opus-4-8"], output: 128_000, ..ANTHROPIC_NEW },
+    // Anthropic, "Claude Opus 4.6", "Claude Sonnet 4.6".
     Family { begins: &["claude-opus-4-6", "claude-sonnet-4-6"], output: 128_000, ..ANTHROPIC },
+    // Anthropic, "Claude Opus 4.5".
+    Family { begins: &["claude-opus-4-5"], ..ANTHROPIC },
+    // Anthropic, "Claude Opus 4", "Claude Opus 4.1".
     Family { begins: &["claude-opus-4"], output: 32_000, ..ANTHROPIC },
-    Family { begins: &["claude-2", "claude-3", "claude-haiku-4", "claude-sonnet-4"], ..ANTHROPIC },
-    // Newer ones, of which nothing is known here: as the newest that is.
-    Family { begins: &["claude-"], counted: 155, most: 270, ..ANTHROPIC },
+    // Anthropic, "Claude Haiku 4.5", "Claude Sonnet 4", "Claude Sonnet 4.5".
+    Family { begins: &["claude-haiku-4", "claude-sonnet-4"], ..ANTHROPIC },
+    // Anthropic, "Models overview": the fifth generation.
+    Family {
+        begins: &["claude-opus-5", "claude-sonnet-5", "claude-haiku-5", "claude-fable-5", "claude-mythos-"],
+        output: 128_000,
+        ..ANTHROPIC_NEW
+    },
+    // Newer ones, of which nothing is known here: as the newest that is, with an answer that all of them give.
+    Family { begins: &["claude-"], ..ANTHROPIC_NEW },
+    // Google, "Gemini 2.0 Flash", and the retired ones before it.
     Family { begins: &["gemini-1", "gemini-2.0"], output: 8_192, ..GOOGLE },
-    Family { begins: &["gemini-", "gemma-", "learnlm-"], ..GOOGLE },
+    // Google, "Gemini 2.5 Flash Image".
+    Family { begins: &["gemini-2.5-flash-image"], output: 32_768, ..GOOGLE },
+    // Google, "Gemini 2.5 Pro", "Gemini 2.5 Flash", "Gemini 3".
+    Family { begins: &["gemini-"], ..GOOGLE },
+    // Google, "Gemma models overview", on its Gemini API.
+    Family { begins: &["gemma-", "learnlm-"], output: 8_192, ..GOOGLE },
     Family {
         begins: &[
             "mistral-",
@@ -117,13 +174,24 @@ static FAMILIES: [Family; 20] = [
         ],
         ..MISTRAL
     },
+    // DeepSeek, "Models & Pricing": the least of its models' answers.
+    Family { begins: &["deepseek-"], output: 8_192, ..OTHER },
     OTHER,
 ];
 
 /// The family of a model.
 pub(crate) fn of(model: &str) -> &'static Family {
-    let name = model.rsplit('/').next().unwrap_or(model);
+    let name = name(model);
     FAMILIES.iter().find(|family| family.begins.iter().any(|start| name.starts_with(start))).unwrap_or(&OTHER)
+}
+
+/// The name of a model as its vendor writes it: without the vendor before a slash (OpenRouter, LiteLLM) or a dot (Amazon
+/// Bedrock), in lower case, and with hyphens in the versions of Claude (OpenRouter writes dots).
+fn name(model: &str) -> String {
+    let name = model.rsplit('/').next().unwrap_or(model).to_ascii_lowercase();
+    let vendors = ["anthropic.", "mistral.", "google.", "openai.", "deepseek."];
+    let name = vendors.iter().find_map(|vendor| name.split_once(vendor)).map_or(&*name, |(_, name)| name);
+    if name.starts_with("claude") { name.replace('.', "-") } else { name.to_owned() }
 }
 
 impl Family {
@@ -139,8 +207,10 @@ impl Family {
         for one in media {
             bound += match one {
                 Media::Image { .. } => self.image_most,
-                Media::Audio { bytes } => bytes.div_ceil(self.audio_bytes),
-                Media::File { .. } => return None,
+                Media::Audio { bytes, timed: true } => bytes.div_ceil(self.audio_bytes),
+                // A token has at least one byte.
+                Media::Hidden { bytes } => *bytes,
+                Media::Audio { timed: false, .. } | Media::File { .. } => return None,
             };
         }
         Some(bound)
@@ -152,7 +222,8 @@ impl Family {
         match media {
             Media::Image { low_detail: true, .. } => self.image.min(85),
             Media::Image { .. } => self.image,
-            Media::Audio { bytes } => bytes.div_ceil(16 * self.audio_bytes),
+            Media::Audio { bytes, .. } => bytes.div_ceil(16 * self.audio_bytes),
+            Media::Hidden { bytes } => crate::count::by_length(*bytes),
             Media::File { bytes } => crate::count::by_length(bytes.unwrap_or_default()),
         }
     }
@@ -171,6 +242,25 @@ mod tests {
             ("gpt-5-nano", Vocabulary::O200k, 100, 128_000),
             ("anthropic/claude-3-5-haiku-latest", Vocabulary::O200k, 115, 8_192),
             ("claude-sonnet-4-5", Vocabulary::O200k, 115, 64_000),
+            // As OpenRouter, Bedrock and Vertex write it.
+            ("claude-3.5-sonnet", Vocabulary::O200k, 115, 8_192),
+            ("anthropic/claude-3.7-sonnet:thinking", Vocabulary::O200k, 115, 64_000),
+            ("anthropic/claude-sonnet-4.5", Vocabulary::O200k, 115, 64_000),
+            ("openrouter/anthropic/claude-opus-4.1", Vocabulary::O200k, 115, 32_000),
+            ("anthropic/claude-opus-4.5", Vocabulary::O200k, 115, 64_000),
+            ("anthropic/claude-opus-4.6", Vocabulary::O200k, 115, 128_000),
+            ("anthropic/claude-opus-4.7", Vocabulary::O200k, 155, 128_000),
+            ("us.anthropic.claude-3-5-haiku-20241022-v1:0", Vocabulary::O200k, 115, 8_192),
+            ("claude-sonnet-4-5@20250929", Vocabulary::O200k, 115, 64_000),
+            ("claude-2.1", Vocabulary::O200k, 115, 4_096),
+            ("claude-haiku-5-5", Vocabulary::O200k, 155, 128_000),
+            ("gpt-4o-2024-05-13", Vocabulary::O200k, 100, 4_096),
+            ("openai/gpt-5.1-chat-latest", Vocabulary::O200k, 100, 16_384),
+            ("OpenAI/GPT-5.2", Vocabulary::O200k, 100, 128_000),
+            ("codex-mini-latest", Vocabulary::O200k, 100, 100_000),
+            ("o1-mini", Vocabulary::O200k, 100, 65_536),
+            ("gemma-3-27b-it", Vocabulary::O200k, 100, 8_192),
+            ("deepseek/deepseek-chat", Vocabulary::O200k, 110, 8_192),
             ("claude-something-new", Vocabulary::O200k, 155, 64_000),
             ("gemini-2.5-flash", Vocabulary::O200k, 100, 65_536),
             ("mistral-large-latest", Vocabulary::O200k, 115, 32_768),
@@ -190,7 +280,16 @@ mod tests {
         for family in &FAMILIES {
             assert!(family.most >= family.counted && family.image_most >= family.image, "{family:?}");
             assert!(family.input_bound(1000, &[]) > Some(family.counted(1000)));
-            assert_eq!(family.input_bound(1, &[Media::File { bytes: Some(1) }]), None);
+            for unbounded in [Media::File { bytes: Some(1) }, Media::Audio { bytes: 9, timed: false }] {
+                assert_eq!(family.input_bound(1, &[unbounded]), None);
+            }
+            let seen = [
+                Media::Image { low_detail: false },
+                Media::Audio { bytes: 32_000, timed: true },
+                Media::Hidden { bytes: 100 },
+            ];
+            let usual: u64 = seen.iter().map(|media| family.media(media)).sum();
+            assert!(family.input_bound(0, &seen) > Some(usual), "{family:?}");
         }
     }
 }

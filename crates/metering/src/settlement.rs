@@ -53,8 +53,9 @@ pub(crate) async fn settle(shared: &Shared, cargo: Cargo, outcome: Outcome) -> O
     let Seen { produced, usage, answered_model, provider_request_id, first_byte_at } = seen;
     let model = route.model.as_str();
     let (usage, estimated) = match usage {
-        Some(Reported::Final(usage)) => (usage, None),
-        Some(Reported::SoFar(usage)) => {
+        // No output where there was some is as good as no usage.
+        Some(Reported::Final(usage)) if usage.output > 0 || produced.is_empty() => (usage, None),
+        Some(Reported::Final(usage) | Reported::SoFar(usage)) => {
             let counted = count::produced(model.to_owned(), produced).await.unwrap_or_default();
             (Usage { output: usage.output.max(counted), ..usage }, Some(Estimated::Counted))
         }

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use tokio::time::{Instant, Sleep};
 
 use crate::ProviderError;
-use crate::framing::{Event, Framing, Parser};
+use crate::framing::{Event, Framing, Parser, readable};
 use crate::protocol::{Conversion, ended_too_soon};
 
 /// An answer of a model server.
@@ -123,7 +123,14 @@ impl StreamEvent {
 
     /// Its data, if that is a JSON object.
     pub fn json(&self) -> Option<Map<String, Value>> {
-        serde_json::from_slice(&self.data).ok()
+        let read = serde_json::from_slice(&self.data).ok();
+        read.or_else(|| serde_json::from_slice(&readable(&self.data)?).ok())
+    }
+
+    /// Whether its data is JSON by its structure, whatever stands in its texts.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn is_json(&self) -> bool {
+        serde_json::from_slice::<serde::de::IgnoredAny>(&self.data).is_ok()
     }
 
     /// An event with that data, as it goes over the wire.

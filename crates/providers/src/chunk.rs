@@ -1,6 +1,8 @@
 //! Answers in OpenAI's shape, for servers that speak another: chunks of a stream, and whole answers.
 
 use accounting::Usage;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -178,18 +180,8 @@ pub(crate) fn embeddings(asked: &Asked, vectors: Vec<Value>, usage: Option<Usage
 /// A vector as OpenAI writes it where `encoding_format` is `base64`, which its own clients ask for: 32-bit floats in
 /// little endian.
 pub(crate) fn vector_in_base64(vector: &[f32]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let bytes: Vec<u8> = vector.iter().flat_map(|number| number.to_le_bytes()).collect();
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(three.get(at).copied().unwrap_or_default());
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for place in 0..4 {
-            let digit = (bits >> (18 - 6 * place)) & 63;
-            text.push(if place <= three.len() { char::from(DIGITS[digit as usize]) } else { '=' });
-        }
-    }
-    text
+    STANDARD.encode(bytes)
 }
 
 fn whole(body: &Value, usage: Option<Usage>, model: Option<String>, produced: String) -> Complete {

@@ -5,6 +5,9 @@
 
 use std::borrow::Cow;
 
+use base64::Engine;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Map, Value};
 
 use crate::BadRequest;
@@ -371,6 +374,24 @@ fn source<'a>(url: &'a str, at: &str) -> Result<Source<'a>, BadRequest> {
     let base64 =
         if broken { Cow::Owned(data.split_ascii_whitespace().collect()) } else { Cow::Borrowed(data) };
     Ok(Source::Data { media_type, base64 })
+}
+
+/// Base64 with or without padding, of either alphabet (RFC 4648).
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// The data that base64 text stands for, if it does.
+pub(crate) fn from_base64(base64: &str) -> Option<Vec<u8>> {
+    let digits = if base64.contains(['-', '_']) {
+        Cow::Owned(base64.replace('-', "+").replace('_', "/"))
+    } else {
+        Cow::Borrowed(base64)
+    };
+    BASE64.decode(digits.as_bytes()).ok()
 }
 
 fn read_tools(body: &Map<String, Value>) -> Result<Vec<Tool<'_>>, BadRequest> {

@@ -4,7 +4,9 @@
 //!   without a blank line (WHATWG HTML, "Server-sent events").
 //! * Lines of JSON (NDJSON): each line that is not empty is an event.
 //!
-//! Nothing is decoded: invalid UTF-8 is the reader's matter.
+//! Nothing is decoded: invalid UTF-8 is the reader's matter ([`readable`]).
+
+use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
 
@@ -36,6 +38,15 @@ impl Event {
         self.data.as_deref().is_none_or(|data| {
             data.trim_ascii() == b"[DONE]" || serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok()
         })
+    }
+}
+
+/// Data with a sign of replacement for each byte that is no UTF-8, as servers send them that cut characters into tokens;
+/// `None` if there is none.
+pub(crate) fn readable(data: &[u8]) -> Option<Bytes> {
+    match String::from_utf8_lossy(data) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(text) => Some(text.into()),
     }
 }
 

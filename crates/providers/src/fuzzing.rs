@@ -1,5 +1,5 @@
-//! What fuzzers call: every parser and converter on any bytes, with what must hold whatever comes. Only with the feature
-//! `fuzzing`.
+//! What fuzzers and benchmarks call: every parser and converter on any bytes, with what must hold whatever comes. Only with
+//! the feature `fuzzing`.
 #![expect(clippy::panic, reason = "a panic is how a fuzzer is told of a finding")]
 
 use accounting::Usage;
@@ -10,7 +10,7 @@ use crate::answer::{Chunk, Complete, Reported, StreamEvent, What};
 use crate::framing::{Framing, Parser};
 use crate::protocol::{Asked, Protocol, Setup};
 use crate::registry::ENTRIES;
-use crate::{ChatRequest, EmbeddingsRequest, ProviderOptions, Shape};
+use crate::{ChatRequest, EmbeddingsRequest, Kind, ProviderOptions, Shape};
 
 /// Cuts bytes into events, whole and in two pieces: both give the same.
 pub fn framing(data: &[u8]) {
@@ -104,6 +104,27 @@ pub fn streams(data: &[u8]) {
     out.iter().for_each(assert_event);
 }
 
+/// Converts the pieces of a streamed answer as they come, as on its way from that kind of server to a client. How many
+/// events it became; `None` if such a server takes no requests of that shape, or the answer breaks off.
+pub fn convert<'a>(kind: Kind, shape: Shape, pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<usize> {
+    let base_url = Url::parse("http://localhost/v1").ok()?;
+    let protocol = (kind.entry().open)(&Setup { base_url, options: ProviderOptions::default() }).ok()?;
+    let request = request(shape).filter(|_| protocol.takes(shape))?;
+    let mut conversion = protocol.conversion(&request, asked());
+    let mut parser = Parser::new(protocol.framing());
+    let (mut out, mut events) = (Vec::new(), 0);
+    for piece in pieces {
+        parser.push(piece);
+        while let Some(event) = parser.next().ok()? {
+            conversion.event(event, &mut out).ok()?;
+            events += out.len();
+            out.clear();
+        }
+    }
+    conversion.end(&mut out).ok()?;
+    Some(events + out.len())
+}
+
 /// Reads bytes as errors of every kind of server: what is shown holds no key and is short.
 pub fn errors(data: &[u8]) {
     for protocol in protocols() {
@@ -159,7 +180,8 @@ fn assert_event(event: &StreamEvent) {
     assert_usage(usage.map(|reported| match reported {
         Reported::Final(usage) | Reported::SoFar(usage) => usage,
     }));
-    if event.json().is_none() {
+    // What passes unchanged may hold bytes that are no UTF-8; its structure is JSON all the same.
+    if !event.is_json() {
         panic!("a chunk that is no JSON: {}", String::from_utf8_lossy(&event.raw));
     }
 }
@@ -178,6 +200,14 @@ mod tests {
         for shape in [Shape::Chat, Shape::Responses, Shape::Messages] {
             assert!(request(shape).is_some(), "{shape:?}");
         }
+    }
+
+    #[test]
+    fn streams_are_converted_piece_by_piece() {
+        let stream = b"data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\ndata: {\"choices\":[{\"finish_reason\":\"stop\"}]}\n\n";
+        assert_eq!(convert(Kind::OPENAI, Shape::Chat, stream.chunks(7)), Some(2));
+        assert_eq!(convert(Kind::OPENAI, Shape::Chat, stream[..60].chunks(7)), None);
+        assert_eq!(convert(Kind::OPENAI, Shape::Messages, stream.chunks(7)), None);
     }
 
     #[test]

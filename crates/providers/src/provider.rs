@@ -97,6 +97,7 @@ impl Provider {
         if !matches!(base_url.scheme(), "http" | "https") || base_url.host_str().is_none() {
             return Err(wrong("its base_url must begin with http:// or https:// and name a host".into()));
         }
+        let kind = kind.at(&base_url);
         let headers = headers(kind, api_key.as_ref()).map_err(wrong)?;
         let client = HttpClient::new(headers, limits, base_url.scheme() == "https").map_err(wrong)?;
         let protocol = (kind.0.open)(&Setup { base_url, options }).map_err(wrong)?;
@@ -128,7 +129,8 @@ impl Provider {
             return Err(ProviderError::Unsupported(wrong_shape(request, *kind)));
         }
         let mut outgoing = protocol.chat(request).map_err(ProviderError::Unsupported)?;
-        let omitted = std::mem::take(&mut outgoing.omitted);
+        let mut omitted = std::mem::take(&mut outgoing.omitted);
+        omitted.extend(request.omitted().iter().cloned());
         outgoing.headers.extend(request.headers().clone());
         let framing = protocol.framing();
         let accept = match framing {
@@ -150,11 +152,7 @@ impl Provider {
         // Some servers answer a request for a stream with a whole answer.
         let is_json = content_type.starts_with(JSON);
         let body = self.body(response).await?;
-        let complete = protocol.answer(request, &asked, body).map_err(|error| match error {
-            // JSON that is no answer is one that went wrong, and was produced; anything else never was one.
-            ProviderError::BadAnswer { what } if is_json => ProviderError::Broken { what: what.into() },
-            error => error,
-        })?;
+        let complete = protocol.answer(request, &asked, body).map_err(|error| went_wrong(error, is_json))?;
         Ok(Answer::Complete(Complete { request_id, omitted, ..complete }))
     }
 
@@ -168,8 +166,10 @@ impl Provider {
         let omitted = std::mem::take(&mut outgoing.omitted);
         let response = self.send(Method::POST, outgoing, JSON).await?;
         let asked = asked(request.model(), &response);
+        let is_json = content_type(&response).starts_with(JSON);
         let body = self.body(response).await?;
-        let complete = protocol.embeddings_answer(request, &asked, body)?;
+        let complete =
+            protocol.embeddings_answer(request, &asked, body).map_err(|error| went_wrong(error, is_json))?;
         Ok(Complete { request_id: asked.request_id, omitted, ..complete })
     }
 
@@ -232,8 +232,18 @@ fn headers(kind: Kind, key: Option<&Secret>) -> Result<HeaderMap, String> {
     Ok(headers)
 }
 
-fn content_type(response: &Response<Incoming>) -> &str {
-    response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+/// JSON that is no answer is one that went wrong, and was produced; anything else never was one.
+fn went_wrong(error: ProviderError, is_json: bool) -> ProviderError {
+    match error {
+        ProviderError::BadAnswer { what } if is_json => ProviderError::Broken { what: what.into() },
+        error => error,
+    }
+}
+
+/// What an answer says that it is; types have no case.
+fn content_type(response: &Response<Incoming>) -> String {
+    let said = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    said.unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 fn asked(model: &str, response: &Response<Incoming>) -> Asked {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use url::Url;
+
 use crate::protocol::{KeyHeader, Protocol, Setup};
 use crate::{anthropic, google, mistral, ollama, openai};
 
@@ -64,6 +66,12 @@ impl Kind {
     /// All kinds.
     pub fn all() -> impl Iterator<Item = Self> {
         ENTRIES.iter().map(|entry| Self(entry))
+    }
+
+    /// The kind of a server at that address: Azure's servers have a dialect of their own, also where they are called
+    /// compatible with OpenAI's.
+    pub(crate) fn at(self, base_url: &Url) -> Self {
+        if self == Self::OPENAI && openai::is_azure(base_url) { Self(&openai::AZURE) } else { self }
     }
 
     /// What is known of it.

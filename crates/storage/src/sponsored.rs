@@ -14,7 +14,7 @@ pub struct SponsoredAllowance {
     pub id: SponsoredId,
     /// Its name: what stands before `---` in the id of a workspace model that draws on it.
     pub name: String,
-    /// The user who pays, empty if unknown.
+    /// Who pays: a user's id, or any name; empty if unknown.
     pub sponsor: String,
     /// The models that it covers, by id.
     pub models: Vec<ModelId>,

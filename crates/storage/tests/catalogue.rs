@@ -205,7 +205,8 @@ each_database!(groups_add_to_the_allowance, async |test: TestDatabase| {
     groups::add_user(&database, "power users", &ann).await.unwrap();
     groups::add_user(&database, "others", &ann).await.unwrap();
     assert_eq!(allowance().await, 1507);
-    groups::update(&database, "power users", 100).await.unwrap();
+    let change = groups::Change { allowance: Some(100), ..groups::Change::default() };
+    groups::update(&database, "power users", change).await.unwrap();
     assert_eq!(allowance().await, 1107);
     assert_eq!(groups::members(&database, "power users").await.unwrap().len(), 1);
     assert!(matches!(groups::delete(&database, "power users", false).await, Err(Error::Conflict { .. })));

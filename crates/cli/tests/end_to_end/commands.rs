@@ -148,6 +148,7 @@ fn the_demonstration_ends_by_itself_and_its_books_are_right() {
     let output = run(folder.path(), &[], &["demo"]);
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("Clean") && said.contains("researcher-1"), "{said}");
+    let shown = ["Clean", "researcher-1", "gpt-4o", "claude-haiku", "gemini-2.5-pro", "mistral-large"];
+    assert!(shown.iter().all(|what| said.contains(what)), "{said}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "it leaves nothing behind");
 }

@@ -11,3 +11,5 @@ mod commands;
 mod crashes;
 mod process;
 mod several;
+#[cfg(unix)]
+mod worker;

@@ -28,6 +28,8 @@ use crate::error::ApiError;
 
 /// Names the fields of a request that its provider can't take, and without which it was sent.
 const OMITTED: &str = "x-tracking-omitted";
+/// The most characters of those names: clients take only so much of a header.
+const LONGEST_NAMES: usize = 2_000;
 /// Our id of the request.
 const REQUEST: &str = "x-tracking-request";
 const BETAS: HeaderName = HeaderName::from_static("anthropic-beta");
@@ -128,13 +130,25 @@ pub(crate) fn respond(answer: MeteredAnswer, taken: Taken) -> Response {
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert(REQUEST, id);
     }
-    if !omitted.is_empty() {
-        // Names of fields that a client chose: what no header can hold is left out.
-        if let Ok(names) = HeaderValue::from_str(&omitted.join(", ")) {
-            response.headers_mut().insert(OMITTED, names);
-        }
+    if let Some(names) = named(&omitted) {
+        response.headers_mut().insert(OMITTED, names);
     }
     response
+}
+
+/// Names of fields, which a client chose: what no header can hold is left out, and so is what is too much.
+fn named(omitted: &[String]) -> Option<HeaderValue> {
+    let mut names = String::new();
+    for name in omitted.iter().filter(|name| HeaderValue::from_str(name).is_ok()) {
+        if names.len() + name.len() > LONGEST_NAMES {
+            continue;
+        }
+        if !names.is_empty() {
+            names.push_str(", ");
+        }
+        names.push_str(name);
+    }
+    if names.is_empty() { None } else { HeaderValue::from_str(&names).ok() }
 }
 
 /// A stream that keeps its share of the bounds until it ends.
@@ -148,5 +162,23 @@ impl Stream for Taking {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         Pin::new(&mut self.stream).poll_next(cx).map(|bytes| bytes.map(Ok))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_header_can_hold_does_not_hide_the_rest() {
+        let names = |omitted: &[&str]| {
+            let omitted: Vec<String> = omitted.iter().map(|name| (*name).to_owned()).collect();
+            named(&omitted).map(|names| names.to_str().unwrap().to_owned())
+        };
+        assert_eq!(names(&["seed", "caf\u{e9}", "a\nb", "user"]).as_deref(), Some("seed, user"));
+        assert_eq!(names(&["\u{1F600}"]), None);
+        assert_eq!(names(&[]), None);
+        let long = "x".repeat(LONGEST_NAMES + 1);
+        assert_eq!(names(&["seed", &long, "user"]).as_deref(), Some("seed, user"));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use accounting::{Credits, ModelId, Price, ProviderName, Rate};
 use bytes::Bytes;
 use gateway::{Config, Gateway};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
@@ -168,6 +168,18 @@ impl App {
         }
         let request = request.body(Full::new(Bytes::from(body.to_string()))).unwrap();
         self.client.request(request).await.unwrap()
+    }
+
+    /// Any request with that key, read to its end.
+    pub async fn call(&self, method: Method, path: &str, key: &str, body: Value) -> Answer {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.address))
+            .header("authorization", format!("Bearer {key}"))
+            .body(Full::new(Bytes::from(body)))
+            .unwrap();
+        read(self.client.request(request).await.unwrap()).await
     }
 
     /// A chat with that directive, read to its end.

@@ -326,7 +326,7 @@ each_database!(only_our_own_headers_go_upstream_and_labels_go_into_the_ledger, a
     let headers = [
         ("cookie", "session=secret"),
         ("x-openwebui-chat-id", "chat-1"),
-        ("x-tracking-model", "dept---gpt"),
+        ("x-tracking-model", "dept-gpt"),
         ("x-tracking-task", "title_generation"),
         ("x-custom", "anything"),
     ];
@@ -343,7 +343,7 @@ each_database!(only_our_own_headers_go_upstream_and_labels_go_into_the_ledger, a
     let entry = app.entries("ann").await.remove(0);
     assert_eq!(
         (entry.chat_id.as_deref(), entry.workspace_model.as_deref(), entry.task.as_deref()),
-        (Some("chat-1"), Some("dept---gpt"), Some("title_generation"))
+        (Some("chat-1"), Some("dept-gpt"), Some("title_generation"))
     );
     app.end().await;
 });

@@ -4,4 +4,6 @@
 
 mod app;
 mod flow;
+mod local;
 mod providers;
+mod sponsored;

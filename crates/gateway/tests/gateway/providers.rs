@@ -217,9 +217,9 @@ fn messages(directive: &str, stream: bool) -> Value {
     json!({"model": "claude-sonnet-4-5", "max_tokens": 500, "messages": [{"role": "user", "content": text}], "stream": stream})
 }
 
-const CLASSES: &str = "[[sim input=100 cached=40 output=50]]";
-/// 60 plain, 40 cached; 50 plain; one call.
-const COST: i64 = 60 * 1000 + 40 * 100 + 50 * 5000 + 13;
+const CLASSES: &str = "[[sim input=100 cached=40 output=50 reasoning=20]]";
+/// 60 plain, 40 cached; 30 plain, 20 of reasoning; one call.
+const COST: i64 = 60 * 1000 + 40 * 100 + 30 * 5000 + 20 * 7000 + 13;
 
 each_database!(responses_pass_as_they_are_and_are_metered, async |test: TestDatabase| {
     let app = start(test).await;
@@ -344,5 +344,99 @@ each_database!(strict_lowers_the_limits_of_other_apis_too, async |test: TestData
         let sent = app.simulator.received().last().unwrap().body[field].as_u64().unwrap();
         assert!((256..300).contains(&sent), "{path}: {sent}");
     }
+    app.end().await;
+});
+
+each_database!(what_buys_outside_the_price_is_refused_in_every_shape, async |test: TestDatabase| {
+    let app = start(test).await;
+    let fields = [
+        ("service_tier", json!("priority")),
+        ("background", json!(true)),
+        ("tools", json!([{"type": "code_execution_20250825", "name": "code_execution"}])),
+        ("mcp_servers", json!([{"type": "url", "url": "https://example.org"}])),
+        ("container", json!("c")),
+        ("models", json!(["a"])),
+        ("route", json!("fallback")),
+        ("plugins", json!([{"id": "web"}])),
+        ("fallbacks", json!(["a"])),
+        ("api_base", json!("https://example.org")),
+        ("api_key", json!("k")),
+        ("extra_body", json!({"a": 1})),
+        ("provider", json!({"order": ["a"]})),
+        ("web_search_options", json!({})),
+        ("search_parameters", json!({"mode": "on"})),
+        ("previous_response_id", json!("r")),
+        ("conversation", json!("c")),
+        ("inference_geo", json!("us")),
+        ("speed", json!("fast")),
+        ("chat_template", json!("{{ messages }}")),
+    ];
+    for (path, body) in [
+        ("/v1/chat/completions", chat("gpt-priced", "", false)),
+        ("/v1/responses", responses("", false)),
+        ("/v1/messages", messages("", false)),
+    ] {
+        for (field, value) in &fields {
+            let mut body = body.clone();
+            body[*field] = value.clone();
+            let refused = read(app.post(path, "ann", body, &[]).await).await;
+            assert_eq!(refused.status, 400, "{path} {field}: {}", refused.text);
+            assert!(refused.text.contains(field), "{path} {field}: {}", refused.text);
+        }
+    }
+    assert!(app.simulator.received().is_empty() && app.entries("ann").await.is_empty());
+    app.end().await;
+});
+
+/// Under the strict policy.
+async fn strict(test: TestDatabase, allowance: &str) -> App {
+    let app = start(test).await;
+    for (key, value) in
+        [("admission_policy", "strict"), ("base_credit_allowance", allowance), ("strict_min_output", "100")]
+    {
+        storage::admin::settings::set(&app.database, key, value).await.unwrap();
+    }
+    app.fresh_catalogue().await;
+    app
+}
+
+each_database!(content_kept_at_the_provider_needs_the_one_credit_policy, async |test: TestDatabase| {
+    let mut body = chat("gemini-2.5-flash", "[[sim input=10 output=2]]", false);
+    body["max_tokens"] = json!(100);
+    body["cachedContent"] = json!("cachedContents/abc");
+    let app = strict(test, "1000").await;
+    let refused = read(app.send("ann", body.clone()).await).await;
+    assert_eq!(refused.status, 400, "{}", refused.text);
+    assert!(refused.text.contains("bounded"), "{}", refused.text);
+    assert!(app.entries("ann").await.is_empty());
+    storage::admin::settings::set(&app.database, "admission_policy", "one_credit").await.unwrap();
+    app.fresh_catalogue().await;
+    let taken = read(app.send("ann", body).await).await;
+    assert_eq!(taken.status, 200, "{}", taken.text);
+    assert_eq!(app.simulator.received()[0].body["cachedContent"], "cachedContents/abc");
+    app.end().await;
+});
+
+each_database!(a_strict_limit_takes_the_budget_for_thinking_along, async |test: TestDatabase| {
+    // A token of output costs up to 7 millicredits.
+    let app = strict(test, "20").await;
+    let thinking = |budget: u64| {
+        let mut body = messages("[[sim output=9]]", false);
+        body["max_tokens"] = json!(8000);
+        body["thinking"] = json!({"type": "enabled", "budget_tokens": budget});
+        body
+    };
+    let answer = read(app.post("/v1/messages", "ann", thinking(6000), &[]).await).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let sent = app.simulator.received()[0].body.clone();
+    let (limit, budget) =
+        (sent["max_tokens"].as_u64().unwrap(), sent["thinking"]["budget_tokens"].as_u64().unwrap());
+    assert!(limit < 6000 && budget == limit - 1 && budget >= 1024, "{sent}");
+    // No room for the least budget: answered without thinking, and told so.
+    storage::admin::settings::set(&app.database, "base_credit_allowance", "7").await.unwrap();
+    app.fresh_catalogue().await;
+    let answer = read(app.post("/v1/messages", "bob", thinking(6000), &[]).await).await;
+    assert_eq!((answer.status, &answer.headers["x-tracking-omitted"]), (200, &"thinking".parse().unwrap()));
+    assert_eq!(app.simulator.received()[1].body.get("thinking"), None);
     app.end().await;
 });

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::BadRequest;
-use crate::conversation::{Content, Part, Source, bad};
+use crate::conversation::{Content, Part, Source, bad, from_base64};
 
 /// The kinds of pictures ("Vision", "Supported formats").
 const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
@@ -97,7 +97,7 @@ fn file(source: &Source<'_>, name: Option<&str>, at: &str) -> Result<Value, BadR
                 }
                 _ if media_type.starts_with("image/") => return image(source, at),
                 _ if is_text => {
-                    let text = decode(base64).and_then(|bytes| String::from_utf8(bytes).ok());
+                    let text = from_base64(base64).and_then(|bytes| String::from_utf8(bytes).ok());
                     let text =
                         text.ok_or_else(|| bad(format!("{at}.content"), "a text file must be UTF-8"))?;
                     json!({"type": "text", "media_type": "text/plain", "data": text})
@@ -129,34 +129,6 @@ fn url_source(url: &str, at: &str) -> Result<Value, BadRequest> {
 /// Files stored with the provider belong to all who use our key.
 fn not_stored(at: &str) -> BadRequest {
     bad(format!("{at}.content"), "stored files can't be used here: send the file itself in the request")
-}
-
-/// Base64 (RFC 4648), with or without padding.
-fn decode(base64: &str) -> Option<Vec<u8>> {
-    let digits = base64.trim_end_matches('=').as_bytes();
-    let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 2);
-    for group in digits.chunks(4) {
-        let mut bits = 0_u32;
-        for digit in group {
-            let value = match digit {
-                b'A'..=b'Z' => digit - b'A',
-                b'a'..=b'z' => digit - b'a' + 26,
-                b'0'..=b'9' => digit - b'0' + 52,
-                b'+' | b'-' => 62,
-                b'/' | b'_' => 63,
-                _ => return None,
-            };
-            bits = bits << 6 | u32::from(value);
-        }
-        let [_, a, b, c] = (bits << (6 * (4 - group.len()))).to_be_bytes();
-        match group.len() {
-            4 => bytes.extend([a, b, c]),
-            3 => bytes.extend([a, b]),
-            2 => bytes.push(a),
-            _ => return None,
-        }
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]
@@ -222,16 +194,5 @@ mod tests {
             blocks(&parts, "messages.0").unwrap(),
             [json!({"type": "text", "text": "a", "cache_control": mark})]
         );
-    }
-
-    #[test]
-    fn base64_of_every_length() {
-        for (encoded, decoded) in
-            [("", ""), ("YQ==", "a"), ("YWI=", "ab"), ("YWJj", "abc"), ("YWJjZA", "abcd")]
-        {
-            assert_eq!(decode(encoded).as_deref(), Some(decoded.as_bytes()));
-        }
-        assert_eq!(decode("A"), None);
-        assert_eq!(decode("A*=="), None);
     }
 }

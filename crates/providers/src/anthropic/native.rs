@@ -11,25 +11,9 @@ use super::usage::{self, Told};
 use super::{broken, wire};
 use crate::answer::{Chunk, Complete, Produced, Reported, StreamEvent, What};
 use crate::conversation::bad;
-use crate::framing::Event;
+use crate::framing::{Event, readable};
 use crate::protocol::{Conversion, Outgoing, ended_too_soon};
-use crate::{BadRequest, ProviderError};
-
-/// Fields that would change the model, the account, the tier or the place of a request, run code or tools at Anthropic, or
-/// bill what its usage does not tell ("Create a Message", also its beta form).
-const NEVER: [&str; 11] = [
-    "container",
-    "mcp_servers",
-    "inference_geo",
-    "fallbacks",
-    "fallback_credit_token",
-    "billing_policy",
-    "compaction",
-    "thread",
-    "user_profile_id",
-    "workspace_id",
-    "betas",
-];
+use crate::{BadRequest, ProviderError, refused};
 
 /// Tools that the client runs ("Tool reference"); all others with a type run at Anthropic.
 const CLIENT_TOOLS: [&str; 5] = ["bash_", "text_editor_", "computer_", "memory_", "browser_toolset_"];
@@ -49,7 +33,7 @@ pub(super) fn outgoing(uri: Uri, body: &Map<String, Value>) -> Result<Outgoing, 
 /// Names the field.
 pub(crate) fn refuse(body: &Map<String, Value>) -> Result<(), BadRequest> {
     refuse_fields(body)?;
-    for tool in body.get("tools").and_then(Value::as_array).into_iter().flatten() {
+    for tool in refused::list(body, "tools")? {
         let runs_here = match tool.get("type").and_then(Value::as_str) {
             None | Some("custom") => true,
             Some(kind) => CLIENT_TOOLS.iter().any(|prefix| kind.starts_with(prefix)),
@@ -72,19 +56,9 @@ pub(crate) fn refuse(body: &Map<String, Value>) -> Result<(), BadRequest> {
 /// # Errors
 /// Names the field.
 pub(super) fn refuse_fields(body: &Map<String, Value>) -> Result<(), BadRequest> {
-    let refused = |field: &str, why: &str| Err(bad(field, format!("`{field}` can't be used here: {why}")));
+    refused::fields(body)?;
     let said =
         |field: &str| body.get(field).filter(|value| !matches!(value, Value::Null | Value::Bool(false)));
-    if let Some(field) = NEVER.iter().find(|field| said(field).is_some()) {
-        return refused(field, "it would cost something that has no price");
-    }
-    if said("speed").is_some_and(|speed| speed != "standard") {
-        return refused("speed", "only the standard speed has a price");
-    }
-    let tiers = ["auto", "default", "standard_only"];
-    if said("service_tier").is_some_and(|tier| !tier.as_str().is_some_and(|tier| tiers.contains(&tier))) {
-        return refused("service_tier", "only the standard tier has a price");
-    }
     // Clearing costs nothing; a summary is billed beside the usage that the answer tells.
     let edits =
         said("context_management").map(|management| management.get("edits").and_then(Value::as_array));
@@ -94,7 +68,7 @@ pub(super) fn refuse_fields(body: &Map<String, Value>) -> Result<(), BadRequest>
     match edits {
         None => Ok(()),
         Some(Some(edits)) if edits.iter().all(clears) => Ok(()),
-        Some(_) => refused("context_management", "only edits that clear have a price"),
+        Some(_) => Err(refused::refuse_field("context_management", "only edits that clear have a price")),
     }
 }
 
@@ -178,9 +152,12 @@ impl Passing {
 impl Conversion for Passing {
     fn event(&mut self, event: Event, out: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
         let data = event.data.unwrap_or_default();
-        let what = match serde_json::from_slice(&data) {
+        let what = match serde_json::from_slice::<wire::Event<'_>>(&data) {
             Ok(read) => self.look(read)?,
-            Err(_) => What::Other,
+            Err(_) => match readable(&data).as_deref().map(serde_json::from_slice::<wire::Event<'_>>) {
+                Some(Ok(read)) => self.look(read)?,
+                _ => What::Other,
+            },
         };
         out.push(StreamEvent::passed(event.raw, data, what));
         if self.stopped {

@@ -13,7 +13,7 @@ use super::{broken, wire};
 use crate::ProviderError;
 use crate::answer::StreamEvent;
 use crate::chunk::ChunkWriter;
-use crate::framing::Event;
+use crate::framing::{Event, readable};
 use crate::protocol::{Asked, Conversion, ended_too_soon};
 
 /// Converts the events of one answer.
@@ -217,7 +217,7 @@ impl Converting {
 
 impl Conversion for Converting {
     fn event(&mut self, event: Event, out: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
-        let Some(data) = event.data else { return Ok(()) };
+        let Some(data) = event.data.map(|data| readable(&data).unwrap_or(data)) else { return Ok(()) };
         // What can't be read is of a type that is not known; a stream that is broken lacks its end.
         let Ok(event) = serde_json::from_slice::<wire::Event<'_>>(&data) else { return Ok(()) };
         match event.kind.as_ref() {

@@ -105,3 +105,18 @@ fn reasoning_stops_and_formats() {
     assert!(matches!(response_format(object(&schema)).unwrap(), Some(Format::Schema { name: "n", .. })));
     assert!(response_format(object(&json!({"response_format": {"type": "xml"}}))).is_err());
 }
+
+#[test]
+fn base64_of_either_alphabet() {
+    for (encoded, decoded) in [
+        ("", &b""[..]),
+        ("YQ==", b"a"),
+        ("YWI=", b"ab"),
+        ("YWJj", b"abc"),
+        ("YWJjZA", b"abcd"),
+        ("-_8=", b"\xfb\xff"),
+    ] {
+        assert_eq!(from_base64(encoded).as_deref(), Some(decoded));
+    }
+    assert_eq!((from_base64("A"), from_base64("A*==")), (None, None));
+}

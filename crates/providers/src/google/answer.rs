@@ -9,7 +9,7 @@ use super::routes::bare_name;
 use super::wire::Answer;
 use crate::answer::{Chunk, Complete, Reported, StreamEvent};
 use crate::chunk::{self, Choice, ChunkWriter};
-use crate::framing::Event;
+use crate::framing::{Event, readable};
 use crate::protocol::{Asked, Conversion, ended_too_soon};
 use crate::{ChatRequest, ProviderError};
 
@@ -161,6 +161,7 @@ impl Stream {
 impl Conversion for Stream {
     fn event(&mut self, event: Event, out: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
         let Some(data) = event.data.filter(|data| !data.trim_ascii().is_empty()) else { return Ok(()) };
+        let data = readable(&data).unwrap_or(data);
         let answer: Answer<'_> = match serde_json::from_slice(&data) {
             Ok(answer) => answer,
             // Some errors come as a list.

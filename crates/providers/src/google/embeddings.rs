@@ -132,32 +132,9 @@ pub(super) fn complete(
     Ok(chunk::embeddings(asked, written, usage))
 }
 
-/// A vector as OpenAI packs it: 32-bit floats, the least significant byte first, in base64.
 fn packed(values: &[Number]) -> Option<Value> {
-    let mut bytes = Vec::with_capacity(values.len() * 4);
-    for value in values {
-        bytes.extend(value.to_string().parse::<f32>().ok()?.to_le_bytes());
-    }
-    Some(Value::String(to_base64(&bytes)))
-}
-
-/// RFC 4648, with padding.
-fn to_base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or_default());
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for digit in 0..4_usize {
-            if digit > group.len() {
-                text.push('=');
-            } else {
-                let six = (bits >> (18 - 6 * digit)) & 63;
-                text.push(char::from(DIGITS[six as usize]));
-            }
-        }
-    }
-    text
+    let vector: Option<Vec<f32>> = values.iter().map(|value| value.to_string().parse().ok()).collect();
+    Some(chunk::vector_in_base64(&vector?).into())
 }
 
 #[cfg(test)]
@@ -225,14 +202,6 @@ mod tests {
         assert_eq!((&floats["data"][1]["index"], &floats["usage"]["prompt_tokens"]), (&json!(1), &json!(7)));
         // 1.0, 0.0 and -2.5 as little-endian floats.
         assert_eq!(complete_as("base64")["data"][1]["embedding"], "AACAPwAAAAAAACDA");
-    }
-
-    #[test]
-    fn base64_of_every_length() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
-        {
-            assert_eq!(to_base64(bytes.as_bytes()), text);
-        }
     }
 
     #[test]

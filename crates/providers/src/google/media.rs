@@ -101,7 +101,7 @@ fn image(media_type: &str) -> Option<&'static str> {
 fn file<'a>(media_type: &'a str, base64: &Cow<'a, str>, at: &str) -> Result<Data<'a>, BadRequest> {
     let lower = media_type.to_ascii_lowercase();
     if lower == "application/pdf" {
-        if base64.len() / 4 * 3 > LARGEST_PDF {
+        if base64::decoded_len_estimate(base64.len()) > LARGEST_PDF {
             return Err(bad(at, format!("Google takes PDFs of at most {} MB", LARGEST_PDF / 1_000_000)));
         }
         return Ok(inline(Cow::Borrowed("application/pdf"), base64));

@@ -17,8 +17,14 @@ use crate::protocol::{Asked, Conversion};
 use crate::{EmbeddingsRequest, ProviderError, chunk};
 
 /// The chunks of a streamed answer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Chunks(Passing);
+
+impl Chunks {
+    pub(super) const fn new(choices: u64) -> Self {
+        Self(Passing::new(choices))
+    }
+}
 
 impl Conversion for Chunks {
     fn event(&mut self, event: Event, out: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {

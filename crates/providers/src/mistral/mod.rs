@@ -52,8 +52,8 @@ impl Protocol for Mistral {
         openai::complete(answer::rewritten(&body).unwrap_or(body))
     }
 
-    fn conversion(&self, _: &ChatRequest, _: Asked) -> Box<dyn Conversion> {
-        Box::<answer::Chunks>::default()
+    fn conversion(&self, request: &ChatRequest, _: Asked) -> Box<dyn Conversion> {
+        Box::new(answer::Chunks::new(request.choices()))
     }
 
     fn error(&self, body: &[u8]) -> Failure {

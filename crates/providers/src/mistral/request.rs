@@ -303,8 +303,7 @@ fn url<'a>(source: &'a Source<'a>, at: &str, largest: usize) -> Result<Cow<'a, s
     match source {
         Source::Url(url) => Ok(Cow::Borrowed(url)),
         Source::Data { media_type, base64 } => {
-            // Four characters are three bytes.
-            if base64.len() / 4 * 3 > largest {
+            if base64::decoded_len_estimate(base64.len()) > largest {
                 let most = largest / (1024 * 1024);
                 return Err(bad(at, format!("this model server takes at most {most} MB at a time")));
             }

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::wire;
 use crate::answer::{Complete, StreamEvent};
 use crate::chunk::{self, Choice, ChunkWriter};
-use crate::framing::Event;
+use crate::framing::{Event, readable};
 use crate::protocol::{Asked, Conversion, ended_too_soon};
 use crate::{EmbeddingsRequest, ProviderError};
 
@@ -103,7 +103,7 @@ impl Answering {
 
     /// `None` if a count is missing: that of the input is where the prompt was in the cache.
     fn usage(&self, answer: &wire::Answer<'_>) -> Option<Usage> {
-        let input = count(answer.prompt_eval_count)?;
+        let input = count(answer.prompt_eval_count).filter(|count| *count > 0)?;
         let output = match answer.eval_count {
             // Zero is left out there; but what was said took something.
             None if !self.said => 0,
@@ -180,7 +180,7 @@ struct Logprobs<'a> {
 
 impl Conversion for Lines {
     fn event(&mut self, event: Event, out: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
-        let Some(data) = event.data else { return Ok(()) };
+        let Some(data) = event.data.map(|data| readable(&data).unwrap_or(data)) else { return Ok(()) };
         let answer: wire::Answer<'_> = serde_json::from_slice(&data)
             .map_err(|_| ProviderError::Broken { what: "a line that is no JSON of an answer".into() })?;
         if let Some(error) = answer.error {
@@ -243,6 +243,7 @@ pub(super) fn embeddings(
         }
         serde_json::from_str(raw.get()).map_err(wrong)
     });
-    let usage = count(answer.prompt_eval_count).map(|input| Usage::tokens(input, 0));
+    let input = count(answer.prompt_eval_count).filter(|count| *count > 0);
+    let usage = input.map(|input| Usage::tokens(input, 0));
     Ok(chunk::embeddings(asked, vectors.collect::<Result<_, _>>()?, usage))
 }

@@ -161,7 +161,7 @@ fn options(request: &ChatRequest, omitted: &mut Vec<String>) -> Result<Map<Strin
     }
     // Below zero is without a limit there, so the smallest of those that are limits counts.
     if let Some(limit) = limits.into_iter().flatten().min() {
-        options.insert("num_predict".into(), limit.into());
+        options.insert("num_predict".into(), limit.max(1).into());
     }
     Ok(options)
 }
@@ -169,6 +169,8 @@ fn options(request: &ChatRequest, omitted: &mut Vec<String>) -> Result<Map<Strin
 /// Ollama's limit of the output: below zero is none.
 fn output_limit(value: &Value, at: &str) -> Result<Option<u64>, BadRequest> {
     match (value.as_u64(), value.as_i64()) {
+        // As below zero.
+        (Some(0), _) => Ok(None),
         (Some(limit), _) => Ok(Some(limit)),
         (None, Some(_)) => Ok(None),
         (None, None) => Err(bad(at, format!("{at} must be a whole number"))),

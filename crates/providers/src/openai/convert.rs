@@ -9,6 +9,7 @@ use super::wire;
 use crate::ProviderError;
 use crate::answer::{Chunk, Complete, Produced, Reported, What};
 use crate::error::{Failure, safe_words};
+use crate::framing::readable;
 
 /// A whole answer.
 pub(crate) fn complete(body: Bytes) -> Result<Complete, ProviderError> {
@@ -30,24 +31,36 @@ pub(crate) fn complete(body: Bytes) -> Result<Complete, ProviderError> {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Read {
     pub what: What,
+    /// How many choices end with it.
+    pub ended: u64,
     pub error: Option<ProviderError>,
 }
 
 /// One event of a stream.
 pub(crate) fn event(data: &Bytes) -> Read {
-    let only = |what| Read { what, error: None };
+    let only = |what| Read { what, ended: 0, error: None };
     if data.is_empty() {
         return only(What::Other);
     }
     if data.trim_ascii() == b"[DONE]" {
         return only(What::Done);
     }
-    // What we can't read passes on; it may be an extension.
-    let Ok(answer) = serde_json::from_slice::<wire::Answer<'_>>(data) else { return only(What::Other) };
+    match serde_json::from_slice::<wire::Answer<'_>>(data) {
+        Ok(answer) => read(&answer, data),
+        Err(_) => match readable(data) {
+            Some(data) => event(&data),
+            // What we can't read passes on; it may be an extension.
+            None => only(What::Other),
+        },
+    }
+}
+
+fn read(answer: &wire::Answer<'_>, data: &Bytes) -> Read {
     let choices = answer.choices.as_deref().unwrap_or_default();
-    let finish = choices.iter().any(|choice| choice.finish_reason.is_some());
+    let ended = choices.iter().filter(|choice| choice.ends()).count() as u64;
+    let finish = ended > 0;
     let mut text = String::new();
-    produced(&answer, &mut text);
+    produced(answer, &mut text);
     let groq = answer.x_groq.as_ref();
     // Some servers tell with each chunk how far they are.
     let reported = if choices.is_empty() || finish { Reported::Final } else { Reported::SoFar };
@@ -71,7 +84,7 @@ pub(crate) fn event(data: &Bytes) -> Read {
     } else {
         choices.iter().any(failed).then(Failure::default)
     };
-    Read { what, error: error.map(broken) }
+    Read { what, ended, error: error.map(broken) }
 }
 
 fn broken(failure: Failure) -> ProviderError {
@@ -165,7 +178,10 @@ fn produced(answer: &wire::Answer<'_>, text: &mut String) {
         text.push_str(text_of(message.content.as_ref()));
         // The same under two names is there once.
         let reasoning = wire::Content::text(message.reasoning_content.as_ref());
-        text.push_str(reasoning.unwrap_or_else(|| text_of(message.reasoning.as_ref())));
+        match reasoning.or_else(|| wire::Content::text(message.reasoning.as_ref())) {
+            Some(reasoning) => text.push_str(reasoning),
+            None => message.reasoning_details.iter().for_each(|details| details.collect(text)),
+        }
         text.push_str(text_of(message.refusal.as_ref()));
         let calls = message.tool_calls.iter().flat_map(|calls| &calls.0);
         for function in calls.filter_map(|call| call.function.as_ref()).chain(&message.function_call) {
@@ -181,6 +197,9 @@ pub(super) fn responses_usage(json: &str) -> Option<Usage> {
     let count = |count: Option<i64>| u64::try_from(count.unwrap_or_default()).ok();
     let (input, output) =
         (u64::try_from(usage.input_tokens?).ok()?, u64::try_from(usage.output_tokens?).ok()?);
+    if input == 0 {
+        return None;
+    }
     let (of_input, of_output) =
         (usage.input_tokens_details.unwrap_or_default(), usage.output_tokens_details.unwrap_or_default());
     let (cached_input, reasoning) = (count(of_input.cached_tokens)?, count(of_output.reasoning_tokens)?);
@@ -198,6 +217,13 @@ pub(crate) fn usage(json: &str) -> Option<Usage> {
         return None;
     }
     let count = |count: Option<i64>| u64::try_from(count.unwrap_or_default()).ok();
+    // There is no request without a prompt: servers say so that don't count what was in their cache, or nothing at all.
+    if usage.prompt_tokens.is_some_and(|tokens| tokens == 0)
+        && usage.cache_read_input_tokens.is_none()
+        && usage.cache_creation_input_tokens.is_none()
+    {
+        return None;
+    }
     let prompt = usage.prompt_tokens_details.unwrap_or_default();
     let completion = usage.completion_tokens_details.unwrap_or_default();
     let (mut input, mut output) = (count(usage.prompt_tokens)?, count(usage.completion_tokens)?);

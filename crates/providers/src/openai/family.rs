@@ -2,6 +2,7 @@
 
 use http::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use url::Url;
 
 use super::OpenAi;
 use super::dialect::{self, Dialect};
@@ -105,6 +106,8 @@ pub(super) struct Routes {
 struct Dated {
     base: String,
     version: String,
+    /// As a part of a path; without one, it has the name of the model.
+    deployment: Option<String>,
 }
 
 impl Routes {
@@ -135,8 +138,8 @@ impl Routes {
     }
 
     fn of_model(&self, plain: &Uri, model: &str, path: &str) -> Result<Uri, BadRequest> {
-        let Some(Dated { base, version }) = &self.dated else { return Ok(plain.clone()) };
-        let model = utf8_percent_encode(model, PATH);
+        let Some(Dated { base, version, deployment }) = &self.dated else { return Ok(plain.clone()) };
+        let model = deployment.clone().unwrap_or_else(|| utf8_percent_encode(model, PATH).to_string());
         let uri = format!("{base}/openai/deployments/{model}/{path}?api-version={version}");
         uri.parse().map_err(|_| BadRequest {
             message: "this model's name can't be the name of a deployment".into(),
@@ -165,21 +168,67 @@ fn open_as(setup: &Setup, dialect: &'static Dialect) -> Result<Box<dyn Protocol>
     Ok(Box::new(OpenAi { routes: Routes::new(setup)?, output_limit_field: "max_tokens", dialect }))
 }
 
+/// Ends of the names of Azure's servers ("Azure OpenAI in Foundry Models REST API reference", "Endpoints for Foundry
+/// Models").
+const AZURE_HOSTS: [&str; 6] = [
+    ".openai.azure.com",
+    ".services.ai.azure.com",
+    ".cognitiveservices.azure.com",
+    // The clouds of governments.
+    ".openai.azure.us",
+    ".services.ai.azure.us",
+    ".cognitiveservices.azure.us",
+];
+
+/// Whether a server is Azure's.
+pub(crate) fn is_azure(base_url: &Url) -> bool {
+    let host = base_url.host_str().unwrap_or_default();
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    AZURE_HOSTS.iter().any(|end| host.ends_with(end))
+}
+
+/// What an address of Azure's says, however much of a route somebody pasted.
+#[derive(Debug, PartialEq, Eq)]
+struct Pasted {
+    /// The address without a path of a route.
+    base: String,
+    deployment: Option<String>,
+    version: Option<String>,
+}
+
+impl Pasted {
+    fn read(base_url: &Url) -> Self {
+        let version = base_url.query_pairs().find(|(name, _)| name == "api-version");
+        let version = version.map(|(_, version)| version.into_owned()).filter(|version| !version.is_empty());
+        let mut url = base_url.clone();
+        url.set_query(None);
+        url.set_fragment(None);
+        let base = url.as_str().trim_end_matches('/');
+        let (base, deployment) = match base.split_once("/openai/deployments/") {
+            Some((base, rest)) => (base, rest.split('/').next().map(str::to_owned)),
+            None => (base, None),
+        };
+        let routes = ["/chat/completions", "/v1", "/openai", "/models"];
+        let base = routes.iter().fold(base, |base, route| base.strip_suffix(route).unwrap_or(base));
+        Self { base: base.to_owned(), deployment: deployment.filter(|name| !name.is_empty()), version }
+    }
+}
+
 fn open_azure(setup: &Setup) -> Result<Box<dyn Protocol>, String> {
-    let base = setup.base_url.as_str().trim_end_matches('/');
-    // People paste the address with and without the part that all routes share.
-    let base = base.trim_end_matches("/v1").trim_end_matches("/openai").to_owned();
-    let routes = match &setup.options.api_version {
+    let Pasted { base, deployment, version } = Pasted::read(&setup.base_url);
+    let routes = match setup.options.api_version.clone().or(version) {
+        None if deployment.is_some() => {
+            return Err("its base_url names a deployment: write its api_version too".into());
+        }
         None => {
-            let base_url =
-                url::Url::parse(&format!("{base}/openai/v1")).map_err(|error| error.to_string())?;
+            let base_url = Url::parse(&format!("{base}/openai/v1")).map_err(|error| error.to_string())?;
             Routes::new(&Setup { base_url, options: setup.options.clone() })?
         }
         Some(version) => {
-            let version = utf8_percent_encode(version, PATH).to_string();
+            let version = utf8_percent_encode(&version, PATH).to_string();
             let models = format!("{base}/openai/models?api-version={version}");
             let models = models.parse().map_err(|error| format!("its base_url can't be used: {error}"))?;
-            let dated = Some(Dated { base, version });
+            let dated = Some(Dated { base, version, deployment });
             Routes { dated, models, ..Routes::new(setup)? }
         }
     };

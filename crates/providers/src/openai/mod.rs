@@ -8,9 +8,9 @@ mod native;
 mod wire;
 
 pub(crate) use convert::{complete, error, models};
-pub(crate) use family::{AZURE, DEEPSEEK, GROQ, LITELLM, OPENAI, OPENROUTER, TGI, VLLM};
+pub(crate) use family::{AZURE, DEEPSEEK, GROQ, LITELLM, OPENAI, OPENROUTER, TGI, VLLM, is_azure};
 
-use accounting::ModelId;
+use accounting::{ModelId, Usage};
 use bytes::Bytes;
 
 use crate::answer::{Chunk, Complete, Reported, StreamEvent, What};
@@ -62,7 +62,7 @@ impl Protocol for OpenAi {
     fn conversion(&self, request: &ChatRequest, _: Asked) -> Box<dyn Conversion> {
         match request.shape() {
             Shape::Responses => Box::<native::PassingResponse>::default(),
-            Shape::Chat | Shape::Messages => Box::<Passing>::default(),
+            Shape::Chat | Shape::Messages => Box::new(Passing::new(request.choices())),
         }
     }
 
@@ -81,7 +81,13 @@ impl Protocol for OpenAi {
         _: &Asked,
         body: Bytes,
     ) -> Result<Complete, ProviderError> {
-        convert::complete(body)
+        let complete = convert::complete(body)?;
+        // Vectors have no output: what a server counts only in its total is input.
+        let usage = complete.usage.map(|usage| {
+            let input = usage.input.saturating_add(usage.output);
+            Usage { input, output: 0, reasoning: 0, output_audio: 0, ..usage }
+        });
+        Ok(Complete { usage, ..complete })
     }
 
     fn models(&self) -> Outgoing {
@@ -98,13 +104,19 @@ impl Protocol for OpenAi {
 }
 
 /// Chunks pass as they came, and are only looked at.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Passing {
-    /// Whether a choice has come to its end: then the stream may end without `[DONE]`.
-    finished: bool,
+    /// How many choices were asked for.
+    choices: u64,
+    /// How many have come to their end; after one the stream may end without `[DONE]`.
+    ended: u64,
 }
 
 impl Passing {
+    pub(crate) const fn new(choices: u64) -> Self {
+        Self { choices, ended: 0 }
+    }
+
     /// One event, as it came or as another protocol wrote it.
     ///
     /// # Errors
@@ -115,7 +127,7 @@ impl Passing {
         data: Bytes,
         out: &mut Vec<StreamEvent>,
     ) -> Result<(), ProviderError> {
-        let Read { mut what, error } = convert::event(&data);
+        let Read { mut what, ended, error } = convert::event(&data);
         if let Some(error) = error {
             // What was used counts; of the rest nothing is passed on.
             if let What::Chunk(Chunk { usage: usage @ Some(_), .. }) = what {
@@ -125,12 +137,20 @@ impl Passing {
             return Err(error);
         }
         if let What::Chunk(chunk) = &mut what {
-            // Behind the end of a choice, a usage is the last word, even beside an empty choice (OpenRouter).
-            if let (true, Some(Reported::SoFar(usage))) = (self.finished, chunk.usage) {
-                chunk.usage = Some(Reported::Final(usage));
-                chunk.finish = true;
-            }
-            self.finished |= chunk.finish;
+            let all_before = self.ended >= self.choices;
+            self.ended = self.ended.saturating_add(ended);
+            chunk.usage = match chunk.usage {
+                // Behind the end of all choices, a usage is the last word, even beside an empty choice (OpenRouter).
+                Some(Reported::SoFar(usage)) if all_before => {
+                    chunk.finish = true;
+                    Some(Reported::Final(usage))
+                }
+                // Beside the end of one choice it is not, while others go on.
+                Some(Reported::Final(usage)) if !chunk.no_choices && self.ended < self.choices => {
+                    Some(Reported::SoFar(usage))
+                }
+                usage => usage,
+            };
         }
         out.push(StreamEvent::passed(raw, data, what));
         Ok(())
@@ -144,7 +164,7 @@ impl Conversion for Passing {
     }
 
     fn end(&mut self, _: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
-        if self.finished { Ok(()) } else { Err(ended_too_soon()) }
+        if self.ended > 0 { Ok(()) } else { Err(ended_too_soon()) }
     }
 }
 

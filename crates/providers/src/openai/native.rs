@@ -11,7 +11,7 @@ use super::convert::{error, responses_usage};
 use crate::ProviderError;
 use crate::answer::{Chunk, Complete, Produced, Reported, StreamEvent, What};
 use crate::error::Failure;
-use crate::framing::Event;
+use crate::framing::{Event, readable};
 use crate::protocol::{Conversion, ended_too_soon};
 
 /// An event, as far as we read it.
@@ -101,7 +101,10 @@ impl Conversion for PassingResponse {
         let data = event.data.unwrap_or_default();
         let what = match serde_json::from_slice::<Streamed<'_>>(&data) {
             Ok(read) => self.look(&read)?,
-            Err(_) => What::Other,
+            Err(_) => match readable(&data).as_deref().map(serde_json::from_slice::<Streamed<'_>>) {
+                Some(Ok(read)) => self.look(&read)?,
+                _ => What::Other,
+            },
         };
         out.push(StreamEvent::passed(event.raw, data, what));
         Ok(())

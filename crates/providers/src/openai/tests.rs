@@ -295,3 +295,81 @@ proptest! {
         prop_assert_eq!(cut, whole);
     }
 }
+
+#[test]
+fn azure_is_known_by_its_address() {
+    use crate::Kind;
+    for (address, azure) in [
+        ("https://x.openai.azure.com", true),
+        ("https://X.OpenAI.Azure.com/openai/v1", true),
+        ("https://x.services.ai.azure.com/models", true),
+        ("https://x.cognitiveservices.azure.com", true),
+        ("https://api.openai.com/v1", false),
+        ("https://openai.azure.com.example.org/v1", false),
+        ("https://example.org/x.openai.azure.com", false),
+    ] {
+        let url = address.parse().unwrap();
+        assert_eq!(Kind::OPENAI.at(&url).entry().name == "azure", azure, "{address}");
+        assert_eq!(Kind::OLLAMA.at(&url), Kind::OLLAMA);
+    }
+    let asks = request(&json!({"model": "m", "messages": []}));
+    let uri = |base: &str, version| of(&AZURE, base, version).chat(&asks).unwrap().uri.to_string();
+    // However much of a route somebody pasted.
+    let deployment =
+        "https://x.openai.azure.com/openai/deployments/mine/chat/completions?api-version=2024-10-21";
+    assert_eq!(uri(deployment, None), deployment);
+    assert_eq!(
+        uri("https://x.openai.azure.com/?api-version=2024-10-21", None),
+        "https://x.openai.azure.com/openai/deployments/m/chat/completions?api-version=2024-10-21"
+    );
+    assert_eq!(
+        uri("https://x.services.ai.azure.com/models", None),
+        "https://x.services.ai.azure.com/openai/v1/chat/completions"
+    );
+    let options = crate::ProviderOptions::default();
+    let base_url = "https://x.openai.azure.com/openai/deployments/mine".parse().unwrap();
+    assert!((AZURE.open)(&Setup { base_url, options }).is_err());
+}
+
+/// The usages that a stream of two choices tells, and which of them are final.
+#[test]
+fn a_usage_is_final_once_all_choices_have_ended() {
+    let asks = request(&json!({"model": "m", "messages": [], "n": 2, "stream": true}));
+    let chunk = |index: u8, reason: &str, output: u8| {
+        format!(
+            "data: {{\"choices\":[{{\"index\":{index},\"delta\":{{}},\"finish_reason\":{reason}}}],\
+             \"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":{output}}}}}\n\n"
+        )
+    };
+    let bytes =
+        [chunk(0, "null", 1), chunk(0, "\"stop\"", 2), chunk(1, "null", 3), chunk(1, "\"stop\"", 4)].concat();
+    let conversion = of(&OPENAI, "https://example.org/v1", None).conversion(&asks, crate::samples::asked());
+    let (events, ended) =
+        crate::samples::stream(crate::framing::Framing::Sse, conversion, &[bytes.as_bytes()]);
+    ended.unwrap();
+    let told: Vec<_> = events
+        .iter()
+        .filter_map(|event| match &event.what {
+            What::Chunk(chunk) => Some((chunk.finish, chunk.usage?)),
+            _ => None,
+        })
+        .collect();
+    let usage = |output| Usage::tokens(3, output);
+    let expected = [
+        (false, Reported::SoFar(usage(1))),
+        (true, Reported::SoFar(usage(2))),
+        (false, Reported::SoFar(usage(3))),
+        (true, Reported::Final(usage(4))),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn vectors_have_no_output() {
+    let request = EmbeddingsRequest::parse(Bytes::from_static(br#"{"model":"e","input":"x"}"#)).unwrap();
+    let body = Bytes::from_static(br#"{"data":[],"usage":{"prompt_tokens":3,"total_tokens":9}}"#);
+    let complete = of(&OPENAI, "https://example.org/v1", None)
+        .embeddings_answer(&request, &crate::samples::asked(), body)
+        .unwrap();
+    assert_eq!(complete.usage, Some(Usage::tokens(9, 0)));
+}

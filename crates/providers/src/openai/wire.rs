@@ -45,6 +45,13 @@ pub(super) struct Choice<'a> {
     pub finish_reason: Option<&'a RawValue>,
 }
 
+impl Choice<'_> {
+    /// Whether it ends; some servers say so with an empty text all the time.
+    pub(super) fn ends(&self) -> bool {
+        self.finish_reason.is_some_and(|reason| !matches!(reason.get(), "\"\"" | "null"))
+    }
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct Message<'a> {
     #[serde(borrow, default)]
@@ -53,6 +60,8 @@ pub(super) struct Message<'a> {
     pub reasoning_content: Option<Content<'a>>,
     #[serde(borrow, default)]
     pub reasoning: Option<Content<'a>>,
+    #[serde(borrow, default)]
+    pub reasoning_details: Option<Details<'a>>,
     #[serde(borrow, default)]
     pub refusal: Option<Content<'a>>,
     #[serde(borrow, default)]
@@ -82,6 +91,27 @@ impl Content<'_> {
     /// The text, if there is any.
     pub(super) fn text(content: Option<&Self>) -> Option<&str> {
         content.map(|content| &*content.0).filter(|text| !matches!(*text, "" | "null"))
+    }
+}
+
+/// Reasoning in pieces (OpenRouter, "Reasoning tokens"), of whatever shape.
+#[derive(Debug, Deserialize)]
+pub(super) struct Details<'a>(#[serde(borrow)] pub &'a RawValue);
+
+impl Details<'_> {
+    /// Appends what can be read of it.
+    pub(super) fn collect(&self, text: &mut String) {
+        #[derive(Deserialize)]
+        struct Detail {
+            #[serde(default)]
+            text: Option<String>,
+            #[serde(default)]
+            summary: Option<String>,
+        }
+        let details: Vec<Detail> = serde_json::from_str(self.0.get()).unwrap_or_default();
+        for piece in details.into_iter().flat_map(|detail| [detail.text, detail.summary]).flatten() {
+            text.push_str(&piece);
+        }
     }
 }
 

@@ -240,3 +240,30 @@ async fn its_errors_and_its_models() {
     let unsupported = parrot("http://localhost".parse().unwrap()).chat(&native).await.unwrap_err();
     assert!(matches!(unsupported, ProviderError::Unsupported(_)), "{unsupported}");
 }
+
+#[tokio::test]
+async fn vectors_that_went_wrong_were_made() {
+    let asks = || EmbeddingsRequest::parse(Bytes::from_static(b"{\"model\":\"m\",\"input\":\"x\"}")).unwrap();
+    let json = "200 OK\r\ncontent-type: application/json; charset=utf-8";
+    for (kind, head, body, broken) in [
+        (Kind::OPENAI, json, r#"{"object":"list"}"#, true),
+        (Kind::OPENAI, "200 OK\r\ncontent-type: APPLICATION/JSON", r#"{"da"#, true),
+        (Kind::GOOGLE, json, r#"{"embeddings":[]}"#, true),
+        (Kind::MISTRAL, json, "{}", true),
+        (Kind::OLLAMA, json, "{}", true),
+        (Kind::OPENAI, "200 OK\r\ncontent-type: text/html", "<html>", false),
+        (Kind::OPENAI, "200 OK\r\ncontent-type: text/plain", "hello", false),
+    ] {
+        let (base_url, _heard) = server(head, body).await;
+        let provider = Provider::new(ProviderConfig {
+            name: ProviderName::new("p").unwrap(),
+            kind,
+            base_url,
+            api_key: Some(Secret::new("key")),
+            limits: TimeLimits::default(),
+            options: ProviderOptions::default(),
+        });
+        let error = provider.unwrap().embeddings(&asks()).await.unwrap_err();
+        assert_eq!(matches!(error, ProviderError::Broken { .. }), broken, "{kind:?} {body}: {error:?}");
+    }
+}

@@ -8,6 +8,7 @@ mod chat;
 mod embeddings;
 mod messages;
 mod responses;
+mod sound;
 mod text;
 
 pub use embeddings::EmbeddingsRequest;
@@ -21,6 +22,8 @@ use crate::BadRequest;
 
 /// `n` of one request ends here, as at OpenAI.
 const MOST_CHOICES: u64 = 128;
+/// The least budget for thinking, in tokens.
+const LEAST_BUDGET: u64 = 1024;
 
 /// Whose API a request is written for. Answers come in the same shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,6 +49,8 @@ pub struct ChatRequest {
     model_output: Option<u64>,
     /// Headers of the API's own that pass with it.
     headers: http::HeaderMap,
+    /// Fields that went when its limit was lowered.
+    omitted: Vec<String>,
 }
 
 /// Something in a message that is not text.
@@ -60,11 +65,18 @@ pub enum Media {
     Audio {
         /// Its size in bytes.
         bytes: u64,
+        /// Whether a second of it takes at least 1000 bytes, so that its size tells how long it can be.
+        timed: bool,
     },
     /// A file, or something else that we don't know.
     File {
         /// Its size in bytes, if it is in the request itself.
         bytes: Option<u64>,
+    },
+    /// Thoughts that only the provider can read.
+    Hidden {
+        /// Their size in bytes, beyond what is shown of them.
+        bytes: u64,
     },
 }
 
@@ -72,9 +84,9 @@ pub(crate) fn bad(message: impl Into<String>, param: &str) -> BadRequest {
     BadRequest { message: message.into(), param: Some(param.to_owned()) }
 }
 
-/// The bytes of data that base64 text stands for, rounded down: four characters for three bytes.
+/// The bytes of data that base64 text stands for, at most.
 fn decoded_length(base64: &str) -> u64 {
-    base64.len() as u64 / 4 * 3
+    base64::decoded_len_estimate(base64.len()) as u64
 }
 
 fn object(body: &Bytes) -> Result<Map<String, Value>, BadRequest> {
@@ -133,12 +145,19 @@ impl ChatRequest {
             output_limit: None,
             model_output: None,
             headers: http::HeaderMap::new(),
+            omitted: Vec::new(),
         };
         let mut limits = Vec::new();
         for field in request.limit_fields() {
             limits.extend(whole(&body, field)?);
         }
         request.output_limit = limits.into_iter().min();
+        // Nothing for some servers, and no limit at all for others. Anthropic's fills its cache with it.
+        if request.output_limit == Some(0) && shape != Shape::Messages {
+            let zero = |field: &&&str| body.get(**field).and_then(Value::as_u64) == Some(0);
+            let field = request.limit_fields().iter().find(zero).unwrap_or(&"max_tokens");
+            return Err(bad("the longest answer must have at least one token", field));
+        }
         match shape {
             Shape::Chat => {
                 if !body.get("messages").is_some_and(Value::is_array) {
@@ -227,9 +246,15 @@ impl ChatRequest {
         self.output_limit
     }
 
+    /// Fields that had to go when its limit was lowered.
+    pub(crate) fn omitted(&self) -> &[String] {
+        &self.omitted
+    }
+
     /// Lowers the limit of each answer to at most `tokens`, in the fields that the request uses, else in `field` (of a
-    /// chat; the other shapes have one field each).
+    /// chat; the other shapes have one field each). A budget for thinking that no longer fits follows it.
     pub fn lower_output_limit(&mut self, tokens: u64, field: &'static str) {
+        let before = self.output_limit;
         let fields = self.limit_fields();
         let mut said = false;
         for name in fields {
@@ -244,7 +269,28 @@ impl ChatRequest {
             let field = if self.shape == Shape::Chat { field } else { fields[0] };
             self.body.insert(field.into(), tokens.into());
         }
-        self.output_limit = Some(self.output_limit.map_or(tokens, |limit| limit.min(tokens)));
+        let limit = before.map_or(tokens, |limit| limit.min(tokens));
+        self.output_limit = Some(limit);
+        if before.is_none_or(|before| limit < before) {
+            self.fit_thinking(limit);
+        }
+    }
+
+    /// A budget for thinking is part of the output and must be below its limit, and servers refuse one below a least
+    /// (Anthropic, "Extended thinking"; OpenRouter, "Reasoning tokens"): then the answer goes without thinking.
+    fn fit_thinking(&mut self, limit: u64) {
+        for (field, name) in [("thinking", "budget_tokens"), ("reasoning", "max_tokens")] {
+            let Some(Value::Object(thinking)) = self.body.get_mut(field) else { continue };
+            if thinking.get(name).and_then(Value::as_u64).is_none_or(|budget| budget < limit) {
+                continue;
+            }
+            if limit > LEAST_BUDGET {
+                thinking.insert(name.into(), (limit - 1).into());
+            } else {
+                self.body.shift_remove(field);
+                self.omitted.push(field.to_owned());
+            }
+        }
     }
 
     const fn limit_fields(&self) -> &'static [&'static str] {
@@ -261,13 +307,10 @@ impl ChatRequest {
         self.body.get(list).and_then(Value::as_array).map_or(1, Vec::len)
     }
 
-    /// Every text that counts as input: messages, names, tool calls of the history, tools, the wanted format.
+    /// Every text that counts as input: messages, names, reasoning and tool calls of the history, tools, the wanted
+    /// format, and what else a server may put into its prompt.
     pub fn input_text(&self) -> Vec<Cow<'_, str>> {
-        match self.shape {
-            Shape::Chat => chat::input_text(&self.body),
-            Shape::Responses => responses::input_text(&self.body),
-            Shape::Messages => messages::input_text(&self.body),
-        }
+        self.found().texts
     }
 
     /// The length of all that in bytes.
@@ -282,10 +325,14 @@ impl ChatRequest {
 
     /// What is not text.
     pub fn media(&self) -> Vec<Media> {
+        self.found().media
+    }
+
+    fn found(&self) -> text::Found<'_> {
         match self.shape {
-            Shape::Chat => chat::media(&self.body),
-            Shape::Responses => responses::media(&self.body),
-            Shape::Messages => messages::media(&self.body),
+            Shape::Chat => chat::found(&self.body),
+            Shape::Responses => responses::found(&self.body),
+            Shape::Messages => messages::found(&self.body),
         }
     }
 
@@ -308,77 +355,4 @@ impl ChatRequest {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn chat(body: Value) -> Result<ChatRequest, BadRequest> {
-        ChatRequest::parse(Bytes::from(body.to_string()))
-    }
-
-    #[test]
-    fn wrong_fields_are_named() {
-        let messages = json!([]);
-        for (body, param) in [
-            (json!({"messages": messages}), "model"),
-            (json!({"model": 7, "messages": messages}), "model"),
-            (json!({"model": "m"}), "messages"),
-            (json!({"model": "m", "messages": messages, "stream": "yes"}), "stream"),
-            (json!({"model": "m", "messages": messages, "n": 0}), "n"),
-            (json!({"model": "m", "messages": messages, "max_tokens": -1}), "max_tokens"),
-            (json!({"model": "m", "messages": messages, "max_tokens": 1.5}), "max_tokens"),
-            (
-                json!({"model": "m", "messages": messages, "stream": true, "stream_options": 1}),
-                "stream_options",
-            ),
-        ] {
-            assert_eq!(chat(body.clone()).unwrap_err().param.as_deref(), Some(param), "{body}");
-        }
-        assert!(ChatRequest::parse(Bytes::from_static(b"[1]")).is_err());
-        assert!(ChatRequest::parse(Bytes::from_static(b"\xff{")).is_err());
-    }
-
-    #[test]
-    fn usage_is_always_asked_for_in_streams_and_the_rest_passes_untouched() {
-        let body = r#"{"model":"m","zebra":1.50,"messages":[],"stream":true,"a":{"y":1,"b":12345678901234567890123}}"#;
-        let request = ChatRequest::parse(Bytes::from(body)).unwrap();
-        assert!(!request.asks_usage());
-        let sent = serde_json::to_string(request.body()).unwrap();
-        assert_eq!(sent, body.replace("}}", r#"},"stream_options":{"include_usage":true}}"#));
-    }
-
-    #[test]
-    fn all_text_and_media_are_seen() {
-        let request = chat(json!({"model": "m", "tools": [{"a": 1}], "messages": [
-            {"role": "system", "content": "one"},
-            {"role": "user", "content": [
-                {"type": "text", "text": "two"},
-                {"type": "image_url", "image_url": {"url": "data:x", "detail": "low"}},
-                {"type": "input_audio", "input_audio": {"data": "AAAAAAAA"}},
-                {"type": "file", "file": {"file_id": "f"}},
-            ]},
-            {"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "three", "arguments": "{}"}}]},
-        ]}))
-        .unwrap();
-        let texts = request.input_text();
-        assert_eq!(texts, ["one", "two", "three", "{}", r#"[{"a":1}]"#]);
-        assert_eq!(request.input_length(), texts.iter().map(|text| text.len() as u64).sum::<u64>());
-        let media =
-            [Media::Image { low_detail: true }, Media::Audio { bytes: 6 }, Media::File { bytes: None }];
-        assert_eq!(request.media(), media);
-    }
-
-    #[test]
-    fn limits_are_lowered_never_raised() {
-        let mut request = chat(json!({"model": "m", "messages": [], "max_tokens": 100})).unwrap();
-        request.lower_output_limit(500, "max_completion_tokens");
-        assert_eq!(request.body().get("max_tokens"), Some(&json!(100)));
-        request.lower_output_limit(50, "max_completion_tokens");
-        assert_eq!(request.body().get("max_tokens"), Some(&json!(50)));
-        assert!(!request.body().contains_key("max_completion_tokens"));
-        let mut open = chat(json!({"model": "m", "messages": []})).unwrap();
-        open.lower_output_limit(7, "max_completion_tokens");
-        assert_eq!(open.body().get("max_completion_tokens"), Some(&json!(7)));
-    }
-}
+mod tests;

@@ -1,16 +1,15 @@
 //! Views of a request for OpenAI's Responses API (API reference, "Responses").
 
-use std::borrow::Cow;
-
 use serde_json::{Map, Value};
 
-use super::{Media, decoded_length, text};
+use super::text::{Found, beside};
+use super::{Media, decoded_length, sound};
 use crate::BadRequest;
 use crate::refused::{self, refuse_field};
 
 /// Refused with a value: history and prompts that are kept at the server can't be counted beforehand, and what runs in the
 /// background is never seen again.
-const NEVER: [(&str, &str); 4] = [
+const NEVER: [(&str, &str); 5] = [
     (
         "previous_response_id",
         "send the conversation itself, because history kept at the provider can't be counted",
@@ -18,6 +17,7 @@ const NEVER: [(&str, &str); 4] = [
     ("conversation", "send the conversation itself, because history kept at the provider can't be counted"),
     ("prompt", "send the prompt itself, because one kept at the provider can't be counted"),
     ("background", "an answer in the background can't be metered"),
+    ("context_management", "a summary made at the provider has no price"),
 ];
 
 pub(super) fn refuse(body: &Map<String, Value>) -> Result<(), BadRequest> {
@@ -36,36 +36,76 @@ pub(super) fn refuse(body: &Map<String, Value>) -> Result<(), BadRequest> {
     refused::check(body)
 }
 
-pub(super) fn input_text(body: &Map<String, Value>) -> Vec<Cow<'_, str>> {
-    let mut texts = Vec::new();
-    for value in ["instructions", "input"].into_iter().filter_map(|field| body.get(field)) {
-        text::collect(value, &mut texts);
+/// All that counts as input.
+pub(super) fn found(body: &Map<String, Value>) -> Found<'_> {
+    let mut found = Found::default();
+    for field in ["instructions", "input"] {
+        found.text(body.get(field));
+        list(body.get(field)).for_each(|item| collect(item, &mut found));
     }
-    let schemas = ["tools", "text"].into_iter().filter_map(|field| body.get(field));
-    texts.into_iter().map(Cow::Borrowed).chain(schemas.map(|schema| Cow::Owned(schema.to_string()))).collect()
+    beside(body).for_each(|value| found.json(Some(value)));
+    found
 }
 
-pub(super) fn media(body: &Map<String, Value>) -> Vec<Media> {
-    let lists = |item| {
-        let list = |field: &str| <Value>::get(item, field).and_then(Value::as_array);
-        [list("content"), list("output")].into_iter().flatten().flatten()
-    };
-    items(body).flat_map(lists).filter_map(medium).collect()
-}
-
-fn medium(part: &Value) -> Option<Media> {
-    let text = |field: &str| part.get(field).and_then(Value::as_str);
-    match text("type")? {
-        "input_image" => Some(Media::Image { low_detail: text("detail") == Some("low") }),
-        "input_audio" => {
-            let data = part.pointer("/input_audio/data").and_then(Value::as_str).or_else(|| text("data"));
-            Some(Media::Audio { bytes: decoded_length(data.unwrap_or_default()) })
+/// One item of a conversation.
+fn collect<'a>(item: &'a Value, found: &mut Found<'a>) {
+    let text = |field: &str| item.get(field).and_then(Value::as_str);
+    match text("type") {
+        None | Some("message") => content(item.get("content"), found),
+        Some("function_call" | "custom_tool_call") => {
+            for field in ["call_id", "name", "arguments", "input"] {
+                found.text(item.get(field));
+            }
         }
-        "input_file" => Some(Media::File { bytes: text("file_data").map(decoded_length) }),
-        _ => None,
+        Some("function_call_output" | "custom_tool_call_output") => {
+            found.text(item.get("call_id"));
+            content(item.get("output"), found);
+        }
+        Some("reasoning") => {
+            found.thought(item);
+            // Without its words in any form it is looked up at the provider, by its id.
+            let words = text("encrypted_content").is_some() || list(item.get("content")).next().is_some();
+            if !words && text("id").is_some() {
+                found.media.push(Media::File { bytes: None });
+            }
+        }
+        // A summary that only the provider can read, of any length.
+        Some("compaction" | "compaction_summary") => found.media.push(Media::File { bytes: None }),
+        Some("computer_call_output") => found.media.push(Media::Image { low_detail: false }),
+        _ => found.json(Some(item)),
     }
+}
+
+/// A text, or parts.
+fn content<'a>(content: Option<&'a Value>, found: &mut Found<'a>) {
+    found.text(content);
+    for part in list(content) {
+        let text = |field: &str| part.get(field).and_then(Value::as_str);
+        match text("type") {
+            Some("input_text" | "output_text" | "text" | "summary_text" | "reasoning_text") => {
+                found.text(part.get("text"));
+            }
+            Some("refusal") => found.text(part.get("refusal")),
+            Some("input_image") => {
+                found.media.push(Media::Image { low_detail: text("detail") == Some("low") });
+            }
+            Some("input_audio") => {
+                let sound = part.get("input_audio").unwrap_or(part);
+                let text = |field: &str| sound.get(field).and_then(Value::as_str).unwrap_or_default();
+                found.media.push(sound::medium(text("data"), text("format")));
+            }
+            Some("input_file") => {
+                found.media.push(Media::File { bytes: text("file_data").map(decoded_length) });
+            }
+            _ => found.json(Some(part)),
+        }
+    }
+}
+
+fn list(value: Option<&Value>) -> impl Iterator<Item = &Value> {
+    value.and_then(Value::as_array).into_iter().flatten()
 }
 
 fn items(body: &Map<String, Value>) -> impl Iterator<Item = &Value> {
-    body.get("input").and_then(Value::as_array).into_iter().flatten()
+    list(body.get("input"))
 }

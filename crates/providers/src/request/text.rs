@@ -1,45 +1,121 @@
-//! Text in JSON of any shape.
+//! What of a body counts as input, whatever its shape.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-/// What stands under these names is no text that a model reads: kinds, ids, and data of pictures and files.
-const NO_TEXT: [&str; 16] = [
-    "type",
-    "role",
-    "id",
-    "call_id",
-    "tool_use_id",
-    "status",
+use super::{Media, decoded_length};
+
+/// Fields of a body that no model reads. All others count as input: a server may put what we don't know into its prompt.
+/// Numbers and truths never count.
+const NOT_READ: [&str; 45] = [
+    "model",
+    "messages",
+    "input",
+    "system",
+    "instructions",
+    "stream_options",
+    "stop",
+    "stop_sequences",
+    "stopSequences",
+    "user",
+    "metadata",
+    "service_tier",
+    "tool_choice",
+    "function_call",
+    "logit_bias",
+    "reasoning",
+    "reasoning_effort",
+    "reasoning_format",
+    "thinking",
+    "thinkingConfig",
+    "thinking_config",
+    "modalities",
+    "verbosity",
+    "safetySettings",
+    "safety_settings",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
     "cache_control",
-    "image_url",
-    "file_data",
-    "file_id",
-    "file_url",
-    "url",
-    "data",
-    "media_type",
-    "encrypted_content",
-    "signature",
+    "cachedContent",
+    "cached_content",
+    "include",
+    "truncation",
+    "context_management",
+    "usage",
+    "options",
+    "keep_alive",
+    "think",
+    "encoding_format",
+    "transforms",
+    "chat_id",
+    "session_id",
+    "id",
+    "speed",
+    "inference_geo",
 ];
 
-/// Every text in `value` that a model reads.
-pub(super) fn collect<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
-    match value {
-        Value::String(text) => texts.push(text),
-        Value::Array(list) => list.iter().for_each(|item| collect(item, texts)),
-        Value::Object(object) => {
-            for (name, value) in object.iter().filter(|(name, _)| !NO_TEXT.contains(&name.as_str())) {
-                // Arguments and schemas: their names are read as well.
-                if value.is_object() || matches!(name.as_str(), "input" | "arguments") {
-                    texts.push(name);
-                }
-                collect(value, texts);
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+/// What was found in a request: its texts, and what is not text.
+#[derive(Debug, Default)]
+pub(super) struct Found<'a> {
+    pub texts: Vec<Cow<'a, str>>,
+    pub media: Vec<Media>,
+}
+
+impl<'a> Found<'a> {
+    /// A text, if it is one.
+    pub(super) fn text(&mut self, value: Option<&'a Value>) {
+        self.texts.extend(value.and_then(Value::as_str).map(Cow::Borrowed));
     }
+
+    /// All of a value as JSON: names and values are both read.
+    pub(super) fn json(&mut self, value: Option<&Value>) {
+        match value {
+            None | Some(Value::Null) => {}
+            Some(value) => self.texts.push(Cow::Owned(value.to_string())),
+        }
+    }
+
+    /// Thoughts, as whoever wrote them down names them: what is shown of them, and what only the provider can read.
+    pub(super) fn thought(&mut self, block: &'a Value) {
+        self.texts.extend(shown(block).into_iter().map(Cow::Borrowed));
+        self.media.extend(hidden(block));
+    }
+}
+
+/// What of a body beside its messages may be read by a model: tools, schemas, documents, what is not known.
+pub(super) fn beside(body: &Map<String, Value>) -> impl Iterator<Item = &Value> {
+    let read = |(name, value): &(&String, &Value)| {
+        !NOT_READ.contains(&name.as_str())
+            && matches!(value, Value::String(_) | Value::Array(_) | Value::Object(_))
+    };
+    body.iter().filter(read).map(|(_, value)| value)
+}
+
+/// The texts of one piece of reasoning: Anthropic's `thinking`, OpenRouter's `text` and `summary`, and lists of such.
+pub(super) fn shown(block: &Value) -> Vec<&str> {
+    let mut texts = Vec::new();
+    for value in ["thinking", "text", "summary", "content"].into_iter().filter_map(|field| block.get(field)) {
+        match value {
+            Value::String(text) => texts.push(text.as_str()),
+            Value::Array(list) => {
+                texts.extend(list.iter().filter_map(|piece| piece.get("text").unwrap_or(piece).as_str()));
+            }
+            _ => {}
+        }
+    }
+    texts
+}
+
+/// What is encrypted in a piece of reasoning, beyond what is shown of it: providers put the whole thought there.
+pub(super) fn hidden(block: &Value) -> Option<Media> {
+    let fields = ["signature", "data", "encrypted_content"].into_iter();
+    let sealed: u64 =
+        fields.filter_map(|field| block.get(field).and_then(Value::as_str)).map(decoded_length).sum();
+    let shown: u64 = shown(block).iter().map(|text| text.len() as u64).sum();
+    (sealed > shown).then(|| Media::Hidden { bytes: sealed - shown })
 }
 
 /// How long a value is as JSON, without building it.

@@ -1,5 +1,7 @@
 //! Credit groups: each adds its credits to the daily allowance of its members. In the original's tables.
 
+use std::collections::HashMap;
+
 use accounting::UserId;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
@@ -74,31 +76,70 @@ pub async fn create(
     on_pool!(database, pool => {
         let query = sqlx::query(AssertSqlSafe(sql)).bind(group.id.simple().to_string()).bind(&group.name);
         let done = query.bind(group.allowance).bind(&group.description).execute(pool).await.map_err(Error::from);
-        done.map_err(|error| match error {
-            Error::Conflict { .. } => Error::Conflict { what: format!("there is a credit group `{name}` already") },
-            other => other,
-        })?;
+        done.map_err(|error| taken(error, name))?;
     });
     Ok(group)
 }
 
-/// Changes a group's credits.
+/// What of a group is to change; what is `None` stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Its name.
+    pub name: Option<String>,
+    /// The credits that it adds for each day, whole.
+    pub allowance: Option<i64>,
+    /// What it is for.
+    pub description: Option<String>,
+}
+
+/// Changes a group.
 ///
 /// # Errors
-/// [`Error::NotFound`] if there is no such group.
-pub async fn update(database: &Database, name: &str, allowance: i64) -> Result<Group, Error> {
+/// [`Error::NotFound`] if there is no such group, [`Error::Conflict`] if another has the new name.
+pub async fn update(database: &Database, name: &str, change: Change) -> Result<Group, Error> {
     let mut group = get(database, name).await?;
-    group.allowance = in_range(allowance)?;
+    if let Some(name) = &change.name {
+        group.name = bounded(name, "a name")?;
+    }
+    if let Some(allowance) = change.allowance {
+        group.allowance = in_range(allowance)?;
+    }
+    if let Some(description) = &change.description {
+        group.description = bounded(description, "a description")?;
+    }
     let sql = format!(
-        "UPDATE {} SET max_credit = $2 WHERE id = {}",
+        "UPDATE {} SET name = $2, max_credit = $3, description = $4 WHERE id = {}",
         database.table("token_tracking_credit_group"),
         database.uuid("$1")
     );
     on_pool!(database, pool => {
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(group.id.simple().to_string());
-        query.bind(group.allowance).execute(pool).await?;
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(group.id.simple().to_string()).bind(&group.name);
+        let query = query.bind(group.allowance).bind(&group.description);
+        query.execute(pool).await.map_err(Error::from).map_err(|error| taken(error, &group.name))?;
     });
     Ok(group)
+}
+
+/// The groups of each user who is in any.
+///
+/// # Errors
+/// [`Error::Unavailable`] if the database is away.
+pub async fn memberships(database: &Database) -> Result<HashMap<String, Vec<Group>>, Error> {
+    let sql = format!(
+        "SELECT DISTINCT CAST(user_id AS TEXT), CAST(credit_group_id AS TEXT) FROM {} WHERE user_id IS NOT NULL",
+        database.table("token_tracking_credit_group_user")
+    );
+    let rows: Vec<(String, Option<String>)> =
+        on_pool!(database, pool => sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await?);
+    let all = list(database).await?;
+    let mut memberships: HashMap<String, Vec<Group>> = HashMap::new();
+    for (user, id) in rows {
+        let id = id.and_then(|id| Uuid::try_parse(&id).ok());
+        let group = all.iter().find(|group| Some(group.id) == id);
+        memberships.entry(user).or_default().extend(group.cloned());
+    }
+    memberships.values_mut().for_each(|groups| groups.sort_by_key(|group| group.name.to_lowercase()));
+    Ok(memberships)
 }
 
 /// Deletes a group; one with members only if `force`.
@@ -194,6 +235,15 @@ pub async fn members(database: &Database, name: &str) -> Result<Vec<KnownUser>, 
         })
     };
     rows.into_iter().map(read).collect()
+}
+
+fn taken(error: Error, name: &str) -> Error {
+    match error {
+        Error::Conflict { .. } => {
+            Error::Conflict { what: format!("there is a credit group `{name}` already") }
+        }
+        other => other,
+    }
 }
 
 fn read((id, name, allowance, description): Row) -> Result<Group, Error> {

@@ -67,17 +67,21 @@ pub async fn set(database: &Database, key: &str, value: &str) -> Result<(), Erro
     write(database, &[(key, value, description)], true).await
 }
 
-/// Sets those that nobody has set yet; or all, if `overwrite`. Unknown keys are refused.
+/// Sets those that nobody has set yet; or all, if `overwrite`. Keys that this program does not know are kept for whoever
+/// reads them: the table is the original's. A description that is there stays, if none is given.
 ///
 /// # Errors
-/// As [`set`]; then nothing is written.
+/// [`Error::Invalid`] for a value that a known key can't have; then nothing is written.
 pub async fn init(
     database: &Database,
     settings: &[(String, String, String)],
     overwrite: bool,
 ) -> Result<(), Error> {
     for (key, value, _) in settings {
-        Settings::defaults().set(key, value)?;
+        match Settings::defaults().set(key, value) {
+            Err(Error::NotFound { .. }) | Ok(()) => {}
+            Err(error) => return Err(error),
+        }
     }
     let rows: Vec<_> =
         settings.iter().map(|(key, value, about)| (key.as_str(), value.as_str(), about.as_str())).collect();
@@ -94,12 +98,12 @@ pub fn initial() -> Vec<(String, String, String)> {
 async fn write(database: &Database, rows: &[(&str, &str, &str)], overwrite: bool) -> Result<(), Error> {
     let table = database.table("token_tracking_base_settings");
     let conflict = if overwrite {
-        "DO UPDATE SET setting_value = excluded.setting_value, description = excluded.description"
+        "DO UPDATE SET setting_value = excluded.setting_value, description = CASE excluded.description WHEN '' THEN kept.description ELSE excluded.description END"
     } else {
         "DO NOTHING"
     };
     let sql = format!(
-        "INSERT INTO {table} (setting_key, setting_value, description) VALUES ($1, $2, $3) ON CONFLICT (setting_key) {conflict}"
+        "INSERT INTO {table} AS kept (setting_key, setting_value, description) VALUES ($1, $2, $3) ON CONFLICT (setting_key) {conflict}"
     );
     in_transaction!(database, transaction => {
         for (key, value, description) in rows {

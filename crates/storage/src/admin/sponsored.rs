@@ -21,7 +21,7 @@ pub enum Which {
 pub struct Terms {
     /// Its name.
     pub name: String,
-    /// The user who pays.
+    /// Who pays: a user's id, or any name.
     pub sponsor: String,
     /// The models that it covers.
     pub models: Vec<ModelId>,
@@ -36,7 +36,7 @@ pub struct Terms {
 pub struct Change {
     /// Its name.
     pub name: Option<String>,
-    /// The user who pays.
+    /// Who pays: a user's id, or any name.
     pub sponsor: Option<String>,
     /// The models that it covers.
     pub models: Option<Vec<ModelId>>,
@@ -73,7 +73,7 @@ pub async fn get(database: &Database, which: &Which) -> Result<SponsoredAllowanc
 /// Makes an allowance.
 ///
 /// # Errors
-/// [`Error::Conflict`] if there is one of that name, [`Error::NotFound`] if a model has no price or the sponsor is no user,
+/// [`Error::Conflict`] if there is one of that name, [`Error::NotFound`] if a model has no price,
 /// [`Error::Invalid`] for limits that can't be.
 pub async fn create(database: &Database, terms: &Terms) -> Result<SponsoredAllowance, Error> {
     check(database, terms, None).await?;
@@ -207,6 +207,9 @@ async fn check(database: &Database, terms: &Terms, before: Option<&SponsoredAllo
             return invalid(format!("the {what} limit is in whole credits, from 0 to {}", i32::MAX));
         }
     }
+    if terms.sponsor.is_empty() || terms.sponsor.chars().count() > 255 || terms.sponsor.contains('\0') {
+        return invalid("the sponsor has 1 to 255 characters: a user's id, or whoever pays".into());
+    }
     if terms.models.is_empty() {
         return invalid("a sponsored allowance covers at least one model".into());
     }
@@ -227,10 +230,6 @@ async fn check(database: &Database, terms: &Terms, before: Option<&SponsoredAllo
         if priced == 0 {
             return Err(super::prices::missing(model));
         }
-    }
-    let sponsor_stays = before.is_some_and(|before| before.sponsor == terms.sponsor);
-    if !sponsor_stays {
-        super::users::one(database, &terms.sponsor).await?;
     }
     Ok(())
 }

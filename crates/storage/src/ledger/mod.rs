@@ -6,8 +6,10 @@
 //!
 //! The rule it protects: for each account, spent is the sum of its ledger rows and held the sum of its open holds.
 
+mod checkpoint;
 mod entry;
 mod hold;
+mod memory;
 mod owner;
 mod plan;
 mod postgres;

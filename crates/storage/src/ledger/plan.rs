@@ -1,4 +1,4 @@
-//! What a batch does, decided purely: from the rows loaded under lock to the rows to write and an answer for each
+//! What a batch does, decided purely: from the rows loaded to the rows to write and an answer for each
 //! operation. Both databases run this code.
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,11 +17,13 @@ pub(super) struct Wanted {
     pub accounts: BTreeMap<String, AccountKey>,
     /// Holds to be settled or released, or that may be there from an attempt before.
     pub holds: Vec<RequestId>,
+    /// Those of them that are to be settled or released.
+    pub ended: Vec<RequestId>,
     /// Those of them that are to be settled.
     pub settled: Vec<RequestId>,
 }
 
-/// Those rows, locked.
+/// Those rows, locked or remembered.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
     pub accounts: HashMap<AccountKey, Account>,
@@ -89,6 +91,14 @@ pub(super) enum Answer {
     Failed(Error),
 }
 
+impl Changes<'_> {
+    /// How many rows they write, those of indexes among them.
+    pub(super) fn rows(&self) -> usize {
+        let holds = self.new_holds.len() + self.ended_holds.len() + self.progress.len();
+        self.accounts.len() + holds + 2 * self.entries.len() + usize::from(self.renew)
+    }
+}
+
 impl Wanted {
     pub(super) fn of(ops: &[Op]) -> Self {
         let mut wanted = Self::default();
@@ -104,11 +114,13 @@ impl Wanted {
                 Op::Settle { settlement, .. } => {
                     settlement.accounts.iter().for_each(&mut add);
                     wanted.holds.push(settlement.id);
+                    wanted.ended.push(settlement.id);
                     wanted.settled.push(settlement.id);
                 }
                 Op::Release { id, accounts, .. } => {
                     accounts.iter().for_each(&mut add);
                     wanted.holds.push(*id);
+                    wanted.ended.push(*id);
                 }
                 Op::Renew { .. } => {}
             }

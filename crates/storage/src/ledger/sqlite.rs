@@ -5,21 +5,19 @@
 //! is tried again.
 
 use std::fs::{File, OpenOptions};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use accounting::{Account, Credits, OwnerId, RequestId, UserId};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
+use super::checkpoint::Checkpointer;
 use super::plan::{Changes, Entry, Loaded, NewHold, Recorded, StoredHold, Wanted};
-use super::writer::Engine;
+use super::writer::{Committed, Engine};
 use crate::{Database, Error};
 
 /// How long SQLite itself waits for another writer, before the batch is put back and tried again.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(50);
-
-/// The log of a WAL database is written back after so many pages (16 MiB): each time costs a sync of the disk.
-const CHECKPOINT_PAGES: i64 = 4000;
 
 const LOAD_ACCOUNT: &str = "SELECT spent, held FROM token_tracking_account WHERE key = ?1";
 const LOAD_HOLD: &str = "SELECT amount, output_tokens FROM token_tracking_hold WHERE id = ?1";
@@ -55,6 +53,8 @@ pub(super) struct SqliteEngine {
 struct Open {
     connection: Connection,
     turn: Option<File>,
+    /// In WAL mode.
+    checkpointer: Option<Checkpointer>,
 }
 
 impl SqliteEngine {
@@ -72,11 +72,11 @@ impl SqliteEngine {
 
     fn try_load(&mut self, wanted: &Wanted) -> Result<Loaded, Error> {
         self.in_turn = true;
-        let Open { connection, turn } = self.opened()?;
+        let Open { connection, turn, .. } = self.opened()?;
         if let Some(turn) = turn {
             turn.lock().map_err(|error| Error::Unavailable { what: format!("no turn to write: {error}") })?;
         }
-        connection.execute_batch("BEGIN IMMEDIATE")?;
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut loaded = Loaded::default();
         let mut account = connection.prepare_cached(LOAD_ACCOUNT)?;
         for (text, key) in &wanted.accounts {
@@ -117,8 +117,8 @@ impl SqliteEngine {
         Ok(loaded)
     }
 
-    fn try_commit(&mut self, changes: &Changes<'_>, owner: OwnerId) -> Result<bool, Error> {
-        let Open { connection, turn } = self.opened()?;
+    fn try_commit(&mut self, changes: &Changes<'_>, owner: OwnerId) -> Result<Committed, Error> {
+        let Open { connection, turn, checkpointer } = self.opened()?;
         for (key, account) in &changes.accounts {
             let (text, spent, held) = (key.to_string(), account.spent.micro(), account.held.micro());
             if connection.prepare_cached(UPDATE_ACCOUNT)?.execute(params![text, spent, held])? == 0 {
@@ -144,18 +144,17 @@ impl SqliteEngine {
         for (id, progress) in &changes.progress {
             connection.prepare_cached(SAVE_PROGRESS)?.execute(params![id.to_string(), json(progress)?])?;
         }
-        let lease = if changes.renew {
-            connection.prepare_cached(RENEW)?.execute([owner.to_string()])? == 1
-        } else {
-            true
-        };
-        connection.execute_batch("COMMIT")?;
+        let lost = changes.renew && connection.prepare_cached(RENEW)?.execute([owner.to_string()])? == 0;
+        connection.prepare_cached("COMMIT")?.execute([])?;
+        if let Some(checkpointer) = checkpointer {
+            checkpointer.committed(changes.rows(), connection);
+        }
         if let Some(turn) = turn {
             // Should this fail, the next `lock` is a no-op on a lock that we still have.
             let _ = turn.unlock();
         }
         self.in_turn = false;
-        Ok(lease)
+        Ok(if lost { Committed::LeaseLost } else { Committed::Done })
     }
 }
 
@@ -166,7 +165,12 @@ impl Engine for SqliteEngine {
         self.try_load(wanted)
     }
 
-    async fn commit(&mut self, changes: &Changes<'_>, owner: OwnerId) -> Result<bool, Error> {
+    async fn commit(
+        &mut self,
+        _wanted: &Wanted,
+        changes: &Changes<'_>,
+        owner: OwnerId,
+    ) -> Result<Committed, Error> {
         self.try_commit(changes, owner)
     }
 
@@ -174,7 +178,7 @@ impl Engine for SqliteEngine {
         if !std::mem::take(&mut self.in_turn) {
             return;
         }
-        if let Some(Open { connection, turn }) = &mut self.open {
+        if let Some(Open { connection, turn, .. }) = &mut self.open {
             let left = connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok();
             if let Some(turn) = turn {
                 let _ = turn.unlock();
@@ -187,23 +191,43 @@ impl Engine for SqliteEngine {
     }
 }
 
-fn open(path: &std::path::Path) -> Result<Open, Error> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.set_prepared_statement_cache_capacity(32);
-    let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
-    // In WAL mode a commit survives the death of the process with NORMAL; the journal mode itself stays as found.
-    let synchronous = if mode.eq_ignore_ascii_case("wal") { "NORMAL" } else { "FULL" };
-    connection.pragma_update(None, "synchronous", synchronous)?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+fn open(path: &Path) -> Result<Open, Error> {
+    let (connection, wal) = connect(path)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push("-tracking-lock");
     let turn = OpenOptions::new().create(true).truncate(false).write(true).open(&beside);
     if let Err(error) = &turn {
         tracing::warn!(%error, "no lock file beside the database: several processes will take turns less fairly");
     }
-    Ok(Open { connection, turn: turn.ok() })
+    let checkpointer = if wal { checkpointer(path, &connection)? } else { None };
+    Ok(Open { connection, turn: turn.ok(), checkpointer })
+}
+
+/// A connection, and whether the database is in WAL mode.
+fn connect(path: &Path) -> Result<(Connection, bool), Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    let wal = mode.eq_ignore_ascii_case("wal");
+    // In WAL mode a commit survives the death of the process with NORMAL; the journal mode itself stays as found.
+    connection.pragma_update(None, "synchronous", if wal { "NORMAL" } else { "FULL" })?;
+    Ok((connection, wal))
+}
+
+/// Has the log written back beside the writer's connection; where that can't be, SQLite goes on doing it in its commits.
+fn checkpointer(path: &Path, writer: &Connection) -> Result<Option<Checkpointer>, Error> {
+    match Checkpointer::start(connect(path)?.0) {
+        Ok(checkpointer) => {
+            writer.pragma_update(None, "wal_autocheckpoint", 0)?;
+            Ok(Some(checkpointer))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no thread to write the log of the database back");
+            Ok(None)
+        }
+    }
 }
 
 fn insert_hold(connection: &Connection, hold: &NewHold<'_>) -> Result<(), Error> {

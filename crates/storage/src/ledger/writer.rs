@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use accounting::{AccountKey, UserId};
+use accounting::{AccountKey, OwnerId, UserId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -17,19 +17,41 @@ use super::owner::{Lease, Owner};
 use super::plan::{Answer, Changes, Loaded, Wanted, plan};
 use crate::Error;
 
-/// How a database applies one batch: load under lock, then write and commit.
+/// How a database applies one batch: load under lock, then write and commit; or decide on what is remembered, and write
+/// it only if that still is so.
 pub(super) trait Engine {
     /// How long a batch may keep the database's write lock.
     const LONGEST: Duration;
 
+    /// The rows as they were when this process wrote or read them last, if it remembers them all. Locks nothing.
+    fn remembered(&mut self, _wanted: &Wanted) -> Option<Loaded> {
+        None
+    }
+
     /// Begins a transaction, and locks and loads the rows.
     async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, Error>;
 
-    /// Writes the changes and commits. `false` if the owner's lease was to be renewed and is lost.
-    async fn commit(&mut self, changes: &Changes<'_>, owner: accounting::OwnerId) -> Result<bool, Error>;
+    /// Writes the changes and commits.
+    async fn commit(
+        &mut self,
+        wanted: &Wanted,
+        changes: &Changes<'_>,
+        owner: OwnerId,
+    ) -> Result<Committed, Error>;
 
     /// Leaves the transaction, if one is open, without a trace.
     async fn abandon(&mut self);
+}
+
+/// What became of changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Committed {
+    /// Written.
+    Done,
+    /// Written, but for the owner's lease, which was to be renewed and is lost.
+    LeaseLost,
+    /// Nothing was written: they were decided on remembered rows, and others have changed those.
+    Stale,
 }
 
 const MOST_PER_BATCH: usize = 256;
@@ -148,18 +170,10 @@ impl<E: Engine> Writer<E> {
     async fn apply(&mut self, places: Vec<u64>, ops: Vec<Op>) -> Result<(), (Vec<Op>, Error)> {
         let began = Instant::now();
         let owner = self.owner.id();
-        let wanted = Wanted::of(&ops);
-        let result = match self.engine.load(&wanted).await {
-            Ok(loaded) => {
-                let (changes, answers) = plan(&ops, loaded, owner);
-                self.engine.commit(&changes, owner).await.map(|lease| (answers, lease))
-            }
-            Err(error) => Err(error),
-        };
-        match result {
-            Ok((answers, lease)) => {
+        match self.decide(&ops, owner).await {
+            Ok((answers, committed)) => {
                 self.measure(began.elapsed(), ops.len());
-                self.answer(places, ops, answers, lease);
+                self.answer(places, ops, answers, committed);
                 Ok(())
             }
             Err(error) => {
@@ -167,6 +181,22 @@ impl<E: Engine> Writer<E> {
                 Err((ops, error))
             }
         }
+    }
+
+    /// Decides and writes: on what is remembered, or else under lock.
+    async fn decide(&mut self, ops: &[Op], owner: OwnerId) -> Result<(Vec<Answer>, Committed), Error> {
+        let wanted = Wanted::of(ops);
+        if let Some(remembered) = self.engine.remembered(&wanted) {
+            let (changes, answers) = plan(ops, remembered, owner);
+            let committed = self.engine.commit(&wanted, &changes, owner).await?;
+            if committed != Committed::Stale {
+                return Ok((answers, committed));
+            }
+        }
+        let loaded = self.engine.load(&wanted).await?;
+        let (changes, answers) = plan(ops, loaded, owner);
+        let committed = self.engine.commit(&wanted, &changes, owner).await?;
+        Ok((answers, committed))
     }
 
     /// Keeps the next batches as small as the time allows for which they may lock the database.
@@ -217,7 +247,7 @@ impl<E: Engine> Writer<E> {
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 
-    fn answer(&mut self, places: Vec<u64>, ops: Vec<Op>, answers: Vec<Answer>, lease: bool) {
+    fn answer(&mut self, places: Vec<u64>, ops: Vec<Op>, answers: Vec<Answer>, committed: Committed) {
         let now = Instant::now();
         let mut waiting: HashMap<UserId, usize> = HashMap::new();
         for waiter in self.waiting.values() {
@@ -254,7 +284,8 @@ impl<E: Engine> Writer<E> {
                     let _ = reply.send(Ok(()));
                 }
                 (Op::Renew { reply, .. }, Answer::Renewed) => {
-                    let _ = reply.send(Ok(if lease { Lease::Held } else { Lease::Lost }));
+                    let lost = committed == Committed::LeaseLost;
+                    let _ = reply.send(Ok(if lost { Lease::Lost } else { Lease::Held }));
                 }
                 (_, _) => {}
             }

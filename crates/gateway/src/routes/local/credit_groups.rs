@@ -7,7 +7,7 @@ use axum::extract::{Query, State};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use storage::admin::groups::{self, Group};
+use storage::admin::groups::{self, Change, Group};
 use storage::admin::users;
 
 use super::{bad, body};
@@ -17,6 +17,8 @@ use crate::error::ApiError;
 #[derive(Debug, Deserialize)]
 pub(super) struct Wanted {
     name: Option<String>,
+    /// Only those that this user is in.
+    user: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -45,17 +47,33 @@ struct Terms {
     description: Option<String>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Changed {
+    name: String,
+    new_name: Option<String>,
+    credit_allowance: Option<i64>,
+    description: Option<String>,
+}
+
 pub(super) async fn list(
     State(gateway): State<Gateway>,
     headers: HeaderMap,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Value>, ApiError> {
     gateway.keys.administers(&headers)?;
-    let found = match wanted.name {
-        Some(name) => groups::get(&gateway.database, &name).await.map(|group| vec![group]),
-        None => groups::list(&gateway.database).await,
+    let memberships = groups::memberships(&gateway.database).await.map_err(ApiError::of_storage)?;
+    let found = match (&wanted.name, &wanted.user) {
+        (Some(name), _) => groups::get(&gateway.database, name).await.map(|group| vec![group]),
+        (None, Some(user)) => Ok(memberships.get(user).cloned().unwrap_or_default()),
+        (None, None) => groups::list(&gateway.database).await,
     };
-    let found: Vec<Value> = found.map_err(ApiError::of_storage)?.iter().map(show).collect();
+    let sized = |group: &Group| {
+        let mut shown = show(group);
+        shown["user_count"] = memberships.values().filter(|groups| groups.contains(group)).count().into();
+        shown
+    };
+    let found: Vec<Value> = found.map_err(ApiError::of_storage)?.iter().map(sized).collect();
     Ok(Json(json!({ "credit_groups": found })))
 }
 
@@ -75,8 +93,15 @@ pub(super) async fn update(
     headers: HeaderMap,
     sent: Body,
 ) -> Result<Json<Value>, ApiError> {
-    let Terms { name, credit_allowance, .. } = body(&gateway, &headers, sent).await?;
-    let group = groups::update(&gateway.database, &name, credit_allowance).await;
+    let Changed { name, new_name, credit_allowance, description } = body(&gateway, &headers, sent).await?;
+    let change = Change { name: new_name, allowance: credit_allowance, description };
+    if change == Change::default() {
+        return Err(ApiError::bad_request(
+            "Say what is to change: new_name, credit_allowance, description.",
+            None,
+        ));
+    }
+    let group = groups::update(&gateway.database, &name, change).await;
     Ok(Json(show(&group.map_err(ApiError::of_storage)?)))
 }
 
@@ -97,7 +122,7 @@ pub(super) async fn members(
 ) -> Result<Json<Value>, ApiError> {
     gateway.keys.administers(&headers)?;
     let members = groups::members(&gateway.database, &name).await.map_err(ApiError::of_storage)?;
-    Ok(Json(json!({"users": members.iter().map(super::users::show).collect::<Vec<_>>()})))
+    Ok(Json(json!({"users": super::users::with_groups(&gateway, &members).await?})))
 }
 
 pub(super) async fn add_member(
@@ -127,7 +152,7 @@ pub(super) async fn remove_member(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn show(group: &Group) -> Value {
+pub(super) fn show(group: &Group) -> Value {
     json!({
         "id": group.id.to_string(),
         "name": group.name,

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use storage::KnownUser;
-use storage::admin::users;
+use storage::admin::{groups, users};
 
 use crate::Gateway;
 use crate::error::ApiError;
@@ -26,9 +26,20 @@ pub(super) async fn find(
     gateway.keys.administers(&headers)?;
     let wanted = users::Wanted { id, name, email };
     let found = users::find(&gateway.database, &wanted).await.map_err(ApiError::of_storage)?;
-    Ok(Json(json!({"users": found.iter().map(show).collect::<Vec<_>>()})))
+    Ok(Json(json!({"users": with_groups(&gateway, &found).await?})))
 }
 
-pub(super) fn show(user: &KnownUser) -> Value {
-    json!({"id": user.id.as_str(), "name": user.name, "email": user.email})
+/// Users, each with the credit groups that they are in.
+pub(super) async fn with_groups(gateway: &Gateway, users: &[KnownUser]) -> Result<Vec<Value>, ApiError> {
+    let memberships = groups::memberships(&gateway.database).await.map_err(ApiError::of_storage)?;
+    let show = |user: &KnownUser| {
+        let groups = memberships.get(user.id.as_str()).into_iter().flatten().map(super::credit_groups::show);
+        json!({
+            "id": user.id.as_str(),
+            "name": user.name,
+            "email": user.email,
+            "credit_groups": groups.collect::<Vec<_>>(),
+        })
+    };
+    Ok(users.iter().map(show).collect())
 }

@@ -136,7 +136,7 @@ fn what_can_not_be_done_is_refused() {
         (json!({"logprobs": true}), "logprobs"),
         (json!({"top_logprobs": 3}), "top_logprobs"),
         (json!({"modalities": ["text", "audio"]}), "modalities"),
-        (json!({"audio": {"voice": "alloy"}}), "modalities"),
+        (json!({"audio": {"voice": "alloy"}}), "audio"),
         (json!({"temperature": "hot"}), "temperature"),
         (json!({"container": "c"}), "container"),
         (json!({"mcp_servers": []}), "mcp_servers"),

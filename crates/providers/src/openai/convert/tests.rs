@@ -5,7 +5,7 @@ use super::*;
 
 fn chunk(json: &str) -> Chunk {
     match event(&Bytes::copy_from_slice(json.as_bytes())) {
-        Read { what: What::Chunk(chunk), error: None } => chunk,
+        Read { what: What::Chunk(chunk), error: None, .. } => chunk,
         other => panic!("{other:?}"),
     }
 }
@@ -35,7 +35,7 @@ fn chunks_of_every_kind() {
 #[test]
 fn other_events() {
     let of = |text: &'static str| event(&Bytes::from_static(text.as_bytes()));
-    let only = |what| Read { what, error: None };
+    let only = |what| Read { what, ended: 0, error: None };
     assert_eq!(of("[DONE]"), only(What::Done));
     assert_eq!(of(""), only(What::Other));
     assert_eq!(of("{half"), only(What::Other));
@@ -59,6 +59,9 @@ fn usage_in_our_classes() {
         r#"{"prompt_tokens":1.5,"completion_tokens":5}"#,
         r#"{"prompt_tokens":5,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":6}}"#,
         r#"{"prompt_tokens":5,"completion_tokens":5,"completion_tokens_details":{"reasoning_tokens":-6}}"#,
+        // There is no request without a prompt.
+        r#"{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}"#,
+        r#"{"prompt_tokens":0,"completion_tokens":5,"total_tokens":5}"#,
     ] {
         assert_eq!(usage(nonsense), None, "{nonsense}");
     }
@@ -191,4 +194,33 @@ fn errors_in_any_shape() {
     ] {
         assert!(of(ours).ours, "{ours}");
     }
+}
+
+#[test]
+fn bytes_that_are_no_utf_8_are_read_all_the_same() {
+    for (bytes, produced) in [
+        (&b"{\"id\":\"\xff\",\"choices\":[{\"delta\":{\"content\":\"ab\"}}]}"[..], "ab"),
+        (b"{\"choices\":[{\"delta\":{\"content\":\"a\xe2\x82\"}}]}", "a\u{fffd}"),
+    ] {
+        let Read { what: What::Chunk(chunk), .. } = event(&Bytes::copy_from_slice(bytes)) else { panic!() };
+        assert_eq!(chunk.produced, produced);
+    }
+    let usage = b"{\"id\":\"\xff\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}";
+    let Read { what: What::Chunk(chunk), .. } = event(&Bytes::from_static(usage)) else { panic!() };
+    assert_eq!(chunk.usage, Some(Reported::Final(Usage::tokens(3, 4))));
+}
+
+#[test]
+fn an_empty_reason_is_no_end() {
+    let open = chunk(r#"{"choices":[{"delta":{"content":"a"},"finish_reason":""}]}"#);
+    assert!(!open.finish);
+}
+
+#[test]
+fn reasoning_in_pieces_is_produced() {
+    let said = |more: &str| {
+        let details = r#""reasoning_details":[{"type":"reasoning.text","text":"hm"},{"type":"reasoning.encrypted","data":"AA"}]"#;
+        chunk(&format!(r#"{{"choices":[{{"delta":{{{more}{details}}}}}]}}"#)).produced
+    };
+    assert_eq!((said("").as_str(), said(r#""reasoning":"hm","#).as_str()), ("hm", "hm"));
 }

@@ -25,7 +25,7 @@ from openwebui_token_tracking.errors import GatewayGoneError, LocalError
 from openwebui_token_tracking.executable import ExecutableNotFoundError, environment, find
 from openwebui_token_tracking.said import Said
 
-__all__ = ["Child", "LocalError", "Remote", "gateway", "local"]
+__all__ = ["Child", "LocalError", "Remote", "close", "gateway", "local"]
 
 # Seconds until a start counts as failed: an upgrade of a large database happens in it.
 _START = 60.0
@@ -228,6 +228,14 @@ def gateway(database_url: str | None = None) -> Gateway:
 def local(database_url: str | None = None) -> LocalClient:
     """A blocking client of that gateway."""
     return LocalClient(gateway(database_url))
+
+
+def close(database_url: str | None = None) -> None:
+    """Ends the private gateway on a database, after what is open there is settled. The next call starts it again."""
+    with _lock:
+        known = _children.pop(database_url or named_database(), None)
+    if known is not None:
+        known.stop()
 
 
 def _stop_all() -> None:

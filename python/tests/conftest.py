@@ -15,6 +15,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
+# The package's own executable, for whatever the tests import of it.
+os.environ.setdefault("OWUI_TRACKING_EXECUTABLE", str(PROGRAMS / "owui-token-tracking"))
 KEY = "a-forwarding-key-for-tests"
 MODELS = [
     {

@@ -1,0 +1,21 @@
+"""What the declarative classes share: their base, and ids that SQLite keeps as they are."""
+
+import re
+import uuid
+
+from sqlalchemy.orm import DeclarativeBase
+
+# What SQLite's columns of the type UUID would turn into a number: digits, or digits with one exponent.
+_NUMBER = re.compile(r"[0-9]+(e[0-9]+)?")
+
+
+class Base(DeclarativeBase):
+    """The base of all classes here."""
+
+
+def new_id() -> uuid.UUID:
+    """A random id. One that reads as a number is drawn again, because SQLite would store it as that number."""
+    drawn = uuid.uuid4()
+    while _NUMBER.fullmatch(drawn.hex):
+        drawn = uuid.uuid4()
+    return drawn

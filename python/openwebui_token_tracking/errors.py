@@ -1,0 +1,57 @@
+"""What can go wrong, as exceptions, by what their caller can do. Their text is made for the people who see it."""
+
+
+class LocalError(Exception):
+    """The gateway refused a call, or is not there.
+
+    ``status`` is the HTTP status (503 if there was no answer); ``code`` names the reason for programs.
+    """
+
+    def __init__(self, message: str, status: int = 503, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        # The gateway's id of the request, if it was admitted before it failed.
+        self.request_id: str | None = None
+
+
+class GatewayGoneError(LocalError):
+    """There was no answer: the process that tracks could not be started, or ended. The next call starts it again."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, 503, "gateway_gone")
+
+
+class RequestError(Exception):
+    """A request to a model failed. ``status`` and ``code`` are the gateway's, where it was the gateway that said so."""
+
+    def __init__(self, message: str = "", status: int | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class TokenLimitExceededError(Exception):
+    """A limit of credits is reached."""
+
+
+class DailyTokenLimitExceededError(TokenLimitExceededError):
+    """The limit of this day is reached: a user's own, or the one of each user of a sponsored allowance."""
+
+
+class TotalTokenLimitExceededError(TokenLimitExceededError):
+    """A sponsored allowance is used up, by all its users together."""
+
+
+# The code of a limit that is reached.
+QUOTA = "insufficient_quota"
+
+
+def shown(error: LocalError) -> Exception:
+    """The exception of a pipe for what the gateway said."""
+    if error.code != QUOTA:
+        return RequestError(str(error), error.status, error.code)
+    message = str(error)
+    if "total limit" in message:
+        return TotalTokenLimitExceededError(message)
+    return DailyTokenLimitExceededError(message)

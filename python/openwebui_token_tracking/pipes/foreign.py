@@ -1,0 +1,232 @@
+"""A request that a pipe of one's own sends. Every path through here settles or releases its hold exactly once."""
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from openwebui_token_tracking import threads
+from openwebui_token_tracking.client import Gateway
+from openwebui_token_tracking.errors import LocalError, RequestError, TokenLimitExceededError
+from openwebui_token_tracking.pipes import lines, rules
+from openwebui_token_tracking.pipes.calling import Call
+from openwebui_token_tracking.pipes.chunks import Answer, text_of
+from openwebui_token_tracking.pipes.holding import Hold, Outcome
+from openwebui_token_tracking.pipes.status import Emitter, show_credits
+from openwebui_token_tracking.pipes.tokens import TokenCount, usage_of
+
+if TYPE_CHECKING:
+    from openwebui_token_tracking.pipes.base import BaseTrackedPipe
+
+logger = logging.getLogger(__name__)
+
+Bill = dict[str, Any]
+
+
+class ForeignRequest:
+    """One request whose credits are set aside."""
+
+    def __init__(
+        self,
+        pipe: "BaseTrackedPipe",
+        gateway: Gateway,
+        call: Call,
+        body: dict[str, Any],
+        hold: Hold,
+        emitter: Emitter | None,
+    ) -> None:
+        self._pipe = pipe
+        self._gateway = gateway
+        self._call = call
+        self._hold = hold
+        self._emitter = emitter
+        self._body = _limited(body, hold.max_tokens)
+        self._tokens: object = TokenCount()
+        self._answer = Answer(call.model_id)
+
+    @classmethod
+    async def begin(
+        cls,
+        pipe: "BaseTrackedPipe",
+        gateway: Gateway,
+        call: Call,
+        body: dict[str, Any],
+        limit: Decimal | None,
+        emitter: Emitter | None,
+    ) -> "ForeignRequest":
+        """Sets the credits aside.
+
+        :raises LocalError: if the request is refused
+        """
+        hold = await Hold.take(gateway, call, body, limit)
+        return cls(pipe, gateway, call, body, hold, emitter)
+
+    async def streamed(self) -> AsyncGenerator[str, None]:
+        """The answer as a stream. What fails before the first piece is raised here."""
+        source = self._pieces()
+        try:
+            first = [await anext(source)]
+        except StopAsyncIteration:
+            first = []
+        except Exception as error:
+            raise await self._failed(error) from error
+        except BaseException:
+            self._client_is_gone()
+            raise
+        return self._stream(source, first)
+
+    async def whole(self) -> dict[str, Any] | str:
+        """The answer in one piece."""
+        if not self._is_simple():
+            return await self._made_whole()
+        source = self._pieces()
+        try:
+            async for piece in source:
+                self._take(piece)
+        except Exception as error:
+            raise await self._failed(error) from error
+        except BaseException:
+            self._client_is_gone()
+            raise
+        bill = await self._charge("complete")
+        return self._answer.completion(bill)
+
+    async def _made_whole(self) -> dict[str, Any] | str:
+        try:
+            self._tokens, response = await threads.run(self._ask_whole)
+            self._hold.produced(text_of(response))
+        except Exception as error:
+            raise await self._failed(error) from error
+        except BaseException:
+            self._client_is_gone()
+            raise
+        bill = await self._charge("complete")
+        if isinstance(response, dict):
+            return self._answer.with_usage(response, bill)
+        self._answer.take(str(response), may_be_line=False)
+        return self._answer.completion(bill)
+
+    async def _stream(self, source: AsyncGenerator[Any, None], first: list[Any]) -> AsyncGenerator[str, None]:
+        ended = False
+        try:
+            try:
+                for piece in first:
+                    if line := self._take(piece):
+                        yield line
+                async for piece in source:
+                    if line := self._take(piece):
+                        yield line
+                ended = True
+                bill = await self._charge("complete")
+            except Exception as error:
+                was_charged, ended = ended, True
+                failure = error if was_charged else await self._failed(error)
+                yield lines.error(str(failure))
+                yield lines.DONE
+                return
+            for line in self._answer.end(bill):
+                yield line
+        finally:
+            if not ended:
+                self._client_is_gone()
+            await source.aclose()
+
+    def _is_simple(self) -> bool:
+        from openwebui_token_tracking.pipes.base import BaseTrackedPipe
+
+        return type(self._pipe).stream is not BaseTrackedPipe.stream
+
+    async def _pieces(self) -> AsyncGenerator[Any, None]:
+        from openwebui_token_tracking.pipes.base import StreamContext
+
+        if not self._is_simple():
+            blocking = threads.iterate(self._ask_stream)
+            try:
+                async for piece in blocking:
+                    yield piece
+            finally:
+                await blocking.aclose()
+            return
+        call = self._call
+        context = StreamContext(call.model_id, call.user, call.task, call.metadata)
+        self._tokens = context.usage
+        source: AsyncIterator[Any] = self._pipe.stream({**self._body, "model": call.model_id}, context)
+        try:
+            async for piece in source:
+                yield piece
+        finally:
+            if isinstance(source, AsyncGenerator):
+                await source.aclose()
+
+    def _ask_stream(self) -> Any:
+        """In a thread: begins a stream by the contract of 0.1."""
+        pipe, body = self._pipe, self._body
+        headers, payload = pipe._headers(), pipe._payload(self._call.model_id, body)
+        self._tokens, pieces = pipe._make_stream_request(headers, payload)
+        return pieces
+
+    def _ask_whole(self) -> tuple[object, Any]:
+        """In a thread: a whole answer by the contract of 0.1."""
+        pipe, body = self._pipe, self._body
+        headers, payload = pipe._headers(), pipe._payload(self._call.model_id, body)
+        return pipe._make_non_stream_request(headers, payload)
+
+    def _take(self, piece: object) -> str | None:
+        text, line = self._answer.take(piece, may_be_line=not self._is_simple())
+        self._hold.produced(text)
+        return line
+
+    def _usage(self) -> dict[str, Any] | None:
+        return usage_of(self._tokens, self._hold.has_produced) or self._answer.usage
+
+    async def _charge(self, outcome: Outcome) -> Bill:
+        bill = await self._hold.settle(outcome, self._usage())
+        if self._emitter is not None and outcome == "complete":
+            await show_credits(self._emitter, self._gateway, self._call, bill)
+        await self._report(bill)
+        return bill
+
+    async def _report(self, bill: Bill) -> None:
+        await rules.report(
+            self._pipe.token_tracker, self._call, bill["input_tokens"], bill["output_tokens"]
+        )
+
+    async def _failed(self, error: Exception) -> Exception:
+        """Charges what a failed request has used, and says what its user is told."""
+        try:
+            if self._hold.has_produced or self._usage() is not None or _ran_out_of_time(error):
+                await self._charge("provider_failed")
+            else:
+                await self._hold.release()
+        except LocalError as refused:
+            logger.warning("a failed request is charged later: %s", refused)
+        if isinstance(error, (RequestError, TokenLimitExceededError, LocalError)):
+            return error
+        # The text of other errors may hold addresses and keys.
+        logger.error("the request to %s failed", self._call.provider, exc_info=error)
+        return RequestError(f"The request to {self._call.provider} failed ({type(error).__name__}).")
+
+    def _client_is_gone(self) -> None:
+        """Charges in the background what was produced until now: nobody waits for it any more."""
+
+        async def charge() -> None:
+            try:
+                await self._report(await self._hold.settle("client_gone", self._usage()))
+            except LocalError as refused:
+                logger.warning("a stopped request is charged later: %s", refused)
+
+        rules.in_background(charge)
+
+
+def _limited(body: dict[str, Any], max_tokens: int | None) -> dict[str, Any]:
+    """The request with the output that its credits buy."""
+    if max_tokens is None:
+        return body
+    name = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
+    return {**body, name: max_tokens}
+
+
+def _ran_out_of_time(error: BaseException) -> bool:
+    """Whether the provider may have begun to work: it was reached, and did not answer in time."""
+    name = type(error).__name__
+    return isinstance(error, TimeoutError) or ("Timeout" in name and "Connect" not in name)

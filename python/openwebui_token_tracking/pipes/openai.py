@@ -1,0 +1,50 @@
+"""OpenAI, and the servers that are compatible with it."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from openwebui_token_tracking.pipes.provider import ProviderTrackedPipe, ProviderValves, secret
+
+# Compatible servers with a dialect of their own, by the end of their host's name.
+_HOSTS = {
+    "openai.azure.com": "azure",
+    "openrouter.ai": "openrouter",
+    "api.deepseek.com": "deepseek",
+    "api.groq.com": "groq",
+}
+# The same by the provider's name, for servers that anybody may run anywhere.
+_NAMES = {"azure", "openrouter", "deepseek", "groq", "vllm", "tgi", "litellm"}
+
+
+class OpenAITrackedPipe(ProviderTrackedPipe):
+    """OpenAI, or any server with its API: say so in the valves ``API_BASE_URL`` and ``PROVIDER``."""
+
+    kind = "openai"
+
+    class Valves(ProviderValves):
+        """Settings of the connection."""
+
+        API_KEY: str = secret("OPENAI_API_KEY", "The key for the API.")
+        API_BASE_URL: str = Field(
+            default="https://api.openai.com/v1", description="Where the API is, up to and with its version."
+        )
+        PROVIDER: str = Field(
+            default="openai", description="The provider's name in the price table, in any case."
+        )
+
+    def provider_name(self) -> str:
+        return str(self.valves.PROVIDER)
+
+    def protocol(self) -> str:
+        """The dialect, by the server's host or the provider's name."""
+        host = urlsplit(self.valves.API_BASE_URL).hostname or ""
+        for end, kind in _HOSTS.items():
+            if host == end or host.endswith(f".{end}"):
+                return kind
+        name = self.valves.PROVIDER.casefold()
+        return name if name in _NAMES else self.kind
+
+    def server(self) -> dict[str, Any]:
+        return {"base_url": self.valves.API_BASE_URL, "api_key": self.valves.API_KEY}

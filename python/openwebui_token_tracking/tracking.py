@@ -1,0 +1,208 @@
+"""What users may spend and have spent, and rules of one's own.
+
+A :class:`TokenTracker` answers questions and books usage in scripts. A subclass of it changes the rules of a pipe::
+
+    class WeekendsFree(TokenTracker):
+        def is_paid(self, model_id):
+            return datetime.now().weekday() < 5 and super().is_paid(model_id)
+
+    class Pipe(OpenAITrackedPipe):
+        tracker_class = WeekendsFree
+
+A pipe calls only what the subclass overrides, in a thread of its own, so an override may block. Whatever it says, the
+credits are then set aside by one atomic step in the database: two requests at a time can't spend the same credits.
+
+=====================  ===========================================================================================
+override               what the pipe does with it
+=====================  ===========================================================================================
+``admit``              calls it first; an exception refuses the request, its text is shown to the user
+``is_paid``            ``False``: the user's own limit does not count for this request. It is charged all the same
+``remaining_credits``  refuses if less than one credit remains
+``max_credits``        its value is the user's own daily limit for this request
+``log_token_usage``    calls it for each request after it was charged; ``super().log_token_usage`` charges nothing then
+``get_models``         its value is the list of models that the pipe offers
+=====================  ===========================================================================================
+"""
+
+import contextvars
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from openwebui_token_tracking._calls import Refusals, call, whole
+from openwebui_token_tracking.errors import (
+    DailyTokenLimitExceededError,
+    TokenLimitExceededError,
+    TotalTokenLimitExceededError,
+)
+
+if TYPE_CHECKING:
+    import sqlalchemy
+
+    from openwebui_token_tracking.models import ModelPricingSchema
+
+__all__ = [
+    "DailyTokenLimitExceededError",
+    "ModelRequest",
+    "TokenLimitExceededError",
+    "TokenTracker",
+    "TotalTokenLimitExceededError",
+]
+
+# True while a pipe reports a request that the gateway has charged already.
+CHARGED: contextvars.ContextVar[bool] = contextvars.ContextVar("charged", default=False)
+
+_UNKNOWN: Refusals = {"not_sponsored": KeyError}
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """A request as :meth:`TokenTracker.admit` sees it, before anything is set aside or sent."""
+
+    user: Mapping[str, Any]
+    """The user as Open WebUI describes them: ``id``, ``name``, ``email``, ``role`` and more."""
+    provider: str
+    """The provider's name in the price table."""
+    model_id: str
+    """The provider's id of the model."""
+    body: Mapping[str, Any]
+    """The request in OpenAI's form, with its ``messages``."""
+    sponsored_allowance_name: str | None = None
+    """The sponsored allowance that the workspace model names."""
+    task: str | None = None
+    """Open WebUI's task, such as ``title_generation``; ``None`` for a chat."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What else Open WebUI says: ``chat_id``, ``message_id`` and more."""
+
+
+class TokenTracker:
+    """Tracks the usage of tokens and the credits of users.
+
+    Its methods block; in asynchronous code call them by ``asyncio.to_thread``. All raise
+    :class:`~openwebui_token_tracking.errors.LocalError` if the database is away or the user unknown.
+
+    :param db_url: the database, in SQLAlchemy's format; ``None`` for Open WebUI's own, or the one that ``DATABASE_URL`` names
+    """
+
+    def __init__(self, db_url: str | None = None) -> None:
+        self.db_url = db_url
+
+    @property
+    def db_engine(self) -> "sqlalchemy.Engine":
+        """An SQLAlchemy engine on the database, for queries of one's own.
+
+        :raises ValueError: if no database is named
+        """
+        from openwebui_token_tracking.child import named_database
+        from openwebui_token_tracking.db import init_db
+
+        url = self.db_url or named_database()
+        if url is None:
+            raise ValueError("no database is named: pass db_url, or set DATABASE_URL")
+        return init_db(url)
+
+    def get_models(self, provider: str | None = None, id: str | None = None) -> list["ModelPricingSchema"]:
+        """The models that have a price.
+
+        :param provider: only this provider's, in any case
+        :param id: only the one with this id
+        """
+        from openwebui_token_tracking.models import ModelPricingSchema
+
+        found = call(self.db_url, "GET", "prices", {"provider": provider, "model": id})["prices"]
+        return [ModelPricingSchema.model_validate(price) for price in found]
+
+    def is_paid(self, model_id: str) -> bool:
+        """Whether a model costs credits.
+
+        :raises RuntimeError: if no model has that id
+        """
+        found = call(self.db_url, "GET", "models")["models"]
+        free = [model["free"] for model in found if model["id"] == model_id]
+        if not free:
+            raise RuntimeError(f"there is no price for a model {model_id}")
+        return not all(free)
+
+    def max_credits(
+        self,
+        user: Mapping[str, Any],
+        sponsored_allowance_name: str | None = None,
+        sponsored_allowance_id: UUID | str | None = None,
+    ) -> int | Decimal | None:
+        """The daily limit in credits: the user's own, or of each user of a sponsored allowance.
+
+        :param user: needs its ``id``
+        :return: ``None`` if the sponsored allowance has no daily limit, or does not exist
+        :raises RuntimeError: if both a name and an id are given
+        """
+        if sponsored_allowance_name is not None and sponsored_allowance_id is not None:
+            raise RuntimeError("name the sponsored allowance, or give its id, not both")
+        if sponsored_allowance_name is None and sponsored_allowance_id is None:
+            return whole(self._balance(user)["base"]["limit"])
+        found = call(self.db_url, "GET", "sponsored")["sponsored"]
+        wanted = UUID(str(sponsored_allowance_id)) if sponsored_allowance_id is not None else None
+        for allowance in found:
+            if allowance["name"] == sponsored_allowance_name or UUID(allowance["id"]) == wanted:
+                return whole(allowance["daily_credit_limit"])
+        return None
+
+    def remaining_credits(
+        self, user: Mapping[str, Any], sponsored_allowance_name: str | None = None
+    ) -> tuple[int, int | None]:
+        """What can still be spent today, in whole credits, rounded down; credits set aside for running requests are gone.
+
+        :param user: needs its ``id``
+        :return: what the user has left today (with a sponsored allowance: of it), and what the sponsored allowance has left
+            in all. Without a daily limit, the first is the second too
+        :raises KeyError: if there is no such sponsored allowance
+        """
+        balance = self._balance(user)
+        if sponsored_allowance_name is None:
+            return math.floor(balance["base"]["remaining"]), None
+        for allowance in balance["sponsored"]:
+            if allowance["name"] == sponsored_allowance_name:
+                total = math.floor(allowance["total"]["remaining"])
+                daily = allowance["daily"]
+                return (total if daily is None else math.floor(daily["remaining"])), total
+        raise KeyError(f"there is no sponsored allowance {sponsored_allowance_name}")
+
+    def log_token_usage(
+        self,
+        provider: str,
+        model_id: str,
+        user: Mapping[str, Any],
+        prompt_tokens: int,
+        response_tokens: int,
+        sponsored_allowance_name: str | None = None,
+    ) -> None:
+        """Charges tokens that were used elsewhere, even over a limit.
+
+        Called by an override while a pipe reports a request, it does nothing: that one is charged already.
+
+        :param user: needs its ``id``
+        :raises KeyError: if there is no such sponsored allowance
+        """
+        if CHARGED.get():
+            return
+        usage = {"prompt_tokens": prompt_tokens, "completion_tokens": response_tokens}
+        body = {"user": user["id"], "provider": provider, "model": model_id, "usage": usage, **named(user)}
+        if sponsored_allowance_name is not None:
+            body["sponsored"] = sponsored_allowance_name
+        call(self.db_url, "POST", "usage", body=body, refusals=_UNKNOWN)
+
+    def admit(self, request: ModelRequest) -> None:
+        """Whether a request may be sent, beside its limits. Lets all pass; for subclasses.
+
+        :raises Exception: refuses the request; the text is shown to the user
+        """
+
+    def _balance(self, user: Mapping[str, Any]) -> Any:
+        return call(self.db_url, "GET", "balance", {"user": str(user["id"])})
+
+
+def named(user: Mapping[str, Any]) -> dict[str, Any]:
+    """A user's name and e-mail address, as the gateway's bodies have them."""
+    return {f"user_{part}": str(user[part]) for part in ("name", "email") if user.get(part)}

@@ -14,9 +14,11 @@ use crate::output::{self, Format, FormatArguments, text};
 /// what is left. Functions that are there already stay as they are; valves that the environment names are set. Safe to
 /// repeat.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  ANTHROPIC_API_KEY=sk-ant-… owui-token-tracking install --url http://localhost:8080 --token sk-…\n\n\
+#[command(
+    after_help = "Example:\n  ANTHROPIC_API_KEY=sk-ant-… owui-token-tracking install --url http://localhost:8080 --token sk-…\n\n\
     The package openwebui-token-tracking must be installed in Open WebUI's Python environment, and its database initialised \
-    with `owui-token-tracking init`.")]
+    with `owui-token-tracking init`."
+)]
 pub(crate) struct Arguments {
     /// Open WebUI's address.
     #[arg(long, env = "OPEN_WEBUI_URL")]
@@ -101,12 +103,9 @@ impl Pipe {
                 "MistralTrackedPipe",
                 &[("MISTRAL_API_KEY", "MISTRAL_API_KEY"), ("MISTRAL_API_BASE_URL", "MISTRAL_API_BASE_URL")],
             ),
-            Self::Ollama => (
-                "ollama",
-                "Ollama (tracked)",
-                "OllamaTrackedPipe",
-                &[("OLLAMA_BASE_URL", "OLLAMA_BASE_URL")],
-            ),
+            Self::Ollama => {
+                ("ollama", "Ollama (tracked)", "OllamaTrackedPipe", &[("OLLAMA_BASE_URL", "OLLAMA_BASE_URL")])
+            }
         };
         let import = format!("from openwebui_token_tracking.pipes.{id} import {class}\n\nPipe = {class}\n");
         Function { id, name, source: source(name, "", &import), valves, key: valves[0].1, is_action: false }
@@ -233,8 +232,7 @@ async fn show(
 ) -> anyhow::Result<()> {
     let offered = open_webui.get("api/models?refresh=true").await?;
     let known = open_webui.get("api/v1/models/base").await?;
-    let has_row =
-        |id: &str| known.as_array().into_iter().flatten().any(|one| one["id"] == id);
+    let has_row = |id: &str| known.as_array().into_iter().flatten().any(|one| one["id"] == id);
     for model in offered["data"].as_array().into_iter().flatten() {
         let (Some(id), name) = (model["id"].as_str(), &model["name"]) else { continue };
         let is_of = |function: &&Function| {

@@ -81,15 +81,16 @@ impl OpenWebUi {
         if body.is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(&body)
-            .with_context(|| format!("{url} answered with something else than JSON: is this Open WebUI's address?"))
+        serde_json::from_slice(&body).with_context(|| {
+            format!("{url} answered with something else than JSON: is this Open WebUI's address?")
+        })
     }
 }
 
 /// What an error's body says, short.
 fn said(body: &[u8]) -> String {
-    let detail = serde_json::from_slice::<Value>(body)
-        .ok()
-        .and_then(|body| body.get("detail").map(|detail| detail.as_str().map_or(detail.to_string(), str::to_owned)));
+    let detail = serde_json::from_slice::<Value>(body).ok().and_then(|body| {
+        body.get("detail").map(|detail| detail.as_str().map_or(detail.to_string(), str::to_owned))
+    });
     detail.unwrap_or_else(|| "no reason given".into()).chars().take(300).collect()
 }

@@ -19,9 +19,13 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 nitpicky = True
-# Types of other projects, whose inventories would need a network.
-nitpick_ignore_regex = [(r"py:.*", r"(collections\.abc|decimal|uuid|datetime|pydantic|sqlalchemy|aiohttp|typing)\..*")]
+nitpick_ignore_regex = [
+    # Types of other projects, whose inventories would need a network.
+    (r"py:.*", r"(collections\.abc|decimal|uuid|datetime|pydantic|sqlalchemy|aiohttp|typing)\..*"),
+    # What is not part of the interface.
+    (r"py:.*", r"openwebui_token_tracking\.(client\..*|user\._User)"),
+]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True}
 autodoc_typehints_format = "short"

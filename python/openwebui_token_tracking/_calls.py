@@ -2,18 +2,12 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
+from openwebui_token_tracking.errors import LocalError
 
-class Client(Protocol):
-    """The part of the synchronous client that is used here."""
-
-    def request(self, method: str, path: str, query: Mapping[str, str] | None = None, body: object = None) -> Any:
-        """The answer's JSON; ``None`` if it has none."""
-
-
-# What refusals of a status are, as exceptions.
-Refusals = Mapping[int, type[Exception]]
+# What a refusal is, as an exception: by its code first, then by its status.
+Refusals = Mapping[str | int, type[Exception]]
 
 
 def call(
@@ -29,14 +23,14 @@ def call(
     :param database_url: the database; ``None`` for the one that the environment names
     :param refusals: the exceptions for refusals; any other refusal stays what the client raises
     """
-    from openwebui_token_tracking.child import LocalError, local
+    from openwebui_token_tracking.child import local
 
     given = {name: value for name, value in (query or {}).items() if value is not None}
-    client: Client = local(database_url)
     try:
-        return client.request(method, f"/local/{path}", given, body)
+        return local(database_url).request(method, f"/local/{path}", given, body)
     except LocalError as error:
-        exception = (refusals or {}).get(error.status)
+        known = refusals or {}
+        exception = known.get(error.code or "") or known.get(error.status)
         if exception is None:
             raise
         raise exception(str(error)) from error

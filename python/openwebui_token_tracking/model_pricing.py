@@ -120,8 +120,8 @@ def _write(database_url: str | None, prices: Iterable[Mapping[str, Any]], how: s
 
 
 def _written(value: Any) -> Any:
-    """An amount as it is written: as text where JSON would make it a binary fraction, or give it an exponent."""
-    return format(Decimal(str(value)), "f") if isinstance(value, float | Decimal) else value
+    """An amount as it is written: the client would give a small binary fraction an exponent."""
+    return Decimal(str(value)) if isinstance(value, float) else value
 
 
 def _described(price: dict[str, Any]) -> dict[str, Any]:

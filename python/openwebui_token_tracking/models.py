@@ -15,8 +15,8 @@ class ModelPricingSchema(BaseModel):
     name: str
     """The model's name for people."""
     input_cost_credits: int | Decimal
-    """Credits for :attr:`per_input_tokens` input tokens."""
+    """Credits for ``per_input_tokens`` input tokens."""
     per_input_tokens: int
     output_cost_credits: int | Decimal
-    """Credits for :attr:`per_output_tokens` output tokens."""
+    """Credits for ``per_output_tokens`` output tokens."""
     per_output_tokens: int

@@ -81,7 +81,7 @@ class TokenTracker:
     """Tracks the usage of tokens and the credits of users.
 
     Its methods block; in asynchronous code call them by ``asyncio.to_thread``. All raise
-    :class:`~openwebui_token_tracking.child.LocalError` if the database is away or the user unknown.
+    :class:`~openwebui_token_tracking.errors.LocalError` if the database is away or the user unknown.
 
     :param db_url: the database, in SQLAlchemy's format; ``None`` for Open WebUI's own, or the one that ``DATABASE_URL`` names
     """

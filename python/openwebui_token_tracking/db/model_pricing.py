@@ -20,8 +20,8 @@ class ModelPricing(Base):
     name: Mapped[str | None] = mapped_column(sa.String(255))
     """The model's name for people."""
     input_cost_credits: Mapped[int | None] = mapped_column(sa.Integer)
-    """Credits for :attr:`per_input_tokens` tokens."""
+    """Credits for ``per_input_tokens`` tokens."""
     per_input_tokens: Mapped[int | None] = mapped_column(sa.Integer)
     output_cost_credits: Mapped[int | None] = mapped_column(sa.Integer)
-    """Credits for :attr:`per_output_tokens` tokens."""
+    """Credits for ``per_output_tokens`` tokens."""
     per_output_tokens: Mapped[int | None] = mapped_column(sa.Integer)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,28 +17,36 @@ USERS = [
     # Two of one name.
     ("cid", "Bob", "cid@example.org"),
 ]
-USER_TABLE = 'CREATE TABLE "user" (id VARCHAR(255) NOT NULL PRIMARY KEY, name VARCHAR(255), email VARCHAR(255), role VARCHAR(255))'
+USER_TABLE = """CREATE TABLE "user" (
+    id VARCHAR(255) NOT NULL PRIMARY KEY, name VARCHAR(255), email VARCHAR(255), role VARCHAR(255)
+)"""
 
 
 @contextlib.contextmanager
-def fresh(kind: str, folder: Path) -> Iterator[str]:
-    """The URL of a new database with three users; dropped afterwards."""
+def fresh(kind: str, folder: Path, template: str | None = None) -> Iterator[str]:
+    """The URL of a new database with three users, or of a copy of another one; dropped afterwards."""
     name = f"modules_{uuid.uuid4().hex}"
     if kind == "sqlite":
-        url = f"sqlite:///{folder / name}.db"
-        _fill(url)
+        path = folder / f"{name}.db"
+        url = f"sqlite:///{path}"
+        if template:
+            shutil.copyfile(template.removeprefix("sqlite:///"), path)
+        else:
+            _fill(url)
         yield url
         return
     server = os.environ["OWUI_TEST_POSTGRES"]
+    url = sa.make_url(server).set(drivername="postgresql", database=name).render_as_string(hide_password=False)
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
+        of = f' TEMPLATE "{sa.make_url(template).database}"' if template else ""
+        connection.execute(f'CREATE DATABASE "{name}"{of}')  # type: ignore[arg-type]
     try:
-        url = sa.make_url(server).set(drivername="postgresql", database=name).render_as_string(hide_password=False)
-        _fill(url)
+        if not template:
+            _fill(url)
         yield url
     finally:
         with psycopg.connect(server, autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')  # type: ignore[arg-type]
 
 
 def engine(url: str) -> sa.Engine:

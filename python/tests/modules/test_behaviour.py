@@ -171,6 +171,8 @@ class TestPrices:
         add_price(url, input_cost_credits=tiny, output_cost_credits=Decimal("2.50"))
         found = model_pricing.get_model_pricing(url, "gpt-test")[0]
         assert (found["input_cost_credits"], found["output_cost_credits"]) == (tiny, Decimal("2.5"))
+        model_pricing.update_model_pricing(url, "gpt-test", "openai", {"input_cost_credits": 0.000002})
+        assert model_pricing.get_model_pricing(url, "gpt-test")[0]["input_cost_credits"] == 2 * tiny
         model_pricing.update_model_pricing(url, "gpt-test", "openai", {"output_cost_credits": Decimal("3.0")})
         whole = model_pricing.get_model_pricing(url, "gpt-test")[0]["output_cost_credits"]
         assert whole == 3 and isinstance(whole, int)

@@ -83,7 +83,7 @@ class OpenWebUI:
         def look() -> bool:
             if not self.program.is_running():
                 raise RuntimeError("Open WebUI ended before it was ready")
-            if self.program.log.read_text(errors="replace").count("Started server process") < workers:
+            if self.program.said().count("Started server process") < workers:
                 return False
             try:
                 return httpx.get(f"{self.url}/ready", timeout=2).is_success

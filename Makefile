@@ -1,5 +1,5 @@
 # `make run` shows it at work, `make test` runs every test. Both bring up what they need themselves.
-.PHONY: run build release test test-rust test-python lint format e2e bench fuzz clean help
+.PHONY: run build release test test-rust test-python lint format e2e e2e-open-webui e2e-smoke bench fuzz clean help
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -30,6 +30,14 @@ test-python: $(VENV)/ready ## the official OpenAI client against the gateway
 e2e: ## the parts of `make test` that run the real executable: crashes, pauses, several gateways, clients
 	scripts/with-postgres scripts/run-rust-tests -E 'binary(/end_to_end/)'
 	$(MAKE) test-python
+
+e2e-open-webui: ## a real Open WebUI, driven over HTTP and in a browser; installs it first, about 2 GB
+	$(CARGO) build --locked --bin owui-token-tracking --bin simulated-provider
+	environment="$$(scripts/open-webui-environment)" && \
+		scripts/with-postgres "$$environment/bin/python" -m pytest tests/e2e $(E2E_ARGUMENTS)
+
+e2e-smoke: ## the small set of that: one Open WebUI for each database
+	$(MAKE) e2e-open-webui E2E_ARGUMENTS="-m smoke"
 
 lint: ## formats, lints, dependency rules
 	$(CARGO) fmt --all --check

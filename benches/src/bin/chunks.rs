@@ -6,7 +6,11 @@
     clippy::panic,
     reason = "a benchmark prints, and stops when something is wrong"
 )]
-#![expect(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "microseconds of measurements, no money")]
+#![expect(
+    clippy::float_arithmetic,
+    clippy::cast_precision_loss,
+    reason = "microseconds of measurements, no money"
+)]
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +35,9 @@ struct Answer {
 
 fn main() {
     println!("Machine: {}\n", machine());
-    println!("## Converting one chunk ({CHUNKS} chunks of a word, the least of {ROUNDS} rounds; target below {TARGET} µs)\n");
+    println!(
+        "## Converting one chunk ({CHUNKS} chunks of a word, the least of {ROUNDS} rounds; target below {TARGET} µs)\n"
+    );
     let mut table = table(&["stream", "µs for a chunk", "below the target"]);
     for answer in answers() {
         let each = measure(&answer);
@@ -72,7 +78,12 @@ fn answers() -> Vec<Answer> {
         chat("openai", openai, openai_chunks(&json!("word "))),
         Answer { name: "openai, responses", kind: openai, shape: Shape::Responses, pieces: responses() },
         chat("anthropic", Kind::ANTHROPIC, anthropic()),
-        Answer { name: "anthropic, messages", kind: Kind::ANTHROPIC, shape: Shape::Messages, pieces: anthropic() },
+        Answer {
+            name: "anthropic, messages",
+            kind: Kind::ANTHROPIC,
+            shape: Shape::Messages,
+            pieces: anthropic(),
+        },
         chat("google", Kind::GOOGLE, google()),
         chat("mistral", Kind::MISTRAL, openai_chunks(&json!("word "))),
         chat("mistral, thinking", Kind::MISTRAL, openai_chunks(&thinking())),
@@ -88,7 +99,12 @@ fn thinking() -> Value {
     json!([{"type": "thinking", "thinking": [{"type": "text", "text": "word "}]}])
 }
 
-fn stream(first: Vec<Value>, each: &Value, last: Vec<Value>, write: impl Fn(&Value) -> String) -> Vec<String> {
+fn stream(
+    first: Vec<Value>,
+    each: &Value,
+    last: Vec<Value>,
+    write: impl Fn(&Value) -> String,
+) -> Vec<String> {
     let middle = std::iter::repeat_n(each, CHUNKS).map(&write);
     first.iter().map(&write).chain(middle).chain(last.iter().map(&write)).collect()
 }
@@ -109,7 +125,8 @@ fn openai_chunks(content: &Value) -> Vec<String> {
             "choices": [{"index": 0, "delta": delta, "logprobs": null, "finish_reason": reason}], "usage": null,
         })
     };
-    let usage = json!({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}});
+    let usage =
+        json!({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}});
     let first = chunk(json!({"role": "assistant", "content": ""}), Value::Null);
     let last = vec![chunk(json!({}), json!("stop")), usage];
     let mut pieces = stream(vec![first], &chunk(json!({"content": content}), Value::Null), last, data);

@@ -6,8 +6,10 @@ mod credit_group;
 mod database;
 mod demo;
 mod init;
+mod install;
 mod key;
 mod models;
+mod open_webui;
 mod output;
 mod pricing;
 mod serve;
@@ -38,6 +40,8 @@ struct Arguments {
 enum Command {
     /// Set up a database: tables, prices, settings. Safe to repeat.
     Init(init::Arguments),
+    /// Put the tracked pipes into a running Open WebUI, over its API.
+    Install(install::Arguments),
     /// Migrate the database, or show its state.
     #[command(subcommand)]
     Database(database::Command),
@@ -79,6 +83,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
         Command::Init(arguments) => init::run(arguments).await,
+        Command::Install(arguments) => install::run(arguments).await,
         Command::Database(command) => database::run(command).await,
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments).await,

@@ -136,10 +136,12 @@ pub(crate) fn respond(answer: MeteredAnswer, taken: Taken) -> Response {
     response
 }
 
-/// Names of fields, which a client chose: what no header can hold is left out, and so is what is too much.
+/// Names of fields, which a client chose: what no header can hold (RFC 9110: visible ASCII) is left out, and so is what is
+/// too much.
 fn named(omitted: &[String]) -> Option<HeaderValue> {
     let mut names = String::new();
-    for name in omitted.iter().filter(|name| HeaderValue::from_str(name).is_ok()) {
+    let fits = |name: &&String| name.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    for name in omitted.iter().filter(fits) {
         if names.len() + name.len() > LONGEST_NAMES {
             continue;
         }

@@ -1,5 +1,7 @@
 //! Views of a chat in our inner shape (OpenAI, API reference, "Chat Completions").
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
 use super::text::{self, Found, beside, hidden, json_length, shown};
@@ -23,16 +25,20 @@ pub(super) fn ask_usage(body: &mut Map<String, Value>) -> Result<(), BadRequest>
     Ok(())
 }
 
-/// All that counts as input.
-pub(super) fn found(body: &Map<String, Value>) -> Found<'_> {
+/// Every text that counts as input.
+pub(super) fn input_text(body: &Map<String, Value>) -> Vec<Cow<'_, str>> {
     let mut found = Found::default();
-    for message in messages(body) {
-        texts(message, &mut |text| found.texts.push(text.into()));
-        media(message, &mut found.media);
-    }
-    beside(body).for_each(|value| found.json(Some(value)));
+    messages(body).for_each(|message| texts(message, &mut |text| found.texts.push(text.into())));
+    beside(body, &["messages"]).for_each(|value| found.json(Some(value)));
+    found.texts
+}
+
+/// What is not text.
+pub(super) fn media(body: &Map<String, Value>) -> Vec<Media> {
+    let mut found = Vec::new();
+    messages(body).for_each(|message| media_of(message, &mut found));
     if kept(body) {
-        found.media.push(Media::File { bytes: None });
+        found.push(Media::File { bytes: None });
     }
     found
 }
@@ -41,7 +47,7 @@ pub(super) fn found(body: &Map<String, Value>) -> Found<'_> {
 pub(super) fn input_length(body: &Map<String, Value>) -> u64 {
     let mut length = 0;
     messages(body).for_each(|message| texts(message, &mut |text| length += text.len() as u64));
-    length + beside(body).map(json_length).sum::<u64>()
+    length + beside(body, &["messages"]).map(json_length).sum::<u64>()
 }
 
 /// Whether it goes on from content that is kept at the provider (Google, "Context caching").
@@ -110,7 +116,7 @@ fn letters<'a>(texts: &'a [&str]) -> impl Iterator<Item = char> + 'a {
     texts.iter().flat_map(|text| text.chars()).filter(|letter| !letter.is_whitespace())
 }
 
-fn media(message: &Value, found: &mut Vec<Media>) {
+fn media_of(message: &Value, found: &mut Vec<Media>) {
     found.extend(list(message, "content").filter_map(medium));
     found.extend(PIECES.into_iter().flat_map(|name| list(message, name)).filter_map(hidden));
     // A sound that the model made before, and that is kept at the provider.

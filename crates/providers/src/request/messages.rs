@@ -18,7 +18,7 @@ pub(super) fn found(body: &Map<String, Value>) -> Found<'_> {
     {
         collect(content, &mut found);
     }
-    beside(body).for_each(|value| found.json(Some(value)));
+    beside(body, &["system", "messages"]).for_each(|value| found.json(Some(value)));
     found
 }
 

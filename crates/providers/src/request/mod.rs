@@ -310,7 +310,11 @@ impl ChatRequest {
     /// Every text that counts as input: messages, names, reasoning and tool calls of the history, tools, the wanted
     /// format, and what else a server may put into its prompt.
     pub fn input_text(&self) -> Vec<Cow<'_, str>> {
-        self.found().texts
+        match self.shape {
+            Shape::Chat => chat::input_text(&self.body),
+            Shape::Responses => responses::found(&self.body).texts,
+            Shape::Messages => messages::found(&self.body).texts,
+        }
     }
 
     /// The length of all that in bytes.
@@ -325,14 +329,10 @@ impl ChatRequest {
 
     /// What is not text.
     pub fn media(&self) -> Vec<Media> {
-        self.found().media
-    }
-
-    fn found(&self) -> text::Found<'_> {
         match self.shape {
-            Shape::Chat => chat::found(&self.body),
-            Shape::Responses => responses::found(&self.body),
-            Shape::Messages => messages::found(&self.body),
+            Shape::Chat => chat::media(&self.body),
+            Shape::Responses => responses::found(&self.body).media,
+            Shape::Messages => messages::found(&self.body).media,
         }
     }
 

@@ -43,7 +43,7 @@ pub(super) fn found(body: &Map<String, Value>) -> Found<'_> {
         found.text(body.get(field));
         list(body.get(field)).for_each(|item| collect(item, &mut found));
     }
-    beside(body).for_each(|value| found.json(Some(value)));
+    beside(body, &["instructions", "input"]).for_each(|value| found.json(Some(value)));
     found
 }
 

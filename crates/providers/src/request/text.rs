@@ -9,12 +9,8 @@ use super::{Media, decoded_length};
 
 /// Fields of a body that no model reads. All others count as input: a server may put what we don't know into its prompt.
 /// Numbers and truths never count.
-const NOT_READ: [&str; 45] = [
+const NOT_READ: [&str; 41] = [
     "model",
-    "messages",
-    "input",
-    "system",
-    "instructions",
     "stream_options",
     "stop",
     "stop_sequences",
@@ -85,10 +81,15 @@ impl<'a> Found<'a> {
     }
 }
 
-/// What of a body beside its messages may be read by a model: tools, schemas, documents, what is not known.
-pub(super) fn beside(body: &Map<String, Value>) -> impl Iterator<Item = &Value> {
+/// What of a body beside the fields `seen` may be read by a model: tools, schemas, documents, what is not known.
+pub(super) fn beside<'a>(
+    body: &'a Map<String, Value>,
+    seen: &'a [&'a str],
+) -> impl Iterator<Item = &'a Value> {
     let read = |(name, value): &(&String, &Value)| {
-        !NOT_READ.contains(&name.as_str())
+        let name = name.as_str();
+        !seen.contains(&name)
+            && !NOT_READ.contains(&name)
             && matches!(value, Value::String(_) | Value::Array(_) | Value::Object(_))
     };
     body.iter().filter(read).map(|(_, value)| value)

@@ -17,6 +17,8 @@ use storage::reports::verify::verify;
 use storage::{Database, Error, new_id};
 use testing::each_database;
 
+mod processes;
+
 const PATIENCE: Duration = Duration::from_secs(30);
 const NO_WAIT: Duration = Duration::ZERO;
 

@@ -1,0 +1,77 @@
+//! Several processes on one database: what one has written counts for the others at once, whatever they remember.
+
+use super::*;
+
+/// Two processes, as far as the database can tell.
+async fn two(database: &Database) -> (Ledger, Ledger) {
+    (Ledger::open(database).await.unwrap(), Ledger::open(database).await.unwrap())
+}
+
+each_database!(
+    what_another_process_spent_or_gave_back_counts_at_once,
+    async |test: testing::databases::TestDatabase| {
+        let database = test.migrated().await.unwrap();
+        let (one, other) = two(&database).await;
+        let limits = [(user_account("ann"), 10)];
+        // They take turns, one credit each, until nothing is left: both remember the account as they left it.
+        let mut admitted = 0;
+        for turn in 0..14 {
+            let ledger = if turn % 2 == 0 { &one } else { &other };
+            if let HoldOutcome::Held(hold) =
+                ledger.hold(request("ann", &limits, worst(100), NO_WAIT)).await.unwrap()
+            {
+                let spend = settlement(&hold, "ann", credits(1), Policy::Strict);
+                let settled = hold.settle(spend).await.unwrap();
+                admitted += 1;
+                assert_eq!(settled.accounts[0].1.spent, credits(admitted));
+            }
+        }
+        assert_eq!(admitted, 10);
+        // What one holds stands in the other's way, until it is given back.
+        let limits = [(user_account("bob"), 10)];
+        let ask = |ledger: &Ledger| {
+            let ledger = ledger.clone();
+            async move { ledger.hold(request("bob", &limits, worst(1000), NO_WAIT)).await.unwrap() }
+        };
+        for _ in 0..3 {
+            for (first, second) in [(&one, &other), (&other, &one)] {
+                let HoldOutcome::Held(hold) = ask.clone()(first).await else { panic!("all is free") };
+                assert!(matches!(ask.clone()(second).await, HoldOutcome::Busy));
+                hold.release().await.unwrap();
+                let HoldOutcome::Held(hold) = ask.clone()(second).await else { panic!("it was given back") };
+                hold.release().await.unwrap();
+            }
+        }
+        assert_clean(&database).await;
+    }
+);
+
+each_database!(
+    a_remembered_hold_that_others_settled_is_not_given_back_twice,
+    async |test: testing::databases::TestDatabase| {
+        let database = test.migrated().await.unwrap();
+        let (sleeper, other) = two(&database).await;
+        let limits = [(user_account("ann"), 100)];
+        let ask = || request("ann", &limits, Quote::Estimate(credits(3)), NO_WAIT);
+        for late_settlement in [false, true] {
+            let hold = held(&sleeper, ask()).await;
+            let before = account(&database, &user_account("ann")).await.unwrap();
+            // Settled for nothing by somebody else, who then holds as much: the account looks as the sleeper left it.
+            other.settle(settlement(&hold, "ann", Credits::ZERO, Policy::OneCredit)).await.unwrap();
+            let others = held(&other, ask()).await;
+            assert_eq!(account(&database, &user_account("ann")).await.unwrap(), before);
+            let spent = if late_settlement {
+                let spend = settlement(&hold, "ann", credits(5), Policy::OneCredit);
+                hold.settle(spend).await.unwrap();
+                credits(5)
+            } else {
+                hold.release().await.unwrap();
+                Credits::ZERO
+            };
+            let after = account(&database, &user_account("ann")).await.unwrap();
+            assert_eq!(after, Account { spent, held: credits(3) });
+            assert_clean(&database).await;
+            others.release().await.unwrap();
+        }
+    }
+);

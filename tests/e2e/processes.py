@@ -1,0 +1,71 @@
+"""Starts and stops programs. Each writes its log to a file, runs in a process group of its own, and is ended by that."""
+
+import os
+import re
+import select
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
+KEPT = ("PATH", "TMPDIR", "RUST_BACKTRACE", "TZ")
+START = 60
+STOP = 60
+
+
+def clean_environment() -> dict[str, str]:
+    """What a program needs of ours, and nothing that configures it."""
+    return {name: value for name, value in os.environ.items() if name in KEPT}
+
+
+class Program:
+    """A running program."""
+
+    def __init__(
+        self, arguments: Sequence[str | Path], environment: dict[str, str], log: Path, inherited: Sequence[int] = ()
+    ) -> None:
+        self.log = log
+        with log.open("ab") as file:
+            self.process = subprocess.Popen(
+                arguments,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if not inherited else file,
+                stderr=file,
+                pass_fds=inherited,
+                start_new_session=True,
+            )
+
+    def address(self) -> str:
+        """Where a program of ours listens: it says so on its first line."""
+        stdout = self.process.stdout
+        assert stdout is not None
+        ready, _, _ = select.select([stdout], [], [], START)
+        line = stdout.readline().decode() if ready else ""
+        found = re.search(r"http://[0-9.]+:[0-9]+", line)
+        if found is None:
+            self.stop()
+            raise RuntimeError(f"{self.process.args[0]} did not start: {line}{self.tail()}")
+        return found.group()
+
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def stop(self) -> int:
+        """Ends it as a supervisor would and returns its exit code."""
+        if self.is_running():
+            self.process.terminate()
+        try:
+            code = self.process.wait(timeout=STOP)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            code = self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return code
+
+    def tail(self, lines: int = 60) -> str:
+        """The end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

@@ -67,9 +67,9 @@ class TestCreditGroups:
         credit_groups.create_credit_group("staff", 1, "", database_url=url)
         credit_groups.create_credit_group("guests", 1, "", database_url=url)
         for name in ("staff", "STAFF"):
-            with pytest.raises(KeyError, match="staff"):
+            with pytest.raises(KeyError, match=name):
                 credit_groups.create_credit_group(name, 1, "", database_url=url)
-            with pytest.raises(KeyError, match="staff"):
+            with pytest.raises(KeyError, match=name):
                 credit_groups.update_credit_group("guests", new_name=name, database_url=url)
         credit_groups.update_credit_group("staff", new_name="Staff", database_url=url)
         assert credit_groups.get_credit_group("STAFF", database_url=url)["name"] == "Staff"

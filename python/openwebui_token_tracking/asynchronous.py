@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +39,12 @@ async def _session(endpoint: Endpoint) -> "ClientSession":
     It lives inside an asynchronous generator, because a loop that ends closes those: so a session ends with its loop.
     """
     key = (asyncio.get_running_loop(), endpoint)
+    if key not in _sessions:
+        await _tidy(key[0])
     known = _sessions.get(key)
     if known is not None and not known[0].closed:
         return known[0]
-    for other in [other for other in _sessions if other[0].is_closed()]:
-        del _sessions[other]
+    # Nothing waits from here on, so no other task makes a second one.
     keeper = _kept(key)
     session = await anext(keeper)
     _sessions[key] = (session, keeper)
@@ -67,11 +69,14 @@ async def _kept(key: tuple[asyncio.AbstractEventLoop, Endpoint]) -> AsyncGenerat
             _sessions.pop(key, None)
 
 
-async def forget(endpoint: Endpoint) -> None:
-    """Closes this loop's session for an endpoint where nothing listens any more."""
-    known = _sessions.pop((asyncio.get_running_loop(), endpoint), None)
-    if known is not None:
-        await known[1].aclose()
+async def _tidy(loop: asyncio.AbstractEventLoop) -> None:
+    """Lets go of the sessions of loops that ended, and of this loop's with gateways that are no more."""
+    for key in list(_sessions):
+        path = key[1].socket_path
+        if key[0].is_closed():
+            del _sessions[key]
+        elif key[0] is loop and path is not None and not os.path.exists(path):
+            await _sessions.pop(key)[1].aclose()
 
 
 def _limits(seconds: float) -> "ClientTimeout":
@@ -105,22 +110,20 @@ async def send(
             response = await session.request(
                 method, endpoint.url + path, data=data, headers=headers, timeout=_limits(seconds)
             )
-        except aiohttp.ClientConnectorError as error:
-            # Not delivered: the gateway has just ended.
-            await forget(endpoint)
-            if retried:
-                raise unreachable(endpoint, error.os_error) from None
+        except TimeoutError:
+            raise LocalError(f"The gateway was silent for {seconds:.0f} seconds.", 504, "timeout") from None
+        except aiohttp.ClientError as error:
+            refused = error if isinstance(error, aiohttp.ClientConnectorError) else None
+            if retried or (refused is None and method != "GET"):
+                raise (gone() if refused is None else unreachable(endpoint, refused.os_error)) from None
+            # The gateway has just ended, and this was not delivered; or it only reads.
             retried = True
             await threads.run(gateway.lost, endpoint)
             continue
-        except TimeoutError:
-            raise LocalError(f"The gateway was silent for {seconds:.0f} seconds.", 504, "timeout") from None
-        except aiohttp.ClientError:
-            raise gone() from None
         if response.status >= 400:
-            refused = refusal(response.status, await body_of(response))
-            refused.request_id = response.headers.get(REQUEST)
-            raise refused
+            failure = refusal(response.status, await body_of(response))
+            failure.request_id = response.headers.get(REQUEST)
+            raise failure
         return response
 
 

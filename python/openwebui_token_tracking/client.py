@@ -1,7 +1,7 @@
 """Calls to a gateway: a blocking client for scripts and trackers, and an asynchronous one for pipes.
 
-Both start the gateway if it does not run. A call that could not be delivered is tried once more on a new gateway; one that
-was delivered and got no answer is not, because it may have been charged.
+Both start the gateway if it does not run. A call that could not be delivered, or that only reads, is tried once more on a
+new gateway; any other that got no answer is not, because it may have been charged.
 """
 
 import http.client
@@ -126,30 +126,47 @@ class LocalClient:
         """
         endpoint = self._gateway.endpoint()
         try:
-            connection = _connected(endpoint)
-        except OSError:
+            return _asked(endpoint, method, path_of(path, query), body)
+        except (_Undelivered, GatewayGoneError) as error:
+            if not isinstance(error, _Undelivered) and method != "GET":
+                raise
+            # The gateway has just ended, and this was not delivered; or it only reads.
             self._gateway.lost(endpoint)
             endpoint = self._gateway.endpoint()
-            try:
-                connection = _connected(endpoint)
-            except OSError as error:
-                raise unreachable(endpoint, error) from None
         try:
-            headers = {"Authorization": f"Bearer {endpoint.key}"}
-            content = None
-            if body is not None:
-                headers["Content-Type"] = "application/json"
-                content = encoded(body).encode()
-            base = urlsplit(endpoint.url).path
-            connection.request(method, base + path_of(path, query), content, headers)
-            answer = connection.getresponse()
-            return decoded(answer.status, answer.read())
-        except TimeoutError:
-            raise LocalError(f"The gateway did not answer within {TIMEOUT:.0f} seconds.", 504, "timeout") from None
-        except (OSError, http.client.HTTPException):
-            raise gone() from None
-        finally:
-            connection.close()
+            return _asked(endpoint, method, path_of(path, query), body)
+        except _Undelivered as error:
+            raise unreachable(endpoint, error.reason) from None
+
+
+class _Undelivered(Exception):
+    """Nothing listens there."""
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+def _asked(endpoint: Endpoint, method: str, path: str, body: object) -> Any:
+    try:
+        connection = _connected(endpoint)
+    except OSError as error:
+        raise _Undelivered(error) from None
+    try:
+        headers = {"Authorization": f"Bearer {endpoint.key}"}
+        content = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            content = encoded(body).encode()
+        connection.request(method, urlsplit(endpoint.url).path + path, content, headers)
+        answer = connection.getresponse()
+        return decoded(answer.status, answer.read())
+    except TimeoutError:
+        raise LocalError(f"The gateway did not answer within {TIMEOUT:.0f} seconds.", 504, "timeout") from None
+    except (OSError, http.client.HTTPException):
+        raise gone() from None
+    finally:
+        connection.close()
 
 
 def unreachable(endpoint: Endpoint, error: OSError) -> GatewayGoneError:

@@ -137,7 +137,12 @@ async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
 
 pub(crate) fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that can't be written harms nothing else: a worker whose parent was killed writes into a broken pipe, and to
+    // complain about that on the same pipe would panic in the middle of the last settlements.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     // A second subscriber (in tests) is no reason to fail.
     let _ = match format {
         LogFormat::Human => {

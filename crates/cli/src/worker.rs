@@ -79,8 +79,11 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     serving.await;
     database.close().await;
     if let Some(socket) = &greeting.socket {
-        // The parent removes its folder, if it is still there.
         let _ = std::fs::remove_file(socket);
+        // A parent that was killed can't remove its folder any more.
+        if let Some(folder) = socket.parent() {
+            let _ = std::fs::remove_dir(folder);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -32,9 +32,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from openwebui_token_tracking._calls import Refusals, call, whole
+from openwebui_token_tracking._calls import call, whole
 from openwebui_token_tracking.errors import (
     DailyTokenLimitExceededError,
+    LocalError,
     TokenLimitExceededError,
     TotalTokenLimitExceededError,
 )
@@ -54,8 +55,6 @@ __all__ = [
 
 # True while a pipe reports a request that the gateway has charged already.
 CHARGED: contextvars.ContextVar[bool] = contextvars.ContextVar("charged", default=False)
-
-_UNKNOWN: Refusals = {"not_sponsored": KeyError}
 
 
 @dataclass(frozen=True)
@@ -187,11 +186,19 @@ class TokenTracker:
         """
         if CHARGED.get():
             return
-        usage = {"prompt_tokens": prompt_tokens, "completion_tokens": response_tokens}
+        usage = {"completion_tokens": response_tokens}
+        if prompt_tokens:
+            # Providers say zero where they did not count: so zero itself is said by leaving it out.
+            usage["prompt_tokens"] = prompt_tokens
         body = {"user": user["id"], "provider": provider, "model": model_id, "usage": usage, **named(user)}
         if sponsored_allowance_name is not None:
             body["sponsored"] = sponsored_allowance_name
-        call(self.db_url, "POST", "usage", body=body, refusals=_UNKNOWN)
+        try:
+            call(self.db_url, "POST", "usage", body=body)
+        except LocalError as error:
+            if error.code != "not_sponsored":
+                raise
+            raise KeyError(str(error)) from error
 
     def admit(self, request: ModelRequest) -> None:
         """Whether a request may be sent, beside its limits. Lets all pass; for subclasses.

@@ -14,7 +14,7 @@ from databases import Database
 from processes import Program, clean_environment
 from waiting import until
 
-READY = 300
+READY = 600
 PASSWORD = "a-password-for-tests"
 PUBLIC = [{"principal_type": "user", "principal_id": "*", "permission": "read"}]
 # No look at the world outside, no models to load.
@@ -50,7 +50,7 @@ class OpenWebUI:
             command = [sys.executable, "-m", "uvicorn", "open_webui.main:app", "--fd", str(listener.fileno())]
             if workers > 1:
                 # Uvicorn ends a worker that does not answer in time, also while it is still loading.
-                command += ["--workers", str(workers), "--timeout-worker-healthcheck", str(READY)]
+                command += ["--workers", str(workers), "--timeout-worker-healthcheck", "60"]
             self.program = Program(
                 command,
                 {
@@ -67,7 +67,7 @@ class OpenWebUI:
                 inherited=[listener.fileno()],
             )
         try:
-            self._wait_until_ready()
+            self._wait_until_ready(workers)
             self.admin = self._administrator()
         except BaseException as error:
             self.stop()
@@ -77,11 +77,14 @@ class OpenWebUI:
     def stop(self) -> None:
         self.program.stop()
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self, workers: int) -> None:
+        """All workers have loaded it, and one says that it is ready."""
+
         def look() -> bool:
-            # It listens before it is ready, so the first question waits.
             if not self.program.is_running():
                 raise RuntimeError("Open WebUI ended before it was ready")
+            if self.program.said().count("Started server process") < workers:
+                return False
             try:
                 return httpx.get(f"{self.url}/ready", timeout=2).is_success
             except httpx.TransportError:

@@ -28,6 +28,7 @@ class Program:
     ) -> None:
         self.log = log
         with log.open("ab") as file:
+            self.begin = file.tell()
             self.process = subprocess.Popen(
                 arguments,
                 env=environment,
@@ -66,6 +67,10 @@ class Program:
             self.process.stdout.close()
         return code
 
+    def said(self) -> str:
+        """Its log; what another program wrote to that file before is left out."""
+        return self.log.read_bytes()[self.begin :].decode(errors="replace")
+
     def tail(self, lines: int = 60) -> str:
         """The end of its log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(self.said().splitlines()[-lines:])

@@ -9,7 +9,6 @@ from typing import Any
 
 from openwebui_token_tracking.errors import RequestError
 from openwebui_token_tracking.pipes.lines import DONE
-from openwebui_token_tracking.pipes.tokens import is_believable
 
 
 class Answer:
@@ -93,7 +92,7 @@ class Answer:
             error = chunk["error"]
             raise RequestError(str(error.get("message", error) if isinstance(error, Mapping) else error))
         usage = chunk.pop("usage", None)
-        if is_believable(usage):
+        if isinstance(usage, dict) and usage.get("prompt_tokens"):
             self.usage = usage
         text, choices = "", []
         for choice in chunk.get("choices") or []:

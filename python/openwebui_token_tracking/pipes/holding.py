@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -54,7 +54,17 @@ class Hold:
         }
         if limit is not None:
             asked["limit"] = limit
-        hold = cls(gateway, await asynchronous.call(gateway, "POST", "/local/holds", body=asked))
+
+        async def taken() -> "Hold":
+            return cls(gateway, await asynchronous.call(gateway, "POST", "/local/holds", body=asked))
+
+        taking = in_background(taken)
+        try:
+            hold = await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            # Stopped before anything was sent: a hold that comes all the same is given back.
+            in_background(lambda: _give_back(taking))
+            raise
         in_background(hold._keep)
         return hold
 
@@ -75,29 +85,39 @@ class Hold:
         :return: the bill: ``credits``, ``credits_remaining``, ``cost``, ``estimated``, ``input_tokens``, ``output_tokens``
         :raises LocalError: if it can't be charged now; then what was last reported is charged later
         """
-        ended: dict[str, Any] = {"outcome": outcome}
-        if usage is not None:
-            ended["usage"] = usage
-        answer: dict[str, Any] = await self._end("POST", "/settle", ended)
-        return answer
+
+        async def settled() -> dict[str, Any]:
+            ended: dict[str, Any] = {"outcome": outcome, "text": self._taken()}
+            if usage is not None:
+                try:
+                    return await self._call("POST", "/settle", {**ended, "usage": usage})
+                except LocalError as error:
+                    if error.status != 400:
+                        raise
+                    logger.warning("the usage that a pipe reported can't be true: %s", error)
+            return await self._call("POST", "/settle", ended)
+
+        return await self._end(settled)
 
     async def release(self) -> None:
         """Gives the credits back, because nothing came of the request."""
         try:
-            await self._end("DELETE", "", None)
+            await self._end(lambda: self._call("DELETE", "", None))
         except LocalError as error:
             logger.warning("a hold was not released: %s", error)
 
-    async def _end(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+    async def _end(self, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
         self._ended.set()
 
-        async def end() -> Any:
+        async def end() -> dict[str, Any]:
             async with self._turn:
-                if body is not None:
-                    body["text"] = self._taken()
-                return await asynchronous.call(self._gateway, method, self._path + path, body=body)
+                return await work()
 
         return await asyncio.shield(in_background(end))
+
+    async def _call(self, method: str, path: str, body: object) -> dict[str, Any]:
+        answer: dict[str, Any] = await asynchronous.call(self._gateway, method, self._path + path, body=body)
+        return answer
 
     def _taken(self) -> str:
         text = "".join(self._texts)
@@ -115,9 +135,7 @@ class Hold:
                 if self._ended.is_set():
                     return
                 try:
-                    await asynchronous.call(
-                        self._gateway, "POST", self._path + "/progress", body={"text": self._taken()}
-                    )
+                    await self._call("POST", "/progress", {"text": self._taken()})
                 except LocalError as error:
                     self.lost = error
                     return
@@ -128,3 +146,11 @@ class Hold:
         except TimeoutError:
             return False
         return True
+
+
+async def _give_back(taking: "asyncio.Task[Hold]") -> None:
+    try:
+        hold = await taking
+    except LocalError:
+        return
+    await hold.release()

@@ -5,7 +5,7 @@ import json
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +36,9 @@ PRICE = {
     "per_output_tokens": 1000000,
 }
 ADMINISTRATOR = "an-administrator"
+# Allowances over `gpt-test`, by their daily and total limits. Made before the gateway starts, because it takes two seconds
+# to notice new ones; each test takes its own.
+ALLOWANCES = [(20, 100)] * 8 + [(5, 8), (None, 100), (None, 50)]
 # Real time passes in these tests only until something has happened.
 PATIENCE = 20.0
 
@@ -85,6 +88,7 @@ class Stage:
     url: str
     provider: str
     engine: sa.Engine
+    allowances: dict[tuple[int | None, int], list[str]] = field(default_factory=dict)
 
     @classmethod
     def built(cls, url: str, provider: str, folder: Path) -> "Stage":
@@ -101,6 +105,11 @@ class Stage:
         prices = folder / "models.json"
         prices.write_text(json.dumps(models))
         stage.command("init", "--model-json", str(prices))
+        for daily, total in ALLOWANCES:
+            stage._grant(f"dept-{uuid.uuid4().hex[:8]}", daily, total)
+        # The one of the recorded calls.
+        stage._grant("dept", None, 10_000)
+        stage.new_workspace_model("dept---dump", "openai.gpt-test", ADMINISTRATOR)
         return stage
 
     def command(self, *arguments: str) -> str:
@@ -128,15 +137,19 @@ class Stage:
         self.write('INSERT INTO "user" VALUES (:id, :name, :email, :role)', id=id, name="Zoë", email=f"{id}@example.org", role=role)
         return {"id": id, "name": "Zoë", "email": f"{id}@example.org", "role": role}
 
-    def new_allowance(self, models: list[str], daily: int | None, total: int, maker: str = ADMINISTRATOR) -> str:
-        """A sponsored allowance, and a workspace model ``{name}---{model}`` for each model. Returns its name."""
-        name = f"dept-{uuid.uuid4().hex[:8]}"
-        limit = ["-d", str(daily)] if daily is not None else []
-        flags = [flag for model in models for flag in ("-m", model)]
-        self.command("sponsored", "create", "--sponsor-id", ADMINISTRATOR, "--name", name, *flags, "-t", str(total), *limit)
-        for model in models:
-            self.new_workspace_model(f"{name}---{model}", f"openai.{model}", maker)
+    def sponsored(self, daily: int | None, total: int, maker: str = ADMINISTRATOR) -> str:
+        """A sponsored allowance over ``gpt-test`` that no other test uses, with a workspace model. Returns its name."""
+        name = self.allowances[daily, total].pop()
+        self.new_workspace_model(f"{name}---gpt-test", "openai.gpt-test", maker)
         return name
+
+    def _grant(self, name: str, daily: int | None, total: int) -> None:
+        limit = ["-d", str(daily)] if daily is not None else []
+        self.command(
+            *("sponsored", "create", "--sponsor-id", ADMINISTRATOR, "--name", name, "-m", "gpt-test", "-t", str(total)),
+            *limit,
+        )
+        self.allowances.setdefault((daily, total), []).append(name)
 
     def new_workspace_model(self, id: str, base: str, maker: str) -> None:
         self.write("INSERT INTO model VALUES (:id, :maker, :base, :id)", id=id, maker=maker, base=base)
@@ -157,9 +170,10 @@ def metadata(base: str, workspace: str | None = None, **more: Any) -> dict[str, 
     return {**chat, "model": model, "model_id": named, **more}
 
 
-def recorded(name: str) -> dict[str, Any]:
-    """A real call: its arguments for :meth:`pipe`."""
-    call = json.loads((CALLS / f"{name}.json").read_text(encoding="utf-8"))
+def recorded(name: str, base: str = "dump.one") -> dict[str, Any]:
+    """A real call, of a model of that name: its arguments for :meth:`pipe`."""
+    text = (CALLS / f"{name}.json").read_text(encoding="utf-8")
+    call = json.loads(text.replace("dump.one", base))
     names = ("body", "__user__", "__metadata__", "__task__", "__task_body__")
     return {name: call[name] for name in names}
 

@@ -112,32 +112,6 @@ async fn drained(ledger: &Ledger) {
     ledger.renew(Vec::new()).await.unwrap();
 }
 
-each_database!(strict_never_spends_more_than_the_limit, async |test: testing::databases::TestDatabase| {
-    let database = test.migrated().await.unwrap();
-    // Four processes, as far as the database can tell: each ledger has its own writer and connection.
-    let ledgers = join_all((0..4).map(|_| Ledger::open(&database))).await;
-    let ledgers: Vec<Ledger> = ledgers.into_iter().map(Result::unwrap).collect();
-    let asking = (0..64).map(|number| {
-        let ledger = &ledgers[number % 4];
-        async move {
-            let limits = [(user_account("ann"), 10)];
-            match ledger.hold(request("ann", &limits, worst(500), NO_WAIT)).await.unwrap() {
-                HoldOutcome::Held(hold) => {
-                    let spend = settlement(&hold, "ann", credits(5), Policy::Strict);
-                    hold.settle(spend).await.unwrap();
-                    1
-                }
-                HoldOutcome::Busy | HoldOutcome::Refused(_) => 0,
-            }
-        }
-    });
-    let admitted: i64 = join_all(asking).await.into_iter().sum();
-    assert_eq!(admitted, 2, "balance for two");
-    let state = account(&database, &user_account("ann")).await.unwrap();
-    assert_eq!(state, Account { spent: credits(10), held: Credits::ZERO });
-    assert_clean(&database).await;
-});
-
 each_database!(
     one_credit_waits_for_holds_instead_of_refusing_falsely,
     async |test: testing::databases::TestDatabase| {
@@ -206,47 +180,6 @@ each_database!(
         drained(&ledger).await;
         let state = account(&database, &user_account("ann")).await.unwrap();
         assert_eq!(state, Account::default());
-        assert_clean(&database).await;
-    }
-);
-
-each_database!(
-    holds_on_several_accounts_in_opposed_order_never_deadlock,
-    async |test: testing::databases::TestDatabase| {
-        let database = test.migrated().await.unwrap();
-        let ledgers = join_all((0..4).map(|_| Ledger::open(&database))).await;
-        let ledgers: Vec<Ledger> = ledgers.into_iter().map(Result::unwrap).collect();
-        let sponsored = SponsoredId::new(new_id());
-        let total = AccountKey::SponsoredTotal { sponsored };
-        let mine = |user: &str| AccountKey::SponsoredUser {
-            day: day(),
-            sponsored,
-            user: UserId::new(user).unwrap(),
-        };
-        let asking = (0..200_usize).map(|number| {
-            let ledger = &ledgers[number % 4];
-            let user = format!("user{}", number % 7);
-            let mut limits =
-                vec![(total.clone(), 1_000_000), (mine(&user), 1_000_000), (user_account(&user), 1_000_000)];
-            if number % 2 == 0 {
-                limits.reverse();
-            }
-            async move {
-                let hold = held(ledger, request(&user, &limits, Quote::Estimate(credits(1)), PATIENCE)).await;
-                if number % 3 == 0 {
-                    hold.release().await.unwrap();
-                    0
-                } else {
-                    let spend = settlement(&hold, &user, credits(2), Policy::OneCredit);
-                    hold.settle(spend).await.unwrap();
-                    2
-                }
-            }
-        });
-        let spent: i64 =
-            tokio::time::timeout(PATIENCE, join_all(asking)).await.expect("no deadlock").into_iter().sum();
-        let state = account(&database, &total).await.unwrap();
-        assert_eq!(state, Account { spent: credits(spent), held: Credits::ZERO });
         assert_clean(&database).await;
     }
 );

@@ -1,5 +1,5 @@
 # `make run` shows it at work, `make test` runs every test. Both bring up what they need themselves.
-.PHONY: run build release test test-rust test-python lint format e2e e2e-open-webui e2e-smoke bench fuzz clean help
+.PHONY: run build release test test-rust test-python docs lint format e2e e2e-open-webui e2e-smoke bench fuzz clean help
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -23,7 +23,7 @@ test: test-rust test-python ## all tests, on SQLite and PostgreSQL
 test-rust: ## the tests of the crates
 	scripts/with-postgres scripts/run-rust-tests
 
-test-python: $(VENV)/ready ## the official OpenAI client against the gateway
+test-python: $(VENV)/ready ## the Python package, the documentation, the official clients against the gateway
 	$(CARGO) build --locked --bin owui-token-tracking --bin simulated-provider
 	scripts/with-postgres $(VENV)/bin/python -m pytest python/tests -q
 
@@ -38,6 +38,9 @@ e2e-open-webui: ## a real Open WebUI, driven over HTTP and in a browser; install
 
 e2e-smoke: ## the small set of that: one Open WebUI for each database
 	$(MAKE) e2e-open-webui E2E_ARGUMENTS="-m smoke"
+
+docs: $(VENV)/ready ## the documentation, in docs/build/html
+	$(VENV)/bin/python -m sphinx -W --keep-going -b html docs/source docs/build/html
 
 lint: ## formats, lints, dependency rules
 	$(CARGO) fmt --all --check

@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
+use accounting::Clock;
 use serde_json::json;
-use storage::{Database, migrate};
+use storage::admin::prices;
+use storage::{Database, SystemClock, migrate};
 
 use crate::connect::LastDatabase;
 use crate::output::{self, Format, FormatArguments};
@@ -30,10 +32,14 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Migrate { database } => {
             let database = Database::create(&database.chosen().url()?).await?;
             let done = migrate::migrate(&database).await?;
+            let adopted = prices::adopt(&database, SystemClock.now()).await?;
             if done.from == done.to {
                 output::line(format!("The tables have version {} already.", done.to))?;
             } else {
                 output::line(format!("The tables were brought from version {} to {}.", done.from, done.to))?;
+            }
+            if adopted > 0 {
+                output::line(format!("{adopted} prices of an earlier installation were taken over."))?;
             }
             Ok(ExitCode::SUCCESS)
         }

@@ -114,7 +114,7 @@ impl Gateway {
             .route("/healthz", get(health::healthz))
             .route("/readyz", get(health::readyz))
             .route("/metrics", get(metrics_route::handler))
-            .merge(local::router())
+            .merge(local::router(self))
             .fallback(not_found)
             .with_state(self.clone())
     }

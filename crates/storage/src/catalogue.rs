@@ -4,6 +4,7 @@
 //! served on old knowledge.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -72,11 +73,21 @@ pub struct Catalogue(Arc<Inner>);
 struct Inner {
     database: Database,
     clock: Arc<dyn Clock>,
-    snapshot: RwLock<(Instant, Arc<Snapshot>)>,
+    snapshot: RwLock<Taken>,
+    /// How often this process itself has changed what is read.
+    changes: AtomicU64,
     /// One reads, the others wait for it.
     reading: Mutex<()>,
     users: RwLock<HashMap<UserId, (Instant, Option<KnownUser>)>>,
     workspace_models: RwLock<HashMap<String, (Instant, Option<WorkspaceModel>)>>,
+}
+
+/// A snapshot, and from when it is.
+#[derive(Debug)]
+struct Taken {
+    began: Instant,
+    changes: u64,
+    snapshot: Arc<Snapshot>,
 }
 
 impl Catalogue {
@@ -89,7 +100,8 @@ impl Catalogue {
         Ok(Self(Arc::new(Inner {
             database: database.clone(),
             clock,
-            snapshot: RwLock::new((Instant::now(), snapshot)),
+            snapshot: RwLock::new(Taken { began: Instant::now(), changes: 0, snapshot }),
+            changes: AtomicU64::new(0),
             reading: Mutex::default(),
             users: RwLock::default(),
             workspace_models: RwLock::default(),
@@ -108,15 +120,23 @@ impl Catalogue {
         if let Some(snapshot) = self.fresh() {
             return Ok(snapshot);
         }
-        let began = Instant::now();
+        let (began, changes) = (Instant::now(), self.0.changes.load(Ordering::SeqCst));
         let snapshot = Arc::new(read(&self.0.database, &*self.0.clock).await?);
-        *self.0.snapshot.write().unwrap_or_else(PoisonError::into_inner) = (began, Arc::clone(&snapshot));
+        let taken = Taken { began, changes, snapshot: Arc::clone(&snapshot) };
+        *self.0.snapshot.write().unwrap_or_else(PoisonError::into_inner) = taken;
         Ok(snapshot)
+    }
+
+    /// Says that this process has changed something: the next snapshot is read anew. Other processes notice in their time.
+    pub fn changed(&self) {
+        self.0.changes.fetch_add(1, Ordering::SeqCst);
     }
 
     fn fresh(&self) -> Option<Arc<Snapshot>> {
         let current = self.0.snapshot.read().unwrap_or_else(PoisonError::into_inner);
-        (current.0.elapsed() < AGE).then(|| Arc::clone(&current.1))
+        let is_fresh =
+            current.began.elapsed() < AGE && current.changes == self.0.changes.load(Ordering::SeqCst);
+        is_fresh.then(|| Arc::clone(&current.snapshot))
     }
 
     /// A price by its version, also one that holds no more.

@@ -1,6 +1,5 @@
 """
 title: OpenAI
-requirements: openwebui-token-tracking
 """
 
 import csv

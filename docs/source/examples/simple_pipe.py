@@ -1,6 +1,5 @@
 """
 title: Example
-requirements: openwebui-token-tracking
 """
 
 import json

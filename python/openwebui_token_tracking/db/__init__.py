@@ -1,7 +1,7 @@
-"""SQLAlchemy classes over the tables that 0.1 of this package introduced, for reports and scripts of one's own.
+"""SQLAlchemy classes over the tables of this package, for reports and scripts of one's own.
 
-Needs SQLAlchemy, which Open WebUI brings; nothing else in this package imports it. The tables stay with their names,
-columns and value formats. Charges are decided elsewhere: what is written here is noticed within two seconds, but only the
+Needs SQLAlchemy, which Open WebUI brings; nothing else in this package imports it. The tables of version 0.1 stay with
+their names, columns and value formats, beside the ledger, which has what was charged since. Charges are decided elsewhere: what is written here is noticed within two seconds, but only the
 functions of the other modules check what they write.
 """
 
@@ -12,6 +12,7 @@ except ImportError as error:
 
 from openwebui_token_tracking.db.credit_group import CreditGroup, CreditGroupUser
 from openwebui_token_tracking.db.db import init_db, migrate_database
+from openwebui_token_tracking.db.ledger import LedgerEntry
 from openwebui_token_tracking.db.model_pricing import ModelPricing
 from openwebui_token_tracking.db.settings import BaseSetting
 from openwebui_token_tracking.db.sponsored import SponsoredAllowance, SponsoredAllowanceBaseModels
@@ -22,6 +23,7 @@ __all__ = [
     "BaseSetting",
     "CreditGroup",
     "CreditGroupUser",
+    "LedgerEntry",
     "ModelPricing",
     "SponsoredAllowance",
     "SponsoredAllowanceBaseModels",

@@ -10,7 +10,11 @@ _NUMBER = re.compile(r"[0-9]+(e[0-9]+)?")
 
 
 class Base(DeclarativeBase):
-    """The base of all classes here."""
+    """The base of the classes over the tables that 0.1 introduced."""
+
+
+class Own(DeclarativeBase):
+    """The base of the classes over other tables of this package. Only its migrations make them: ``create_all`` must not."""
 
 
 def new_id() -> uuid.UUID:

@@ -1,4 +1,4 @@
-"""The usage log of 0.1."""
+"""The usage log that version 0.1 kept. What was charged since is in the ledger."""
 
 import datetime
 import uuid
@@ -10,7 +10,10 @@ from openwebui_token_tracking.db.base import Base
 
 
 class TokenUsageLog(Base):
-    """One request in the usage log that 0.1 kept."""
+    """One request in the usage log of version 0.1, which is kept as it is.
+
+    Requests since the upgrade are in :class:`~openwebui_token_tracking.db.LedgerEntry`.
+    """
 
     __tablename__ = "token_tracking_usage_log"
 

@@ -289,7 +289,7 @@ pub fn missing(model: &ModelId) -> Error {
 
 fn exists(new: &NewPrice) -> Error {
     let what = format!(
-        "{} of {} has a price already; change it with `pricing update` or `upsert`",
+        "there is a price of {} at {} already; change it with `pricing update` or `upsert`",
         new.model, new.provider
     );
     Error::Conflict { what }
@@ -306,6 +306,12 @@ fn json(price: &Price) -> Result<String, Error> {
 /// A rate in the original's whole credits: exact where its integers can hold it, else rounded up.
 fn whole(rate: Rate) -> (i32, i32) {
     let (micro, million) = (i128::from(rate.credits.micro()), 1_000_000_i128);
+    if micro % million == 0
+        && let (Ok(credits), Ok(per)) = (i32::try_from(micro / million), i32::try_from(rate.per))
+    {
+        // As the administrator wrote it.
+        return (credits, per);
+    }
     let (mut credits, mut per) = (micro, i128::from(rate.per) * million);
     let divisor = greatest_divisor(credits, per).max(1);
     (credits, per) = (credits / divisor, per / divisor);
@@ -338,7 +344,8 @@ mod tests {
     fn mirrored_rates_are_exact_or_rounded_up() {
         let rate = |micro, per| whole(Rate::new(Credits::from_micro(micro), per));
         assert_eq!(rate(3_000_000_000, 1_000_000), (3000, 1_000_000));
-        assert_eq!(rate(0, 1), (0, 1_000_000));
+        assert_eq!(rate(0, 1), (0, 1));
+        assert_eq!(rate(1_000_000, 1000), (1, 1000));
         // 2.5 credits for 1000 tokens.
         assert_eq!(rate(2_500_000, 1000), (2500, 1_000_000));
         // About a third of a credit for 7 tokens can't be written for a million.

@@ -16,9 +16,12 @@ mod users;
 use accounting::{Credits, ProviderName, UserId};
 use axum::Router;
 use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::get;
 use axum::routing::{delete as delete_only, post};
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use metering::{Bill, Labels, Requester};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -28,10 +31,23 @@ use serde_json::{Number, Value, json};
 use crate::Gateway;
 use crate::error::ApiError;
 
-pub(crate) fn router() -> Router<Gateway> {
+pub(crate) fn router(gateway: &Gateway) -> Router<Gateway> {
     Router::new()
+        .merge(administration().route_layer(from_fn_with_state(gateway.clone(), counted)))
         .route("/local/models", get(models::list))
         .route("/local/balance", get(balance::get))
+        .route("/local/users", get(users::find))
+        .route("/local/holds", post(holds::create))
+        .route("/local/holds/{id}", delete_only(holds::release))
+        .route("/local/holds/{id}/progress", post(holds::progress))
+        .route("/local/holds/{id}/settle", post(holds::settle))
+        .route("/local/usage", post(usage::create))
+        .route("/local/requests/{id}", get(requests::get))
+}
+
+/// What changes prices, allowances and settings.
+fn administration() -> Router<Gateway> {
+    Router::new()
         .route("/local/prices", get(prices::list).put(prices::write).delete(prices::delete))
         .route(
             "/local/credit-groups",
@@ -45,17 +61,20 @@ pub(crate) fn router() -> Router<Gateway> {
             get(credit_groups::members).post(credit_groups::add_member).delete(credit_groups::remove_member),
         )
         .route("/local/settings", get(settings::list).put(settings::write))
-        .route("/local/users", get(users::find))
         .route(
             "/local/sponsored",
             get(sponsored::list).post(sponsored::create).patch(sponsored::update).delete(sponsored::delete),
         )
-        .route("/local/holds", post(holds::create))
-        .route("/local/holds/{id}", delete_only(holds::release))
-        .route("/local/holds/{id}/progress", post(holds::progress))
-        .route("/local/holds/{id}/settle", post(holds::settle))
-        .route("/local/usage", post(usage::create))
-        .route("/local/requests/{id}", get(requests::get))
+}
+
+/// What was changed here counts for the next request here, not only once the snapshot is old.
+async fn counted(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
+    let changes = request.method() != Method::GET;
+    let response = next.run(request).await;
+    if changes && response.status().is_success() {
+        gateway.meter.catalogue().changed();
+    }
+    response
 }
 
 /// The body of a local request, for whoever has the key.

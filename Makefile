@@ -1,5 +1,5 @@
 # `make run` shows it at work, `make test` runs every test. Both bring up what they need themselves.
-.PHONY: run build release test test-rust test-python docs lint format e2e e2e-open-webui e2e-smoke bench fuzz clean help
+.PHONY: run build release test test-rust test-python docs wheel lint format e2e e2e-open-webui e2e-smoke bench fuzz clean help
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -42,9 +42,15 @@ e2e-smoke: ## the small set of that: one Open WebUI for each database
 docs: $(VENV)/ready ## the documentation, in docs/build/html
 	$(VENV)/bin/python -m sphinx -W --keep-going -b html docs/source docs/build/html
 
-lint: ## formats, lints, dependency rules
+wheel: $(VENV)/ready ## the Python package with the optimised executable, in target/wheels; checks that it installs and runs
+	rm -rf target/wheels
+	$(VENV)/bin/maturin build --release --locked
+	scripts/check-wheel target/wheels/*.whl
+
+lint: $(VENV)/ready ## formats, lints, types, dependency rules
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(VENV)/bin/mypy
 	scripts/check-dependencies
 
 format: ## put everything into its format

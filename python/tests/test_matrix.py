@@ -12,7 +12,7 @@ from decimal import Decimal
 import openai
 import pytest
 
-from conftest import COLUMNS, KEY, MATRIX, PRICES, Column, Gateway
+from programs import COLUMNS, KEY, MATRIX, PRICES, Column, Gateway
 
 SECRET = "sk-simulated"
 OMITTED = "x-tracking-omitted"

@@ -8,7 +8,7 @@ from decimal import Decimal
 import openai
 import pytest
 
-from conftest import KEY, Gateway
+from programs import KEY, Gateway
 
 TOOL = {
     "type": "function",

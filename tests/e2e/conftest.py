@@ -12,6 +12,8 @@ from databases import KINDS, Database, fresh_database
 from gateway import Gateway
 from open_webui import OpenWebUI
 from processes import PROGRAMS, Program
+from tracked import Tracked, tracking
+from upstream import Upstream
 
 # A time limit on the tests ends what they started, too.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -48,6 +50,19 @@ def gateway(open_webui: OpenWebUI, database: Database, simulator: str) -> Iterat
         for model in gateways.SHARED:
             open_webui.add_model(model)
         yield served
+
+
+@pytest.fixture(scope="session")
+def upstream(simulator: str) -> Upstream:
+    """What that server got."""
+    return Upstream(simulator)
+
+
+@pytest.fixture(scope="session")
+def tracked(open_webui: OpenWebUI, upstream: Upstream) -> Iterator[Tracked]:
+    """The tracked pipes in that Open WebUI."""
+    with tracking(open_webui, upstream) as made:
+        yield made
 
 
 @pytest.hookimpl(wrapper=True)

@@ -14,6 +14,14 @@ KEY = "a-forwarding-key-for-tests"
 MILLION = 1_000_000
 # Credits for a million tokens of input and output.
 PRICES = {"gpt-test": (3000, 15000), "free-test": (0, 0), "embedding-test": (100, 0)}
+# Models of other providers, and a second one of OpenAI's; they cost as much as gpt-test.
+OTHERS = [
+    ("openai", "gpt-other-test"),
+    ("anthropic", "claude-sonnet-4-5-test"),
+    ("google_genai", "gemini-2.5-flash-test"),
+    ("mistral", "mistral-medium-3-5-test"),
+    ("ollama", "llama-test"),
+]
 # Of those, what everyone may use in Open WebUI.
 SHARED = ["gpt-test", "free-test"]
 # The templates that Open WebUI fills in.
@@ -38,33 +46,39 @@ class Commands:
         self.database = database
         self.environment = {**clean_environment(), "DATABASE_URL": database.url}
 
-    def run(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [PROGRAMS / "owui-token-tracking", *arguments],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+    def run(self, *arguments: str, **variables: str) -> str:
+        done = self.tried(*arguments, **variables)
         assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
         return done.stdout
+
+    def tried(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """The same for one that may fail."""
+        return subprocess.run(
+            [PROGRAMS / "owui-token-tracking", *arguments],
+            env={**self.environment, **variables},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
 
     def json(self, *arguments: str) -> list[dict[str, Any]]:
         return json.loads(self.run(*arguments, "--format", "json"), parse_float=Decimal)
 
     def init(self) -> None:
         """Our tables, with the prices of the simulated models."""
+        priced = [("openai", model, price) for model, price in PRICES.items()]
+        priced += [(provider, model, PRICES["gpt-test"]) for provider, model in OTHERS]
         models = [
             {
                 "id": model,
-                "provider": "openai",
+                "provider": provider,
                 "name": model,
                 "input_cost_credits": for_input,
                 "per_input_tokens": MILLION,
                 "output_cost_credits": for_output,
                 "per_output_tokens": MILLION,
             }
-            for model, (for_input, for_output) in PRICES.items()
+            for provider, model, (for_input, for_output) in priced
         ]
         prices = self.database.folder / "models.json"
         prices.write_text(json.dumps(models))

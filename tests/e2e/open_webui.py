@@ -11,7 +11,7 @@ import httpx
 
 from account import Account
 from databases import Database
-from processes import Program, clean_environment
+from processes import PROGRAMS, ROOT, Program, clean_environment
 from waiting import until
 
 READY = 600
@@ -32,6 +32,10 @@ SETTINGS = {
     "ANONYMIZED_TELEMETRY": "false",
     "DO_NOT_TRACK": "true",
     "SCARF_NO_ANALYTICS": "true",
+    # Our package, as if it was installed; its wheel has tests of its own.
+    "PYTHONPATH": str(ROOT / "python"),
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "OWUI_TRACKING_EXECUTABLE": str(PROGRAMS / "owui-token-tracking"),
 }
 
 
@@ -76,6 +80,11 @@ class OpenWebUI:
 
     def stop(self) -> None:
         self.program.stop()
+        until(lambda: not self.program.members(), "all that Open WebUI started has ended")
+
+    def children(self) -> list[int]:
+        """The process ids of the gateways that tracked pipes have started."""
+        return self.program.members("owui-token-trac")
 
     def _wait_until_ready(self, workers: int) -> None:
         """All workers have loaded it, and one says that it is ready."""

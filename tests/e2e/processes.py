@@ -5,7 +5,7 @@ import re
 import select
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,6 +51,10 @@ class Program:
             raise RuntimeError(f"{self.process.args[0]} did not start: {line}{self.tail()}")
         return found.group()
 
+    def members(self, name: str = "") -> list[int]:
+        """The process ids of all that runs in its group and has that name (at most 15 letters)."""
+        return [pid for pid, command, group in _processes() if group == self.process.pid and name in command]
+
     def is_running(self) -> bool:
         return self.process.poll() is None
 
@@ -74,3 +78,31 @@ class Program:
     def tail(self, lines: int = 60) -> str:
         """The end of its log."""
         return "\n".join(self.said().splitlines()[-lines:])
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_bytes(pid: int) -> int:
+    """The memory of a process, shared files included."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _processes() -> Iterator[tuple[int, str, int]]:
+    """The id, name and group of every process that runs."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                start, _, rest = (folder / "stat").read_text().rpartition(")")
+            except OSError:
+                continue  # It has just ended.
+            state, _, group = rest.split()[:3]
+            if state not in "ZX":
+                yield int(folder.name), start.partition("(")[2], int(group)

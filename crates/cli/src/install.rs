@@ -103,9 +103,12 @@ impl Pipe {
                 "MistralTrackedPipe",
                 &[("MISTRAL_API_KEY", "MISTRAL_API_KEY"), ("MISTRAL_API_BASE_URL", "MISTRAL_API_BASE_URL")],
             ),
-            Self::Ollama => {
-                ("ollama", "Ollama (tracked)", "OllamaTrackedPipe", &[("OLLAMA_BASE_URL", "OLLAMA_BASE_URL")])
-            }
+            Self::Ollama => (
+                "ollama",
+                "Ollama (tracked)",
+                "OllamaTrackedPipe",
+                &[("OLLAMA_BASE_URL", "OLLAMA_BASE_URL"), ("OLLAMA_API_KEY", "OLLAMA_API_KEY")],
+            ),
         };
         let import = format!("from openwebui_token_tracking.pipes.{id} import {class}\n\nPipe = {class}\n");
         Function { id, name, source: source(name, "", &import), valves, key: valves[0].1, is_action: false }

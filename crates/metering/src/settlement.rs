@@ -9,7 +9,7 @@ use serde_json::Number;
 use storage::PricedModel;
 use storage::ledger::{Abandoned, Estimated, Outcome, Settlement};
 
-use crate::count;
+use crate::count::{self, Input};
 use crate::flight::{Cargo, Seen};
 use crate::quote::remaining;
 use crate::shared::Shared;
@@ -52,18 +52,7 @@ pub(crate) async fn settle(shared: &Shared, cargo: Cargo, outcome: Outcome) -> O
     let Cargo { hold, record, limits, route, snapshot, input, seen } = cargo;
     let Seen { produced, usage, answered_model, provider_request_id, first_byte_at } = seen;
     let model = route.model.as_str();
-    let (usage, estimated) = match usage {
-        // No output where there was some is as good as no usage.
-        Some(Reported::Final(usage)) if usage.output > 0 || produced.is_empty() => (usage, None),
-        Some(Reported::Final(usage) | Reported::SoFar(usage)) => {
-            let counted = count::produced(model.to_owned(), produced).await.unwrap_or_default();
-            (Usage { output: usage.output.max(counted), ..usage }, Some(Estimated::Counted))
-        }
-        None => {
-            let (input, output) = count::count(model.to_owned(), input, produced).await;
-            (Usage::tokens(input, output), Some(Estimated::Counted))
-        }
-    };
+    let (usage, estimated) = used(model, usage, input, produced).await;
     let answered = answered_model.as_deref().and_then(|name| {
         let model = accounting::ModelId::new(name).ok().filter(|model| *model != route.model)?;
         snapshot.price(&route.provider, &model)
@@ -113,6 +102,34 @@ pub(crate) async fn settle(shared: &Shared, cargo: Cargo, outcome: Outcome) -> O
     }
 }
 
+/// What a request used, and whether that is counted here.
+///
+/// There is no request without a prompt, and no text without output: servers that report 0 of either don't count what was
+/// in their cache, or nothing at all, and such a count is a missing one.
+async fn used(
+    model: &str,
+    reported: Option<Reported>,
+    input: Input,
+    produced: String,
+) -> (Usage, Option<Estimated>) {
+    let (told, goes_on) = match reported {
+        Some(Reported::Final(usage)) => (usage, false),
+        Some(Reported::SoFar(usage)) => (usage, true),
+        None => {
+            let (input, output) = count::count(model.to_owned(), input, produced).await;
+            return (Usage::tokens(input, output), Some(Estimated::Counted));
+        }
+    };
+    let more_output = goes_on || (told.output == 0 && !produced.is_empty());
+    let (input, output) = match (told.input, more_output) {
+        (0, _) => count::count(model.to_owned(), input, produced).await,
+        (_, true) => (0, count::produced(model.to_owned(), produced).await.unwrap_or_default()),
+        (_, false) => return (told, None),
+    };
+    let output = if more_output { told.output.max(output) } else { told.output };
+    (Usage { input: told.input.max(input), output, ..told }, Some(Estimated::Counted))
+}
+
 /// The settlement of a request whose process is gone: what it reported last, else the input by length and the output by
 /// the length that had passed.
 pub(crate) fn recovered(
@@ -123,6 +140,11 @@ pub(crate) fn recovered(
     let Abandoned { id, accounts, record, progress } = abandoned;
     let progress = progress.unwrap_or_default();
     let (usage, estimated) = match progress.usage {
+        // As in `used`: a prompt of no tokens is a missing count.
+        Some(usage) if usage.input == 0 => {
+            let output = usage.output.max(progress.output_tokens);
+            (Usage { input: record.input_tokens, output, ..usage }, Some(Estimated::Length))
+        }
         Some(usage) if progress.growing => {
             (Usage { output: usage.output.max(progress.output_tokens), ..usage }, Some(Estimated::Length))
         }
@@ -200,6 +222,9 @@ fn log(settlement: &Settlement) {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use providers::Shape;
+
     use super::*;
 
     #[test]
@@ -209,5 +234,28 @@ mod tests {
         assert_eq!(cost(Credits::from_micro(1_234_567)), "0.001234567");
         assert_eq!(cost(Credits::from_whole(5000).unwrap()), "5");
         assert!(usd(Credits::ONE, Credits::ZERO).is_none());
+    }
+
+    #[tokio::test]
+    async fn what_a_report_leaves_out_is_counted() {
+        let body =
+            Bytes::from_static(br#"{"model":"gpt-4o","messages":[{"role":"user","content":"Hello"}]}"#);
+        let input = || Input::Chat(Shape::Chat, body.clone());
+        // One word each: 1 token, for the prompt 6 more around it.
+        for (reported, produced, expected, counted) in [
+            (None, "word", (7, 1), true),
+            (Some(Reported::Final(Usage::tokens(3, 4))), "word", (3, 4), false),
+            (Some(Reported::Final(Usage::tokens(3, 0))), "", (3, 0), false),
+            (Some(Reported::Final(Usage::tokens(3, 0))), "word", (3, 1), true),
+            (Some(Reported::Final(Usage::tokens(0, 4))), "word", (7, 4), true),
+            (Some(Reported::Final(Usage::tokens(0, 0))), "word", (7, 1), true),
+            (Some(Reported::SoFar(Usage::tokens(3, 0))), "word", (3, 1), true),
+            (Some(Reported::SoFar(Usage::tokens(3, 9))), "word", (3, 9), true),
+            (Some(Reported::SoFar(Usage::tokens(0, 0))), "word", (7, 1), true),
+        ] {
+            let (usage, estimated) = used("gpt-4o", reported, input(), produced.into()).await;
+            assert_eq!((usage.input, usage.output), expected, "{reported:?} {produced}");
+            assert_eq!(estimated.is_some(), counted, "{reported:?} {produced}");
+        }
     }
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Process, PROGRAMS, clean_environment
+from programs import Process, PROGRAMS, clean_environment
 from stage import OPENAI, PATIENCE, Stage, Emitter, body, events, metadata, read, text, until, usage
 
 from openwebui_token_tracking import TokenTracker, child

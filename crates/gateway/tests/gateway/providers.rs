@@ -440,3 +440,19 @@ each_database!(a_strict_limit_takes_the_budget_for_thinking_along, async |test: 
     assert_eq!(app.simulator.received()[1].body.get("thinking"), None);
     app.end().await;
 });
+
+each_database!(a_prompt_of_no_tokens_is_counted, async |test: TestDatabase| {
+    let app = start(test).await;
+    for (kind, model) in KINDS {
+        for stream in [false, true] {
+            let user = format!("{model}-{stream}");
+            let answer = read(app.send(&user, asked(model, "[[sim input=0 output=7]]", stream)).await).await;
+            assert_eq!(answer.status, 200, "{user}: {}", answer.text);
+            let entry = app.entries(&user).await.remove(0);
+            let name = kind.entry().name;
+            assert_eq!(entry.estimated.as_deref(), Some("counted"), "{name}: {entry:?}");
+            assert!(entry.input_tokens > 3 && entry.output_tokens == 7, "{name}: {entry:?}");
+        }
+    }
+    app.end().await;
+});

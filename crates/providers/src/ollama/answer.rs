@@ -103,7 +103,7 @@ impl Answering {
 
     /// `None` if a count is missing: that of the input is where the prompt was in the cache.
     fn usage(&self, answer: &wire::Answer<'_>) -> Option<Usage> {
-        let input = count(answer.prompt_eval_count).filter(|count| *count > 0)?;
+        let input = count(answer.prompt_eval_count)?;
         let output = match answer.eval_count {
             // Zero is left out there; but what was said took something.
             None if !self.said => 0,
@@ -243,7 +243,6 @@ pub(super) fn embeddings(
         }
         serde_json::from_str(raw.get()).map_err(wrong)
     });
-    let input = count(answer.prompt_eval_count).filter(|count| *count > 0);
-    let usage = input.map(|input| Usage::tokens(input, 0));
+    let usage = count(answer.prompt_eval_count).map(|input| Usage::tokens(input, 0));
     Ok(chunk::embeddings(asked, vectors.collect::<Result<_, _>>()?, usage))
 }

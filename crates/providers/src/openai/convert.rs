@@ -197,9 +197,6 @@ pub(super) fn responses_usage(json: &str) -> Option<Usage> {
     let count = |count: Option<i64>| u64::try_from(count.unwrap_or_default()).ok();
     let (input, output) =
         (u64::try_from(usage.input_tokens?).ok()?, u64::try_from(usage.output_tokens?).ok()?);
-    if input == 0 {
-        return None;
-    }
     let (of_input, of_output) =
         (usage.input_tokens_details.unwrap_or_default(), usage.output_tokens_details.unwrap_or_default());
     let (cached_input, reasoning) = (count(of_input.cached_tokens)?, count(of_output.reasoning_tokens)?);
@@ -217,13 +214,6 @@ pub(crate) fn usage(json: &str) -> Option<Usage> {
         return None;
     }
     let count = |count: Option<i64>| u64::try_from(count.unwrap_or_default()).ok();
-    // There is no request without a prompt: servers say so that don't count what was in their cache, or nothing at all.
-    if usage.prompt_tokens.is_some_and(|tokens| tokens == 0)
-        && usage.cache_read_input_tokens.is_none()
-        && usage.cache_creation_input_tokens.is_none()
-    {
-        return None;
-    }
     let prompt = usage.prompt_tokens_details.unwrap_or_default();
     let completion = usage.completion_tokens_details.unwrap_or_default();
     let (mut input, mut output) = (count(usage.prompt_tokens)?, count(usage.completion_tokens)?);

@@ -9,6 +9,8 @@
 //! | `/mistral/v1` | Mistral ([`mistral`]) | `chat/completions`, `embeddings`, `models` |
 //! | `/ollama/api` | Ollama ([`ollama`]) | `chat`, `embed`, `tags` |
 //!
+//! `/received` tells what became of the requests ([`seen`]).
+//!
 //! [`job`] carries out what a [`plan`] says, the same for all; a format only writes it, and refuses in its own words what
 //! the real server refuses. A key must be there, whichever it is.
 //!
@@ -46,6 +48,7 @@ mod ollama;
 mod openai;
 mod plan;
 mod responses;
+mod seen;
 mod signature;
 
 use std::io;
@@ -154,7 +157,7 @@ impl Simulator {
 
     /// All requests so far.
     pub fn received(&self) -> Vec<Received> {
-        self.book.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.book.all()
     }
 
     /// All output tokens handed to connections so far.
@@ -185,6 +188,7 @@ fn router() -> Router<Arc<Book>> {
         .route("/openai/deployments/{deployment}/embeddings", post(openai::azure_embeddings))
         .route("/openai/models", get(openai::azure_models));
     Router::new()
+        .route("/received", get(seen::received))
         .route("/v1/chat/completions", post(openai::chat))
         .route("/v1/embeddings", post(openai::embeddings))
         .route("/v1/models", get(openai::models))
@@ -203,6 +207,10 @@ fn router() -> Router<Arc<Book>> {
 }
 
 impl Book {
+    pub(crate) fn all(&self) -> Vec<Received> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(crate) fn add(&self, path: String, headers: HeaderMap, body: Value) -> usize {
         let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
         received.push(Received { path, headers, body, produced: 0, fate: Fate::Running });

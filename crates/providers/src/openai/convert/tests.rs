@@ -59,9 +59,6 @@ fn usage_in_our_classes() {
         r#"{"prompt_tokens":1.5,"completion_tokens":5}"#,
         r#"{"prompt_tokens":5,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":6}}"#,
         r#"{"prompt_tokens":5,"completion_tokens":5,"completion_tokens_details":{"reasoning_tokens":-6}}"#,
-        // There is no request without a prompt.
-        r#"{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}"#,
-        r#"{"prompt_tokens":0,"completion_tokens":5,"total_tokens":5}"#,
     ] {
         assert_eq!(usage(nonsense), None, "{nonsense}");
     }

@@ -29,7 +29,7 @@ import pytest
 from account import error_text
 from gateway import cost
 from tab import open_tab
-from tracked import ANTHROPIC, ASK, GOOGLE, MISTRAL, MODEL, ONE, VENDORS, Tracked, Vendor
+from tracked import ANTHROPIC, ASK, FREE, GOOGLE, MISTRAL, MODEL, ONE, VENDORS, Tracked, Vendor
 from upstream import mark
 from waiting import until
 
@@ -147,6 +147,7 @@ def without_free_models(tracked: Tracked) -> Iterator[None]:
         yield
     finally:
         tracked.init()
+        until(lambda: FREE in tracked.open_webui.models(), "there is a free model again")
 
 
 def without(said: str, word: str) -> str | None:

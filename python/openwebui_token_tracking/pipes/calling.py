@@ -127,13 +127,11 @@ def _workspace_model(
         # A task is for a chat, and may be done by another model than that chat's.
         of_chat = task_body.get("model") or chats
         return None if of_chat == asked or (of_chat == chats and not base) else of_chat
-    if base == asked:
-        return chats or info.get("id")
-    if chats == asked:
-        return None
-    # With two models side by side, `model` is the first one's for both.
     named = metadata.get("model_id")
-    return named if named != asked and named != chats else None
+    if named and named != chats:
+        # With two models side by side, `model` is the first one's for both.
+        return None if named == asked else named
+    return chats or info.get("id") if base == asked else None
 
 
 def _object(value: object) -> Mapping[str, Any]:

@@ -21,6 +21,10 @@ const PIECE: usize = 1024;
 /// Between two pieces of a body, its client may be silent for so long.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// Of the body of a request that is refused by its head, so many bytes are read, for so long.
+const SKIMMED: usize = 1024 * 1024;
+const SKIMMING: Duration = Duration::from_secs(2);
+
 /// The bounds of a gateway.
 #[derive(Debug)]
 pub(crate) struct Bounds {
@@ -119,6 +123,21 @@ impl Bounds {
         let message = format!("The body of the request is larger than {} bytes.", self.body_limit);
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", "body_too_large", message)
     }
+}
+
+/// Reads an ordinary body without keeping it: a connection whose request was left unread is cut, and its client's next
+/// request with it. Large ones are left to that.
+pub(crate) async fn skim(mut body: Body) {
+    let read = async {
+        let mut length = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            length += frame.data_ref().map_or(0, Bytes::len);
+            if length > SKIMMED {
+                break;
+            }
+        }
+    };
+    let _ = timeout(SKIMMING, read).await;
 }
 
 impl Drop for Seat {

@@ -67,8 +67,17 @@ impl Meter {
     ///
     /// # Errors
     /// See [`MeterError`].
-    pub async fn used(&self, requester: Requester, labels: Labels, used: Used) -> Result<Bill, MeterError> {
+    pub async fn used(
+        &self,
+        mut requester: Requester,
+        labels: Labels,
+        used: Used,
+    ) -> Result<Bill, MeterError> {
         let snapshot = self.shared().catalogue.snapshot().await?;
+        if snapshot.settings().base_credit_allowance.is_none() {
+            // It has happened, whether or not anything was granted.
+            requester.limit.get_or_insert(Credits::ZERO);
+        }
         let mut route = route::at(&snapshot, &used.provider, &used.model)?;
         // Fails before anything is written.
         charge(&route.price, &used.usage)?;

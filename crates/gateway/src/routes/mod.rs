@@ -23,7 +23,7 @@ use providers::{ChatRequest, Provider, Shape};
 use storage::KnownUser;
 
 use crate::Gateway;
-use crate::bounds::{Reserved, Seat};
+use crate::bounds::{Reserved, Seat, skim};
 use crate::error::ApiError;
 
 /// Names the fields of a request that its provider can't take, and without which it was sent.
@@ -55,6 +55,22 @@ pub(crate) async fn admitted(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Admitted, ApiError> {
+    let (requester, server, seat) = match before_the_body(gateway, headers).await {
+        Ok(known) => known,
+        Err(error) => {
+            skim(body).await;
+            return Err(error);
+        }
+    };
+    let (body, reserved) = gateway.bounds.read(headers, body).await?;
+    Ok(Admitted { requester, server, body, taken: Taken { _seat: seat, _reserved: reserved } })
+}
+
+/// All that the head of a request decides.
+async fn before_the_body(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+) -> Result<(Requester, Option<Provider>, Seat), ApiError> {
     let access = gateway.keys.access(headers).await?;
     let user = gateway.identity.user(&access, headers)?;
     let id = user.id.clone();
@@ -62,9 +78,7 @@ pub(crate) async fn admitted(
     let limit = gateway.identity.limit(headers, gateway.is_private())?;
     known(gateway, user).await?;
     let seat = gateway.bounds.seat(&id)?;
-    let (body, reserved) = gateway.bounds.read(headers, body).await?;
-    let requester = Requester { user: id, limit, sponsored: None };
-    Ok(Admitted { requester, server, body, taken: Taken { _seat: seat, _reserved: reserved } })
+    Ok((Requester { user: id, limit, sponsored: None }, server, seat))
 }
 
 /// Refuses a user whom Open WebUI does not know; where there is no Open WebUI, remembers them.

@@ -321,6 +321,31 @@ each_database!(what_would_buy_outside_the_price_never_reaches_the_provider, asyn
     app.end().await;
 });
 
+each_database!(a_refused_request_leaves_its_connection_whole, async |test: TestDatabase| {
+    let app = App::start(test, &[]).await;
+    let address = app.address.strip_prefix("http://").unwrap();
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.unwrap();
+    let tasks = tokio_util::task::TaskTracker::new();
+    tasks.spawn(connection);
+    // Too long to have come with its head.
+    let body = "x".repeat(500_000);
+    for path in ["/v1/chat/completions", "/local/holds", "/v1/chat/completions"] {
+        let request = http::Request::post(path)
+            .header("host", address)
+            .header("authorization", "Bearer wrong")
+            .body(http_body_util::Full::new(bytes::Bytes::from(body.clone())))
+            .unwrap();
+        sender.ready().await.unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), 401, "{path}");
+        answer.into_body().collect().await.unwrap();
+    }
+    drop(sender);
+    app.end().await;
+});
+
 each_database!(only_our_own_headers_go_upstream_and_labels_go_into_the_ledger, async |test: TestDatabase| {
     let app = App::start(test, &[]).await;
     let headers = [

@@ -209,6 +209,10 @@ each_database!(what_has_happened_is_charged_whatever_is_left, async |test: TestD
     let wrong =
         json!({"user": "ann", "provider": "openai", "model": "gpt-test", "usage": {"prompt_tokens": -1}});
     assert_eq!(refused(&app, Method::POST, "usage", wrong).await.0, 400);
-    assert_eq!(app.ask("ann", "[[sim input=1 output=1]]", false).await.code(), "insufficient_quota");
+    let settings = app.database.table("token_tracking_base_settings");
+    app.database.run(format!("DELETE FROM {settings}")).await.unwrap();
+    app.fresh_catalogue().await;
+    assert_eq!(ok(&app, Method::POST, "usage", used("bob")).await["credits_remaining"], json!(-2));
+    assert_eq!(app.ask("ann", "[[sim input=1 output=1]]", false).await.code(), "no_allowance");
     app.end().await;
 });

@@ -29,6 +29,7 @@ use serde_json::value::RawValue;
 use serde_json::{Number, Value, json};
 
 use crate::Gateway;
+use crate::bounds::skim;
 use crate::error::ApiError;
 
 pub(crate) fn router(gateway: &Gateway) -> Router<Gateway> {
@@ -83,7 +84,10 @@ async fn body<T: DeserializeOwned>(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<T, ApiError> {
-    gateway.keys.administers(headers)?;
+    if let Err(error) = gateway.keys.administers(headers) {
+        skim(body).await;
+        return Err(error);
+    }
     let (body, _reserved) = gateway.bounds.read(headers, body).await?;
     serde_json::from_slice(&body).map_err(|error| ApiError::bad_request(format!("The body: {error}."), None))
 }

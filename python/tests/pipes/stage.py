@@ -38,7 +38,7 @@ PRICE = {
 ADMINISTRATOR = "an-administrator"
 # Allowances over `gpt-test`, by their daily and total limits. Made before the gateway starts, because it takes two seconds
 # to notice new ones; each test takes its own.
-ALLOWANCES = [(20, 100)] * 8 + [(5, 8), (None, 100), (None, 50)]
+ALLOWANCES = [(20, 100)] * 12 + [(5, 8), (None, 100), (None, 50)]
 # Real time passes in these tests only until something has happened.
 PATIENCE = 20.0
 

@@ -19,7 +19,6 @@ from openwebui_token_tracking.pipes import OpenAITrackedPipe, RequestError
 from openwebui_token_tracking.tracking import DailyTokenLimitExceededError
 
 BASE = "openai.gpt-test"
-PACKAGE = Path(__file__).resolve().parents[2]
 
 
 def running(stage: Stage) -> child.Child:
@@ -131,8 +130,7 @@ def parent(stage: Stage, user: dict[str, Any], what: str) -> tuple[subprocess.Po
     """A process with a pipe in the middle of an answer; its gateway, and its socket."""
     process = subprocess.Popen(
         [sys.executable, "-c", PARENT, f"{stage.provider}/v1", user["id"], what],
-        env={**os.environ, "PYTHONPATH": str(PACKAGE)},
-        stdout=subprocess.PIPE,
+                stdout=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
@@ -174,8 +172,7 @@ os.kill(os.getpid(), 9)
 async def test_after_a_fork_each_process_has_its_own(stage: Stage) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", FORKED],
-        env={**os.environ, "PYTHONPATH": str(PACKAGE)},
-        stdin=subprocess.PIPE,
+                stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from openwebui_token_tracking import credit_groups, model_pricing, settings, sponsored
 from openwebui_token_tracking.models import ModelPricingSchema
+from openwebui_token_tracking.tracking import TokenTracker
 from openwebui_token_tracking.user import find_user, serialize_user
 
 
@@ -177,6 +178,17 @@ class TestPrices:
         whole = model_pricing.get_model_pricing(url, "gpt-test")[0]["output_cost_credits"]
         assert whole == 3 and isinstance(whole, int)
         ModelPricingSchema(**found)
+
+    def test_a_change_counts_at_once(self, url: str) -> None:
+        tracker = TokenTracker(url)
+        with pytest.raises(RuntimeError, match="gpt-test"):
+            tracker.is_paid("gpt-test")
+        add_price(url)
+        assert tracker.is_paid("gpt-test") is True
+        model_pricing.update_model_pricing(
+            url, "gpt-test", "openai", {"input_cost_credits": 0, "output_cost_credits": 0}
+        )
+        assert tracker.is_paid("gpt-test") is False
 
     def test_are_deleted(self, url: str) -> None:
         for provider in ("openai", "azure"):

@@ -177,7 +177,7 @@ class ForeignRequest:
         return line
 
     def _usage(self) -> dict[str, Any] | None:
-        return usage_of(self._tokens, self._hold.has_produced) or self._answer.usage
+        return usage_of(self._tokens) or self._answer.usage
 
     async def _charge(self, outcome: Outcome) -> Bill:
         bill = await self._hold.settle(outcome, self._usage())

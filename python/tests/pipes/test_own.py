@@ -268,6 +268,24 @@ async def test_lines_of_the_contract_of_0_1(stage: Stage) -> None:
 async def test_the_limit_holds_for_pipes_of_ones_own(stage: Stage) -> None:
     user = stage.new_user()
     await Simple().pipe(asked("hello", stream=False), user, metadata(BASE))
-    await asyncio.to_thread(TokenTracker(stage.url).log_token_usage, "own", "own-test", user, 0, 66667)
+    await asyncio.to_thread(TokenTracker(stage.url).log_token_usage, "own", "own-test", user, 10, 66667)
     with pytest.raises(DailyTokenLimitExceededError):
         await Simple().pipe(asked("hello"), user, metadata(BASE))
+
+
+async def test_what_a_count_leaves_out_is_counted(stage: Stage) -> None:
+    """The provider told its input at the beginning, and the answer was stopped."""
+
+    class Early(Simple):
+        async def stream(self, body: dict[str, Any], context: StreamContext) -> AsyncIterator[str | dict[str, Any]]:
+            context.usage.prompt_tokens = 1000
+            async for piece in super().stream(body, context):
+                yield piece
+
+    user = stage.new_user()
+    stream: Any = await Early().pipe(asked("wait"), user, metadata(BASE))
+    for _ in WORDS:
+        await anext(stream)
+    await stream.aclose()
+    (row,) = await until(lambda: stage.rows(user["id"]))
+    assert row["input_tokens"] == 1000 and row["output_tokens"] >= 4 and row["estimated"] is not None

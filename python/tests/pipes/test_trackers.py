@@ -225,7 +225,7 @@ def test_in_a_script(stage: Stage) -> None:
     tracker.log_token_usage("openai", "gpt-test", user, 100, 10)
     assert tracker.remaining_credits(user) == (999, None), "999.55, rounded down"
     name = stage.sponsored(20, 100)
-    tracker.log_token_usage("openai", "gpt-test", user, 0, 2000, name)
+    tracker.log_token_usage("openai", "gpt-test", user, 1000, 1800, name)
     assert tracker.remaining_credits(user, name) == (-10, 70)
     assert [row["charge"] for row in stage.rows(user["id"])] == [450_000, 30_000_000]
     for wrong in (lambda: tracker.remaining_credits(user, "nothing"), lambda: tracker.log_token_usage("openai", "gpt-test", user, 1, 1, "nothing")):

@@ -30,7 +30,9 @@ REQUEST = "x-tracking-request"
 _CONNECT = 10.0
 
 # For each event loop and endpoint a session, and the generator that closes it with its loop.
-_sessions: dict[tuple[asyncio.AbstractEventLoop, Endpoint], tuple["ClientSession", AsyncGenerator["ClientSession", None]]] = {}
+_sessions: dict[
+    tuple[asyncio.AbstractEventLoop, Endpoint], tuple["ClientSession", AsyncGenerator["ClientSession", None]]
+] = {}
 
 
 async def _session(endpoint: Endpoint) -> "ClientSession":
@@ -143,9 +145,7 @@ async def body_of(response: "ClientResponse") -> bytes:
         raise gone() from None
 
 
-async def call(
-    gateway: Gateway, method: str, path: str, query: Query | None = None, body: object = None
-) -> Any:
+async def call(gateway: Gateway, method: str, path: str, query: Query | None = None, body: object = None) -> Any:
     """As :meth:`openwebui_token_tracking.client.LocalClient.request`, without blocking."""
     content = encoded(body).encode() if body is not None else None
     response = await send(gateway, method, path_of(path, query), content)

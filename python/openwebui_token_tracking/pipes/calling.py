@@ -115,9 +115,7 @@ def _without_function(asked: str, provider: str, from_open_webui: bool) -> str:
     return asked
 
 
-def _workspace_model(
-    asked: str, metadata: Mapping[str, Any], task_body: Mapping[str, Any] | None
-) -> str | None:
+def _workspace_model(asked: str, metadata: Mapping[str, Any], task_body: Mapping[str, Any] | None) -> str | None:
     """The workspace model that the chat uses, if it uses one."""
     model = _object(metadata.get("model"))
     # Where the base model stands has changed between versions.

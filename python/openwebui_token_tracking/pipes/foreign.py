@@ -187,9 +187,7 @@ class ForeignRequest:
         return bill
 
     async def _report(self, bill: Bill) -> None:
-        await rules.report(
-            self._pipe.token_tracker, self._call, bill["input_tokens"], bill["output_tokens"]
-        )
+        await rules.report(self._pipe.token_tracker, self._call, bill["input_tokens"], bill["output_tokens"])
 
     async def _failed(self, error: Exception) -> Exception:
         """Charges what a failed request has used, and says what its user is told."""

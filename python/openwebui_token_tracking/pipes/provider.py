@@ -39,9 +39,7 @@ def secret(variable: str, description: str) -> Any:
 class ProviderValves(BaseModel):
     """The valves that all these pipes have. Stored ones that are not known are ignored."""
 
-    CONNECT_TIMEOUT: int = Field(
-        default=10, ge=1, le=86400, description="Seconds to connect to the provider."
-    )
+    CONNECT_TIMEOUT: int = Field(default=10, ge=1, le=86400, description="Seconds to connect to the provider.")
     FIRST_BYTE_TIMEOUT: int = Field(
         default=300, ge=1, le=86400, description="Seconds until the provider begins to answer."
     )

@@ -64,7 +64,9 @@ def test_a_task_model_is_called_for_the_chats_workspace_model() -> None:
     found = read_call("openai.gpt-small", said, "title_generation", {"model": "dept---a"})
     assert (found.model_id, found.workspace_model) == ("gpt-small", "dept---a")
     plain_chat = metadata("openai.gpt-a")
-    assert read_call("openai.gpt-small", plain_chat, "tags_generation", {"model": "openai.gpt-a"}).workspace_model is None
+    assert (
+        read_call("openai.gpt-small", plain_chat, "tags_generation", {"model": "openai.gpt-a"}).workspace_model is None
+    )
 
 
 class Task(str, Enum):
@@ -90,7 +92,11 @@ def test_forms_of_earlier_versions(said: dict[str, Any], workspace: str | None) 
 
 
 def test_tasks_of_earlier_versions() -> None:
-    said = {"task": Task.TITLE, "task_body": {"model": "dept---a"}, "model": {"id": "dept---a", "info": {"base_model_id": "openai.gpt-4.1"}}}
+    said = {
+        "task": Task.TITLE,
+        "task_body": {"model": "dept---a"},
+        "model": {"id": "dept---a", "info": {"base_model_id": "openai.gpt-4.1"}},
+    }
     found = Call.read("openai", {"model": "openai.gpt-4.1"}, {"id": "ann"}, said)
     assert (found.task, found.workspace_model) == ("title_generation", "dept---a")
 
@@ -156,5 +162,7 @@ async def test_every_recorded_call_is_answered(stage: Stage) -> None:
 
 async def test_a_name_that_is_not_ascii_arrives(stage: Stage) -> None:
     user = stage.new_user()
-    await OPENAI.made(stage.provider).pipe(body("openai.gpt-test", stream=False), user, metadata("openai.gpt-test", chat_id="Zoë%"))
+    await OPENAI.made(stage.provider).pipe(
+        body("openai.gpt-test", stream=False), user, metadata("openai.gpt-test", chat_id="Zoë%")
+    )
     assert [row["chat_id"] for row in stage.rows(user["id"])] == ["Zoë%"]

@@ -39,8 +39,20 @@ class Simple(BaseTrackedPipe):
         if what == "chunks":
             yield {"choices": [{"index": 0, "delta": {"reasoning_content": "Hm"}}]}
             yield {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": None}]}
-            yield {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}]}}]}
-            yield {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}], "usage": {"prompt_tokens": 1000, "completion_tokens": 20}}
+            yield {
+                "choices": [
+                    {
+                        "index": 0,
+                        "delta": {
+                            "tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}]
+                        },
+                    }
+                ]
+            }
+            yield {
+                "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}],
+                "usage": {"prompt_tokens": 1000, "completion_tokens": 20},
+            }
             return
         for word in WORDS:
             yield word
@@ -72,7 +84,9 @@ class Classic(BaseTrackedPipe):
     def _payload(self, model_id: str, body: dict[str, Any]) -> dict[str, Any]:
         return {"model": model_id, "what": body["messages"][-1]["content"]}
 
-    def _make_stream_request(self, headers: dict[str, Any], payload: dict[str, Any]) -> tuple[TokenCount, Iterator[Any]]:
+    def _make_stream_request(
+        self, headers: dict[str, Any], payload: dict[str, Any]
+    ) -> tuple[TokenCount, Iterator[Any]]:
         assert headers["Authorization"] and payload["model"] == "own-test"
         tokens = TokenCount()
 
@@ -104,7 +118,10 @@ class Classic(BaseTrackedPipe):
             self.release.wait(20)
         if payload["what"] == "lines":
             message = {"role": "assistant", "content": "Hi"}
-            return TokenCount(1000, 20), {"choices": [{"index": 0, "message": message}], "usage": {"prompt_tokens": 1000, "completion_tokens": 20}}
+            return TokenCount(1000, 20), {
+                "choices": [{"index": 0, "message": message}],
+                "usage": {"prompt_tokens": 1000, "completion_tokens": 20},
+            }
         tokens = TokenCount()
         tokens.prompt_tokens, tokens.response_tokens = 1000, 20
         return tokens, "".join(WORDS)
@@ -234,7 +251,10 @@ async def test_stop_of_a_whole_answer_charges_its_input(stage: Stage) -> None:
 
 async def test_generators_that_block_do_not_block_the_loop(stage: Stage) -> None:
     user, pipes = stage.new_user(), [Classic() for _ in range(40)]
-    tasks = [asyncio.ensure_future(pipe.pipe(asked("wait", stream=False), stage.new_user(), metadata(BASE))) for pipe in pipes]
+    tasks = [
+        asyncio.ensure_future(pipe.pipe(asked("wait", stream=False), stage.new_user(), metadata(BASE)))
+        for pipe in pipes
+    ]
     await until(lambda: stage.held() == len(pipes))
     assert text(await read(await Classic().pipe(asked("hello"), user, metadata(BASE))))
     for pipe in pipes:

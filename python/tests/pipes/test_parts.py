@@ -61,19 +61,42 @@ def test_credits_and_errors_are_recognised_where_they_stand() -> None:
 
 @pytest.mark.parametrize(
     ("credits", "text"),
-    [(0, "0"), (3.3, "3.3"), (Decimal("1234567.891"), "1,234,567.89"), (Decimal("0.000345"), "0.0003"), (Decimal("0.000001"), "0.000001"), (1000, "1,000"), (Decimal("-2.5"), "-2.5")],
+    [
+        (0, "0"),
+        (3.3, "3.3"),
+        (Decimal("1234567.891"), "1,234,567.89"),
+        (Decimal("0.000345"), "0.0003"),
+        (Decimal("0.000001"), "0.000001"),
+        (1000, "1,000"),
+        (Decimal("-2.5"), "-2.5"),
+    ],
 )
 def test_amounts_for_people(credits: Any, text: str) -> None:
     assert amount(credits) == text
 
 
 def test_durations_for_people() -> None:
-    assert [duration(seconds) for seconds in (0, 1, 60, 3600, 3661)] == ["0 min", "1 min", "1 min", "1 h 0 min", "1 h 2 min"]
+    assert [duration(seconds) for seconds in (0, 1, 60, 3600, 3661)] == [
+        "0 min",
+        "1 min",
+        "1 min",
+        "1 h 0 min",
+        "1 h 2 min",
+    ]
 
 
 @pytest.mark.parametrize(
     ("limit", "credits"),
-    [(None, None), (5, 5), (2.5, Decimal("2.5")), (-1, 0), (float("inf"), 10**12), (10**30, 10**12), ("7", 7), (Decimal("0.1234567"), Decimal("0.123457"))],
+    [
+        (None, None),
+        (5, 5),
+        (2.5, Decimal("2.5")),
+        (-1, 0),
+        (float("inf"), 10**12),
+        (10**30, 10**12),
+        ("7", 7),
+        (Decimal("0.1234567"), Decimal("0.123457")),
+    ],
 )
 def test_limits_of_trackers(limit: object, credits: object) -> None:
     assert as_credits(limit) == credits
@@ -167,8 +190,12 @@ def test_stored_valves_go_on_working(pipe: Any, stored: dict[str, Any]) -> None:
     made.valves = pipe.Valves(**stored, SOMETHING_OLD=1)
     assert {name: getattr(made.valves, name) for name in stored} == stored
     named = made.server()
-    assert named["base_url"].startswith("http") and named["api_key"] == stored.get("API_KEY", "k" if pipe is not OllamaTrackedPipe else "")
-    assert made.provider_name() == {"OpenAITrackedPipe": "p", "GoogleTrackedPipe": "google_genai"}.get(pipe.__name__, made.kind)
+    assert named["base_url"].startswith("http") and named["api_key"] == stored.get(
+        "API_KEY", "k" if pipe is not OllamaTrackedPipe else ""
+    )
+    assert made.provider_name() == {"OpenAITrackedPipe": "p", "GoogleTrackedPipe": "google_genai"}.get(
+        pipe.__name__, made.kind
+    )
     keys = [name for name in pipe.Valves.model_json_schema()["properties"] if name.endswith("API_KEY")]
     for name in keys:
         field = pipe.Valves.model_json_schema()["properties"][name]

@@ -19,12 +19,15 @@ pub(crate) enum Input {
     Chat(Shape, bytes::Bytes),
     /// Texts to embed, as their client sent them.
     Embeddings(bytes::Bytes),
+    /// Nothing to count: whoever sent the request says what it used.
+    Told,
 }
 
 impl Input {
     fn length(&self) -> u64 {
         match self {
             Self::Chat(_, body) | Self::Embeddings(body) => body.len() as u64,
+            Self::Told => 0,
         }
     }
 }
@@ -52,6 +55,7 @@ pub(crate) async fn text_of(model: String, input: Input) -> u64 {
             Input::Embeddings(body) => {
                 EmbeddingsRequest::parse(body).map_or(0, |request| tokens_of_embeddings(vocabulary, &request))
             }
+            Input::Told => 0,
         }
     });
     // A text has at most as many tokens as bytes.
@@ -83,6 +87,7 @@ fn input_tokens(family: &Family, input: Input) -> u64 {
                 .map_or(0, |request| tokens_of_embeddings(vocabulary, &request));
             family.counted(tokens)
         }
+        Input::Told => 0,
     }
 }
 

@@ -74,11 +74,11 @@ impl Meter {
         charge(&route.price, &used.usage)?;
         let price = std::mem::replace(&mut route.price, Price::FREE);
         let body = format!(r#"{{"model":{},"messages":[]}}"#, serde_json::Value::from(used.model.as_str()));
-        let request = ChatRequest::parse_as(Shape::Chat, Bytes::from(body.clone()))
+        let request = ChatRequest::parse_as(Shape::Chat, Bytes::from(body))
             .map_err(|error| MeterError::BadRequest { message: error.message, param: error.param })?;
-        let input = Input::Chat(Shape::Chat, Bytes::from(body));
-        let admitted =
-            self.admitted(requester, labels, &Asked::Chat(&request), snapshot, route, input).await?;
+
+        let asked = Asked::Chat(&request);
+        let admitted = self.admitted(requester, labels, &asked, snapshot, route, Input::Told).await?;
         let mut flight = admitted.flight;
         flight.reprice(price);
         flight.note("", Some(Reported::Final(used.usage)), None);

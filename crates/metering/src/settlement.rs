@@ -120,6 +120,9 @@ async fn used(
             return (Usage::tokens(input, output), Some(Estimated::Counted));
         }
     };
+    if matches!(input, Input::Told) {
+        return (told, None);
+    }
     let more_output = goes_on || (told.output == 0 && !produced.is_empty());
     let (input, output) = match (told.input, more_output) {
         (0, _) => count::count(model.to_owned(), input, produced).await,
@@ -257,5 +260,10 @@ mod tests {
             assert_eq!((usage.input, usage.output), expected, "{reported:?} {produced}");
             assert_eq!(estimated.is_some(), counted, "{reported:?} {produced}");
         }
+        let told = Usage::tokens(0, 4);
+        assert_eq!(
+            used("gpt-4o", Some(Reported::Final(told)), Input::Told, String::new()).await,
+            (told, None)
+        );
     }
 }

@@ -57,11 +57,13 @@ async def _kept(key: tuple[asyncio.AbstractEventLoop, Endpoint]) -> AsyncGenerat
     import aiohttp
 
     endpoint = key[1]
-    # The gateway bounds what runs at a time; a bound here would make requests wait unseen.
+    # The gateway bounds what runs at a time; a bound here would make requests wait unseen. A connection
+    # for each request, which costs little here: one that was kept may end just as the next request is sent on it, and
+    # then nobody knows whether that request arrived.
     connector = (
-        aiohttp.UnixConnector(path=endpoint.socket_path, limit=0)
+        aiohttp.UnixConnector(path=endpoint.socket_path, limit=0, force_close=True)
         if endpoint.socket_path is not None
-        else aiohttp.TCPConnector(limit=0)
+        else aiohttp.TCPConnector(limit=0, force_close=True)
     )
     headers = {"Authorization": f"Bearer {endpoint.key}", "Content-Type": "application/json"}
     async with aiohttp.ClientSession(connector=connector, headers=headers, trust_env=False) as session:

@@ -83,6 +83,8 @@ class Commands:
         prices = self.database.folder / "models.json"
         prices.write_text(json.dumps(models))
         self.run("init", "--model-json", str(prices))
+        # `init` leaves prices as they are where there are some.
+        self.run("pricing", "upsert", "--json", str(prices))
 
     def spent(self, user: str) -> Decimal:
         """Credits of today, as `usage` and `balance` both say."""

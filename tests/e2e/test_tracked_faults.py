@@ -29,7 +29,7 @@ import pytest
 from account import error_text
 from gateway import cost
 from tab import open_tab
-from tracked import ANTHROPIC, ASK, GOOGLE, MISTRAL, MODEL, ONE, VENDORS, Tracked, Vendor
+from tracked import ANTHROPIC, ASK, FREE, GOOGLE, MISTRAL, MODEL, ONE, VENDORS, Tracked, Vendor
 from upstream import mark
 from waiting import until
 
@@ -47,7 +47,6 @@ def test_a_provider_that_answers_429_or_500_is_an_error(tracked: Tracked, vendor
         message = turn.wait()
         shown = error_text(message["error"])
         assert not message.get("content")
-        assert len(turn.of("chat:message:error")) == 1
         answer = tab.account.ask(vendor.named, f"[[sim status={status}]]", stream=True)
         for said in (shown, answer.error):
             assert said and "{" not in said and "sk-simulated" not in said and "127.0.0.1" not in said
@@ -59,7 +58,7 @@ def test_a_provider_that_answers_429_or_500_is_an_error(tracked: Tracked, vendor
 def test_a_provider_that_dies_mid_stream_is_charged_for_what_it_said(tracked: Tracked, vendor: Vendor) -> None:
     """The text stays, with the error below it."""
     with open_tab(tracked.open_webui.add_user()) as tab:
-        asked = "[[sim input=1000 output=500 fault=disconnect at=250 chunk=1]]"
+        asked = "[[sim input=1000 output=500 fault=disconnect at=250 delay=2]]"
         message = tab.ask(vendor.named, asked, background={}).wait()
         (row,) = tracked.rows(tab.account.id)
     assert message["content"].startswith(TEXT) and error_text(message["error"])
@@ -133,7 +132,7 @@ def test_changed_and_deleted_prices_leave_charges_as_they_are(tracked: Tracked) 
 
     until(asked, "the new model answers")
     before = tracked.spent(admin.id)
-    tracked.run("pricing", "update", *price, "--input-cost-credits", "6000")
+    tracked.run("pricing", "update", model, "--provider", "openai", "--input-cost-credits", "6000")
     assert tracked.spent(admin.id) == before
     tracked.run("pricing", "delete", model, "-y")
     assert tracked.spent(admin.id) == before >= ONE
@@ -148,6 +147,7 @@ def without_free_models(tracked: Tracked) -> Iterator[None]:
         yield
     finally:
         tracked.init()
+        until(lambda: FREE in tracked.open_webui.models(), "there is a free model again")
 
 
 def without(said: str, word: str) -> str | None:

@@ -12,6 +12,7 @@ from gateway import cost
 from open_webui import PUBLIC
 from tab import open_tab
 from tracked import ANTHROPIC, ASK, MODEL, ONE, Tracked
+from waiting import until
 
 pytestmark = pytest.mark.smoke
 
@@ -23,6 +24,10 @@ def allowance(tracked: Tracked, total: int, daily: int | None, models: tuple[str
     limits = ["-t", str(total), *(["-d", str(daily)] if daily is not None else [])]
     tracked.run("sponsored", "create", "--sponsor-id", tracked.open_webui.admin.id, "--name", name, *covered, *limits)
     tracked.open_webui.add_model(f"{name}---gpt", base=MODEL)
+    tracked.open_webui.add_model(f"{name}---claude", base=ANTHROPIC.named)
+    # What an administrator changes counts within two seconds. This model is not covered, so asking it is free.
+    admin = tracked.open_webui.admin
+    until(lambda: "does not exist" not in admin.ask(f"{name}---claude", ASK).error, "the allowance is known")
     return name
 
 
@@ -54,7 +59,7 @@ def test_the_daily_limit_holds_for_each_user(tracked: Tracked) -> None:
     for user in users:
         assert not user.ask(f"{name}---gpt", ASK).error
         refused = user.ask(f"{name}---gpt", ASK, stream=True)
-        assert "daily" in refused.error and name in refused.error
+        assert "daily limit of the sponsored allowance" in refused.error
         assert tracked.charge(user.id) == ONE and own(tracked, user) == 0
         # What is left of their own is not touched, and still there.
         assert not user.ask(MODEL, ASK).error
@@ -68,13 +73,12 @@ def test_the_total_limit_holds_for_all_together(tracked: Tracked, daily: int | N
     assert not first.ask(f"{name}---gpt", ASK).error
     assert not second.ask(f"{name}---gpt", ASK).error
     refused = third.ask(f"{name}---gpt", ASK)
-    assert "total" in refused.error and name in refused.error
+    assert "total limit of the sponsored allowance" in refused.error
     assert tracked.charge(third.id) == 0 and own(tracked, third) == 0
 
 
 def test_a_model_that_is_not_covered_is_refused(tracked: Tracked) -> None:
     name, user = allowance(tracked, total=1000, daily=None), tracked.open_webui.add_user()
-    tracked.open_webui.add_model(f"{name}---claude", base=ANTHROPIC.named)
     refused = user.ask(f"{name}---claude", ASK)
     assert name in refused.error and ANTHROPIC.model in refused.error
     assert tracked.ledger(user.id) == []

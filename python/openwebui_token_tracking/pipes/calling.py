@@ -125,10 +125,11 @@ def _workspace_model(asked: str, metadata: Mapping[str, Any], task_body: Mapping
         # A task is for a chat, and may be done by another model than that chat's.
         of_chat = task_body.get("model") or chats
         return None if of_chat == asked or (of_chat == chats and not base) else of_chat
-    # From 0.12 on each call says its own model. `model` is the first one's where two answer side by side, so it is
-    # believed only if it is made of the model that is called.
-    named = metadata.get("model_id") or (chats if base == asked else None)
-    return named if named != asked else None
+    # From 0.12 on each call says its own model; `model` is the first one's where two answer side by side.
+    named = metadata.get("model_id")
+    if named and named != chats:
+        return None if named == asked else named
+    return chats or info.get("id") if base == asked else None
 
 
 def _object(value: object) -> Mapping[str, Any]:

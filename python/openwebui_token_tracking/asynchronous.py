@@ -30,7 +30,9 @@ REQUEST = "x-tracking-request"
 _CONNECT = 10.0
 
 # For each event loop and endpoint a session, and the generator that closes it with its loop.
-_sessions: dict[tuple[asyncio.AbstractEventLoop, Endpoint], tuple["ClientSession", AsyncGenerator["ClientSession", None]]] = {}
+_sessions: dict[
+    tuple[asyncio.AbstractEventLoop, Endpoint], tuple["ClientSession", AsyncGenerator["ClientSession", None]]
+] = {}
 
 
 async def _session(endpoint: Endpoint) -> "ClientSession":
@@ -55,11 +57,13 @@ async def _kept(key: tuple[asyncio.AbstractEventLoop, Endpoint]) -> AsyncGenerat
     import aiohttp
 
     endpoint = key[1]
-    # The gateway bounds what runs at a time; a bound here would make requests wait unseen.
+    # The gateway bounds what runs at a time; a bound here would make requests wait unseen. A connection
+    # for each request, which costs little here: one that was kept may end just as the next request is sent on it, and
+    # then nobody knows whether that request arrived.
     connector = (
-        aiohttp.UnixConnector(path=endpoint.socket_path, limit=0)
+        aiohttp.UnixConnector(path=endpoint.socket_path, limit=0, force_close=True)
         if endpoint.socket_path is not None
-        else aiohttp.TCPConnector(limit=0)
+        else aiohttp.TCPConnector(limit=0, force_close=True)
     )
     headers = {"Authorization": f"Bearer {endpoint.key}", "Content-Type": "application/json"}
     async with aiohttp.ClientSession(connector=connector, headers=headers, trust_env=False) as session:
@@ -143,9 +147,7 @@ async def body_of(response: "ClientResponse") -> bytes:
         raise gone() from None
 
 
-async def call(
-    gateway: Gateway, method: str, path: str, query: Query | None = None, body: object = None
-) -> Any:
+async def call(gateway: Gateway, method: str, path: str, query: Query | None = None, body: object = None) -> Any:
     """As :meth:`openwebui_token_tracking.client.LocalClient.request`, without blocking."""
     content = encoded(body).encode() if body is not None else None
     response = await send(gateway, method, path_of(path, query), content)

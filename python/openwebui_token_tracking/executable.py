@@ -18,7 +18,9 @@ class ExecutableNotFoundError(FileNotFoundError):
 
 
 def find() -> str:
-    """The executable's path: what ``OWUI_TRACKING_EXECUTABLE`` says, else in this environment's scripts folders, else on PATH.
+    """The executable's path.
+
+    What ``OWUI_TRACKING_EXECUTABLE`` says, else in this environment's scripts folders, else on PATH.
 
     :raises ExecutableNotFoundError: if there is none
     """

@@ -1,7 +1,7 @@
 """Blocking code off the event loop, each piece in a thread of its own.
 
-asyncio's pool of threads is shared by the whole of Open WebUI and small: a few calls that hang would stop everybody. Threads
-here are daemons, so none of them keeps the process from ending.
+asyncio's pool of threads is shared by the whole of Open WebUI and small: a few calls that hang would stop everybody.
+Threads here are daemons, so none of them keeps the process from ending.
 """
 
 import asyncio
@@ -93,7 +93,7 @@ async def iterate(start: Callable[[], Iterable[T]]) -> AsyncGenerator[T, None]:
 def _closed(close: Callable[[], object]) -> None:
     try:
         close()
-    except BaseException:  # noqa: BLE001  the thread has nobody left to tell
+    except BaseException:  # The thread has nobody left to tell.
         pass
 
 

@@ -186,10 +186,7 @@ class TokenTracker:
         """
         if CHARGED.get():
             return
-        usage = {"completion_tokens": response_tokens}
-        if prompt_tokens:
-            # Providers say zero where they did not count: so zero itself is said by leaving it out.
-            usage["prompt_tokens"] = prompt_tokens
+        usage = {"prompt_tokens": prompt_tokens, "completion_tokens": response_tokens}
         body = {"user": user["id"], "provider": provider, "model": model_id, "usage": usage, **named(user)}
         if sponsored_allowance_name is not None:
             body["sponsored"] = sponsored_allowance_name

@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 # The package's own executable, for whatever the tests import of it.
 os.environ.setdefault("OWUI_TRACKING_EXECUTABLE", str(PROGRAMS / "owui-token-tracking"))
+# Interpreters that tests start find the package too.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "python"), os.environ.get("PYTHONPATH")]))
 KEY = "a-forwarding-key-for-tests"
 MODELS = [
     {

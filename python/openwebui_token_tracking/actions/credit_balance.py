@@ -62,9 +62,7 @@ class CreditBalance:
         :param model: the chat's model; its sponsored allowance is shown even if it was not used today
         :raises LocalError: if it can't be read
         """
-        balance = await asynchronous.call(
-            child.gateway(), "GET", "/local/balance", {"user": str(user["id"])}
-        )
+        balance = await asynchronous.call(child.gateway(), "GET", "/local/balance", {"user": str(user["id"])})
         base = dict(balance["base"])
         tracker = self.tracker_class()
         if overridden(tracker, "max_credits"):

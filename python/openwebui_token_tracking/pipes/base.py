@@ -161,9 +161,7 @@ class BaseTrackedPipe:
         """
         raise NotImplementedError
 
-    def _make_non_stream_request(
-        self, headers: dict[str, Any], payload: dict[str, Any]
-    ) -> tuple[TokenCount, Any]:
+    def _make_non_stream_request(self, headers: dict[str, Any], payload: dict[str, Any]) -> tuple[TokenCount, Any]:
         """Asks for a whole answer. Returns the count, and text or an answer in OpenAI's form.
 
         :raises RequestError: if the provider refuses; its text is shown to the user

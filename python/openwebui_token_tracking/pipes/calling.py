@@ -115,9 +115,7 @@ def _without_function(asked: str, provider: str, from_open_webui: bool) -> str:
     return asked
 
 
-def _workspace_model(
-    asked: str, metadata: Mapping[str, Any], task_body: Mapping[str, Any] | None
-) -> str | None:
+def _workspace_model(asked: str, metadata: Mapping[str, Any], task_body: Mapping[str, Any] | None) -> str | None:
     """The workspace model that the chat uses, if it uses one."""
     model = _object(metadata.get("model"))
     # Where the base model stands has changed between versions.
@@ -127,9 +125,9 @@ def _workspace_model(
         # A task is for a chat, and may be done by another model than that chat's.
         of_chat = task_body.get("model") or chats
         return None if of_chat == asked or (of_chat == chats and not base) else of_chat
+    # From 0.12 on each call says its own model; `model` is the first one's where two answer side by side.
     named = metadata.get("model_id")
     if named and named != chats:
-        # With two models side by side, `model` is the first one's for both.
         return None if named == asked else named
     return chats or info.get("id") if base == asked else None
 

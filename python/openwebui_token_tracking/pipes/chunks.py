@@ -47,9 +47,7 @@ class Answer:
     def end(self, bill: Mapping[str, Any] | None) -> list[str]:
         """The last lines: why it ended, the usage with its credits, and the end itself."""
         reasons = self._reasons or {0: "stop"}
-        choices = [
-            {"index": index, "delta": {}, "finish_reason": reason} for index, reason in reasons.items()
-        ]
+        choices = [{"index": index, "delta": {}, "finish_reason": reason} for index, reason in reasons.items()]
         usage = self._usage(bill)
         chunk = {**self._head, "object": "chat.completion.chunk", "choices": choices}
         return [_line({**chunk, "usage": usage} if usage else chunk), DONE]
@@ -74,9 +72,7 @@ class Answer:
         counted = {"prompt_tokens": bill["input_tokens"], "completion_tokens": bill["output_tokens"]}
         counted["total_tokens"] = counted["prompt_tokens"] + counted["completion_tokens"]
         charged = {
-            name: _number(bill[name])
-            for name in ("credits", "credits_remaining", "cost")
-            if bill.get(name) is not None
+            name: _number(bill[name]) for name in ("credits", "credits_remaining", "cost") if bill.get(name) is not None
         }
         return {**(self.usage or {}), **counted, **charged}
 

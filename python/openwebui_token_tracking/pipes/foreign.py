@@ -177,7 +177,7 @@ class ForeignRequest:
         return line
 
     def _usage(self) -> dict[str, Any] | None:
-        return usage_of(self._tokens, self._hold.has_produced) or self._answer.usage
+        return usage_of(self._tokens) or self._answer.usage
 
     async def _charge(self, outcome: Outcome) -> Bill:
         bill = await self._hold.settle(outcome, self._usage())
@@ -187,9 +187,7 @@ class ForeignRequest:
         return bill
 
     async def _report(self, bill: Bill) -> None:
-        await rules.report(
-            self._pipe.token_tracker, self._call, bill["input_tokens"], bill["output_tokens"]
-        )
+        await rules.report(self._pipe.token_tracker, self._call, bill["input_tokens"], bill["output_tokens"])
 
     async def _failed(self, error: Exception) -> Exception:
         """Charges what a failed request has used, and says what its user is told."""

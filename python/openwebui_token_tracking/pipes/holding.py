@@ -38,9 +38,7 @@ class Hold:
         self.has_produced = False
 
     @classmethod
-    async def take(
-        cls, gateway: Gateway, call: Call, body: Mapping[str, Any], limit: Decimal | None
-    ) -> "Hold":
+    async def take(cls, gateway: Gateway, call: Call, body: Mapping[str, Any], limit: Decimal | None) -> "Hold":
         """Sets credits aside. Waits where only running requests are in the way.
 
         :param limit: replaces the user's own daily limit, in credits

@@ -30,9 +30,7 @@ class OpenAITrackedPipe(ProviderTrackedPipe):
         API_BASE_URL: str = Field(
             default="https://api.openai.com/v1", description="Where the API is, up to and with its version."
         )
-        PROVIDER: str = Field(
-            default="openai", description="The provider's name in the price table, in any case."
-        )
+        PROVIDER: str = Field(default="openai", description="The provider's name in the price table, in any case.")
 
     def provider_name(self) -> str:
         return str(self.valves.PROVIDER)

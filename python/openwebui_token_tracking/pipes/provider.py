@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from openwebui_token_tracking import asynchronous
 from openwebui_token_tracking.client import Gateway
@@ -39,9 +39,13 @@ def secret(variable: str, description: str) -> Any:
 class ProviderValves(BaseModel):
     """The valves that all these pipes have. Stored ones that are not known are ignored."""
 
-    CONNECT_TIMEOUT: int = Field(
-        default=10, ge=1, le=86400, description="Seconds to connect to the provider."
-    )
+    @model_validator(mode="before")
+    @classmethod
+    def _unset(cls, stored: Any) -> Any:
+        """Open WebUI stores what an administrator leaves at its default as null; before 0.7 it hands that on."""
+        return {name: value for name, value in stored.items() if value is not None} if isinstance(stored, dict) else stored
+
+    CONNECT_TIMEOUT: int = Field(default=10, ge=1, le=86400, description="Seconds to connect to the provider.")
     FIRST_BYTE_TIMEOUT: int = Field(
         default=300, ge=1, le=86400, description="Seconds until the provider begins to answer."
     )

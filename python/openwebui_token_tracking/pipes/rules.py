@@ -51,9 +51,7 @@ async def pass_gates(tracker: TokenTracker, call: Call, body: Mapping[str, Any])
 def _gates(tracker: TokenTracker, call: Call, body: Mapping[str, Any]) -> Decimal | None:
     sponsored = call.sponsored_allowance_name
     if overridden(tracker, "admit"):
-        tracker.admit(
-            ModelRequest(call.user, call.provider, call.model_id, body, sponsored, call.task, call.metadata)
-        )
+        tracker.admit(ModelRequest(call.user, call.provider, call.model_id, body, sponsored, call.task, call.metadata))
     if overridden(tracker, "is_paid") and not tracker.is_paid(call.model_id):
         return _LIMITLESS
     if overridden(tracker, "remaining_credits"):
@@ -120,9 +118,7 @@ async def report_request(tracker: TokenTracker, call: Call, gateway: Gateway, re
         return
     try:
         for _ in range(10):
-            found = await asynchronous.call(
-                gateway, "GET", f"/local/requests/{request}", {"wait": str(_CHARGE)}
-            )
+            found = await asynchronous.call(gateway, "GET", f"/local/requests/{request}", {"wait": str(_CHARGE)})
             if found.get("settled", True):
                 await report(tracker, call, found["input_tokens"], found["output_tokens"])
                 return

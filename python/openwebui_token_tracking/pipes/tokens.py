@@ -22,16 +22,14 @@ class TokenCount:
         self.reasoning_tokens = reasoning_tokens
 
 
-def usage_of(tokens: object, produced: bool) -> dict[str, Any] | None:
-    """The usage in OpenAI's form; ``None`` if it was not told, or not all of it.
+def usage_of(tokens: object) -> dict[str, Any] | None:
+    """The usage in OpenAI's form; ``None`` if nothing was told. The gateway counts what is left out.
 
     :param tokens: a :class:`TokenCount`, or anything with its attributes
-    :param produced: whether there was output; then a count without any is not believed
     """
     names = ("prompt_tokens", "response_tokens", "cached_tokens", "reasoning_tokens")
     prompt, response, cached, reasoning = (getattr(tokens, name, None) or 0 for name in names)
-    # There is no request without a prompt.
-    if not prompt or (produced and not response):
+    if not (prompt or response):
         return None
     return {
         "prompt_tokens": prompt,

@@ -38,7 +38,7 @@ PRICE = {
 ADMINISTRATOR = "an-administrator"
 # Allowances over `gpt-test`, by their daily and total limits. Made before the gateway starts, because it takes two seconds
 # to notice new ones; each test takes its own.
-ALLOWANCES = [(20, 100)] * 8 + [(5, 8), (None, 100), (None, 50)]
+ALLOWANCES = [(20, 100)] * 12 + [(5, 8), (None, 100), (None, 50)]
 # Real time passes in these tests only until something has happened.
 PATIENCE = 20.0
 
@@ -92,9 +92,7 @@ class Stage:
 
     @classmethod
     def built(cls, url: str, provider: str, folder: Path) -> "Stage":
-        engine = sa.create_engine(
-            url.replace("postgresql://", "postgresql+psycopg://"), poolclass=sa.NullPool
-        )
+        engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://"), poolclass=sa.NullPool)
         stage = cls(url, provider, engine)
         with engine.begin() as connection:
             for statement in SCHEMA:
@@ -134,7 +132,13 @@ class Stage:
     def new_user(self, role: str = "user") -> dict[str, Any]:
         """A user of Open WebUI's, as a pipe is told of them."""
         id = str(uuid.uuid4())
-        self.write('INSERT INTO "user" VALUES (:id, :name, :email, :role)', id=id, name="Zoë", email=f"{id}@example.org", role=role)
+        self.write(
+            'INSERT INTO "user" VALUES (:id, :name, :email, :role)',
+            id=id,
+            name="Zoë",
+            email=f"{id}@example.org",
+            role=role,
+        )
         return {"id": id, "name": "Zoë", "email": f"{id}@example.org", "role": role}
 
     def sponsored(self, daily: int | None, total: int, maker: str = ADMINISTRATOR) -> str:

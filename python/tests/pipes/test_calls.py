@@ -1,6 +1,7 @@
 """What is read out of Open WebUI's calls: recorded ones, and the forms of earlier versions."""
 
-from enum import Enum
+import json
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -56,6 +57,9 @@ def test_of_two_models_side_by_side_each_is_its_own() -> None:
     assert (second.model_id, second.workspace_model) == ("gpt-b", None)
     third = read_call("openai.gpt-b", {**first, "model_id": "team---b"})
     assert (third.model_id, third.workspace_model) == ("gpt-b", "team---b")
+    same_base = read_call("openai.gpt-a", {**first, "model_id": "team---a"})
+    assert (same_base.model_id, same_base.workspace_model) == ("gpt-a", "team---a")
+    # From 0.9 to 0.11 nothing names the second one's workspace model.
     assert read_call("openai.gpt-b", {**first, "model_id": None}).workspace_model is None
 
 
@@ -64,35 +68,42 @@ def test_a_task_model_is_called_for_the_chats_workspace_model() -> None:
     found = read_call("openai.gpt-small", said, "title_generation", {"model": "dept---a"})
     assert (found.model_id, found.workspace_model) == ("gpt-small", "dept---a")
     plain_chat = metadata("openai.gpt-a")
-    assert read_call("openai.gpt-small", plain_chat, "tags_generation", {"model": "openai.gpt-a"}).workspace_model is None
+    assert (
+        read_call("openai.gpt-small", plain_chat, "tags_generation", {"model": "openai.gpt-a"}).workspace_model is None
+    )
 
 
-class Task(str, Enum):
+@pytest.mark.parametrize("version", ["0.6", "0.8", "0.9", "0.11"])
+def test_forms_of_earlier_versions(version: str) -> None:
+    """Each version's keys, as its source makes them; what was read out of them must not change."""
+    calls = json.loads((CALLS / "earlier" / f"{version}.json").read_text(encoding="utf-8"))
+    for name, call in calls.items():
+        found = Call.read("openai", *call["arguments"].values())
+        read_out = (found.model_id, found.workspace_model, found.task, found.chat_id, found.message_id)
+        assert read_out == tuple(call["read"]), name
+
+
+class Task(StrEnum):
     TITLE = "title_generation"
+
+
+def test_a_task_may_be_an_enumeration() -> None:
+    assert read_call("openai.gpt-4.1", {"task": Task.TITLE}).task == "title_generation"
 
 
 @pytest.mark.parametrize(
     ("said", "workspace"),
     [
-        # 0.6: the same as now, less of it.
-        ({"model": {"id": "dept---a", "info": {"id": "dept---a", "base_model_id": "openai.gpt-4.1"}}}, "dept---a"),
-        ({"model": {"id": "openai.gpt-4.1", "info": {"id": "openai.gpt-4.1", "base_model_id": None}}}, None),
-        # A model that was never opened in the workspace has no `info`.
-        ({"model": {"id": "openai.gpt-4.1", "pipe": {"type": "pipe"}}}, None),
         # The base model beside the id instead of in `info`.
         ({"model": {"id": "dept---a", "base_model_id": "openai.gpt-4.1"}}, "dept---a"),
+        # A model that was never opened in the workspace has no `info`.
+        ({"model": {"id": "openai.gpt-4.1", "pipe": {"type": "pipe"}}}, None),
         ({"chat_id": "c", "model": None}, None),
     ],
 )
-def test_forms_of_earlier_versions(said: dict[str, Any], workspace: str | None) -> None:
+def test_models_are_described_in_several_ways(said: dict[str, Any], workspace: str | None) -> None:
     found = read_call("openai.gpt-4.1", said)
     assert (found.model_id, found.workspace_model) == ("gpt-4.1", workspace)
-
-
-def test_tasks_of_earlier_versions() -> None:
-    said = {"task": Task.TITLE, "task_body": {"model": "dept---a"}, "model": {"id": "dept---a", "info": {"base_model_id": "openai.gpt-4.1"}}}
-    found = Call.read("openai", {"model": "openai.gpt-4.1"}, {"id": "ann"}, said)
-    assert (found.task, found.workspace_model) == ("title_generation", "dept---a")
 
 
 @pytest.mark.parametrize(
@@ -156,5 +167,7 @@ async def test_every_recorded_call_is_answered(stage: Stage) -> None:
 
 async def test_a_name_that_is_not_ascii_arrives(stage: Stage) -> None:
     user = stage.new_user()
-    await OPENAI.made(stage.provider).pipe(body("openai.gpt-test", stream=False), user, metadata("openai.gpt-test", chat_id="Zoë%"))
+    await OPENAI.made(stage.provider).pipe(
+        body("openai.gpt-test", stream=False), user, metadata("openai.gpt-test", chat_id="Zoë%")
+    )
     assert [row["chat_id"] for row in stage.rows(user["id"])] == ["Zoë%"]

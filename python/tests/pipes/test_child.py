@@ -19,7 +19,6 @@ from openwebui_token_tracking.pipes import OpenAITrackedPipe, RequestError
 from openwebui_token_tracking.tracking import DailyTokenLimitExceededError
 
 BASE = "openai.gpt-test"
-PACKAGE = Path(__file__).resolve().parents[2]
 
 
 def running(stage: Stage) -> child.Child:
@@ -76,7 +75,9 @@ async def test_a_stream_whose_gateway_is_killed_says_so_and_is_charged(stage: St
 async def test_many_requests_at_a_time_start_one_gateway(stage: Stage) -> None:
     child.close(stage.url)
     pipe = OPENAI.made(stage.provider)
-    asked = [pipe.pipe(body(BASE, "input=10 output=1", stream=False), stage.new_user(), metadata(BASE)) for _ in range(30)]
+    asked = [
+        pipe.pipe(body(BASE, "input=10 output=1", stream=False), stage.new_user(), metadata(BASE)) for _ in range(30)
+    ]
     assert len(await asyncio.gather(*asked)) == 30
     children = Path(f"/proc/{os.getpid()}/task")
     workers = [pid for task in children.iterdir() for pid in (task / "children").read_text().split()]
@@ -86,7 +87,9 @@ async def test_many_requests_at_a_time_start_one_gateway(stage: Stage) -> None:
     assert len(of_stage) == 1 and all(b"postgresql" not in b" ".join(name) for name in names), "no URL in the arguments"
 
 
-async def test_a_gateway_that_can_not_start_says_why_at_once(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_a_gateway_that_can_not_start_says_why_at_once(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'nothing.db'}")
     pipe, began = OPENAI.made(stage.provider), time.monotonic()
     failed = await asyncio.gather(
@@ -131,7 +134,6 @@ def parent(stage: Stage, user: dict[str, Any], what: str) -> tuple[subprocess.Po
     """A process with a pipe in the middle of an answer; its gateway, and its socket."""
     process = subprocess.Popen(
         [sys.executable, "-c", PARENT, f"{stage.provider}/v1", user["id"], what],
-        env={**os.environ, "PYTHONPATH": str(PACKAGE)},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -174,7 +176,6 @@ os.kill(os.getpid(), 9)
 async def test_after_a_fork_each_process_has_its_own(stage: Stage) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", FORKED],
-        env={**os.environ, "PYTHONPATH": str(PACKAGE)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -196,7 +197,9 @@ async def test_two_databases_at_a_time(stage: Stage, tmp_path: Path) -> None:
 
     executable.run("init", database_url=other)
     try:
-        models = await asyncio.gather(asyncio.to_thread(TokenTracker(other).get_models), asyncio.to_thread(TokenTracker().get_models))
+        models = await asyncio.gather(
+            asyncio.to_thread(TokenTracker(other).get_models), asyncio.to_thread(TokenTracker().get_models)
+        )
         assert all("gpt-test" in [model.id for model in found] for found in models[1:])
         assert "gpt-test" not in [model.id for model in models[0]]
     finally:
@@ -223,7 +226,9 @@ async def test_a_gateway_of_somebody_else(stage: Stage, public: Process) -> None
     user, emitter = stage.new_user(), Emitter()
     pipe = OpenAITrackedPipe()
     assert {"id": "gpt-test", "name": "gpt-test"} in await pipe.pipes()
-    got = await read(await pipe.pipe(body(BASE, "input=1000 output=20"), user, metadata(BASE), __event_emitter__=emitter))
+    got = await read(
+        await pipe.pipe(body(BASE, "input=1000 output=20"), user, metadata(BASE), __event_emitter__=emitter)
+    )
     assert usage(got)["credits"] == 3.3 and emitter.lines
     assert not child.gateway().is_private
     assert TokenTracker().max_credits(user) == 1000

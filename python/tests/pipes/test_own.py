@@ -39,8 +39,20 @@ class Simple(BaseTrackedPipe):
         if what == "chunks":
             yield {"choices": [{"index": 0, "delta": {"reasoning_content": "Hm"}}]}
             yield {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": None}]}
-            yield {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}]}}]}
-            yield {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}], "usage": {"prompt_tokens": 1000, "completion_tokens": 20}}
+            yield {
+                "choices": [
+                    {
+                        "index": 0,
+                        "delta": {
+                            "tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}]
+                        },
+                    }
+                ]
+            }
+            yield {
+                "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}],
+                "usage": {"prompt_tokens": 1000, "completion_tokens": 20},
+            }
             return
         for word in WORDS:
             yield word
@@ -72,7 +84,9 @@ class Classic(BaseTrackedPipe):
     def _payload(self, model_id: str, body: dict[str, Any]) -> dict[str, Any]:
         return {"model": model_id, "what": body["messages"][-1]["content"]}
 
-    def _make_stream_request(self, headers: dict[str, Any], payload: dict[str, Any]) -> tuple[TokenCount, Iterator[Any]]:
+    def _make_stream_request(
+        self, headers: dict[str, Any], payload: dict[str, Any]
+    ) -> tuple[TokenCount, Iterator[Any]]:
         assert headers["Authorization"] and payload["model"] == "own-test"
         tokens = TokenCount()
 
@@ -104,7 +118,10 @@ class Classic(BaseTrackedPipe):
             self.release.wait(20)
         if payload["what"] == "lines":
             message = {"role": "assistant", "content": "Hi"}
-            return TokenCount(1000, 20), {"choices": [{"index": 0, "message": message}], "usage": {"prompt_tokens": 1000, "completion_tokens": 20}}
+            return TokenCount(1000, 20), {
+                "choices": [{"index": 0, "message": message}],
+                "usage": {"prompt_tokens": 1000, "completion_tokens": 20},
+            }
         tokens = TokenCount()
         tokens.prompt_tokens, tokens.response_tokens = 1000, 20
         return tokens, "".join(WORDS)
@@ -234,7 +251,10 @@ async def test_stop_of_a_whole_answer_charges_its_input(stage: Stage) -> None:
 
 async def test_generators_that_block_do_not_block_the_loop(stage: Stage) -> None:
     user, pipes = stage.new_user(), [Classic() for _ in range(40)]
-    tasks = [asyncio.ensure_future(pipe.pipe(asked("wait", stream=False), stage.new_user(), metadata(BASE))) for pipe in pipes]
+    tasks = [
+        asyncio.ensure_future(pipe.pipe(asked("wait", stream=False), stage.new_user(), metadata(BASE)))
+        for pipe in pipes
+    ]
     await until(lambda: stage.held() == len(pipes))
     assert text(await read(await Classic().pipe(asked("hello"), user, metadata(BASE))))
     for pipe in pipes:
@@ -268,6 +288,24 @@ async def test_lines_of_the_contract_of_0_1(stage: Stage) -> None:
 async def test_the_limit_holds_for_pipes_of_ones_own(stage: Stage) -> None:
     user = stage.new_user()
     await Simple().pipe(asked("hello", stream=False), user, metadata(BASE))
-    await asyncio.to_thread(TokenTracker(stage.url).log_token_usage, "own", "own-test", user, 0, 66667)
+    await asyncio.to_thread(TokenTracker(stage.url).log_token_usage, "own", "own-test", user, 10, 66667)
     with pytest.raises(DailyTokenLimitExceededError):
         await Simple().pipe(asked("hello"), user, metadata(BASE))
+
+
+async def test_what_a_count_leaves_out_is_counted(stage: Stage) -> None:
+    """The provider told its input at the beginning, and the answer was stopped."""
+
+    class Early(Simple):
+        async def stream(self, body: dict[str, Any], context: StreamContext) -> AsyncIterator[str | dict[str, Any]]:
+            context.usage.prompt_tokens = 1000
+            async for piece in super().stream(body, context):
+                yield piece
+
+    user = stage.new_user()
+    stream: Any = await Early().pipe(asked("wait"), user, metadata(BASE))
+    for _ in WORDS:
+        await anext(stream)
+    await stream.aclose()
+    (row,) = await until(lambda: stage.rows(user["id"]))
+    assert row["input_tokens"] == 1000 and row["output_tokens"] >= 4 and row["estimated"] is not None

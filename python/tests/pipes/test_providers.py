@@ -159,13 +159,17 @@ async def test_changed_valves_count_at_once(stage: Stage) -> None:
 async def test_a_provider_that_hangs_disturbs_nobody(stage: Stage) -> None:
     user, pipe = stage.new_user(), OPENAI.made(stage.provider)
     hung = [
-        asyncio.ensure_future(pipe.pipe(body("openai.gpt-test", "fault=hang"), stage.new_user(), metadata("openai.gpt-test")))
+        asyncio.ensure_future(
+            pipe.pipe(body("openai.gpt-test", "fault=hang"), stage.new_user(), metadata("openai.gpt-test"))
+        )
         for _ in range(8)
     ]
     assert text(await read(await pipe.pipe(body("openai.gpt-test"), user, metadata("openai.gpt-test"))))
     impatient = OPENAI.made(stage.provider, FIRST_BYTE_TIMEOUT=1, IDLE_TIMEOUT=1)
     with pytest.raises(RequestError, match="silent"):
-        await read_or_raise(await impatient.pipe(body("openai.gpt-test", "fault=hang"), user, metadata("openai.gpt-test")))
+        await read_or_raise(
+            await impatient.pipe(body("openai.gpt-test", "fault=hang"), user, metadata("openai.gpt-test"))
+        )
     for one in hung:
         one.cancel()
     await asyncio.gather(*hung, return_exceptions=True)

@@ -53,7 +53,9 @@ async def test_models_that_are_not_covered_are_refused(stage: Stage, daily: int 
     pipe, name = OPENAI.made(stage.provider), stage.sponsored(daily, 100)
     stage.new_workspace_model(f"{name}---other", "openai.gpt-other-test", "an-administrator")
     with pytest.raises(RequestError, match="does not cover") as caught:
-        await pipe.pipe(body("openai.gpt-other-test"), stage.new_user(), metadata("openai.gpt-other-test", f"{name}---other"))
+        await pipe.pipe(
+            body("openai.gpt-other-test"), stage.new_user(), metadata("openai.gpt-other-test", f"{name}---other")
+        )
     assert caught.value.code == "not_sponsored"
 
 
@@ -89,7 +91,9 @@ async def test_two_models_side_by_side(stage: Stage) -> None:
     said = metadata(BASE, f"{name}---gpt-test")
     first, second = await asyncio.gather(
         pipe.pipe(body(BASE, LARGE), user, said),
-        pipe.pipe(body("openai.gpt-other-test", "input=10 output=2"), user, {**said, "model_id": "openai.gpt-other-test"}),
+        pipe.pipe(
+            body("openai.gpt-other-test", "input=10 output=2"), user, {**said, "model_id": "openai.gpt-other-test"}
+        ),
     )
     got = await asyncio.gather(read(first), read(second))
     assert [text(events)[:10] for events in got] == ["The answer", "The answer"]
@@ -109,7 +113,9 @@ async def test_the_balance_button(stage: Stage) -> None:
     (line,) = emitter.lines
     own, *sponsored = line.split(" | ")
     assert own.startswith("Credits today: 996.7 of 1,000 left (reset at 20") and own.endswith(" min)")
-    assert sorted(sponsored) == sorted([f"{name}: 16.7 of 20 left today, 96.7 of 100 left in all", f"{open_ended}: 50 of 50 left in all"])
+    assert sorted(sponsored) == sorted(
+        [f"{name}: 16.7 of 20 left today, 96.7 of 100 left in all", f"{open_ended}: 50 of 50 left in all"]
+    )
     assert hidden not in line
     assert [event["data"]["done"] for event in emitter.shown] == [False, True]
 

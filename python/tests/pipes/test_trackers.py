@@ -34,7 +34,9 @@ def made(stage: Stage, tracker: type[TokenTracker]) -> OpenAITrackedPipe:
     return pipe
 
 
-async def ask(pipe: BaseTrackedPipe, user: dict[str, Any], directive: str = "input=1000 output=20", base: str = BASE) -> Any:
+async def ask(
+    pipe: BaseTrackedPipe, user: dict[str, Any], directive: str = "input=1000 output=20", base: str = BASE
+) -> Any:
     return await pipe.pipe(body(base, directive, stream=False), user, metadata(base))
 
 
@@ -94,7 +96,17 @@ class SecondLog(TokenTracker):
         sponsored_allowance_name: str | None = None,
     ) -> None:
         super().log_token_usage(provider, model_id, user, prompt_tokens, response_tokens, sponsored_allowance_name)
-        self.notes.append((threading.get_ident(), user["id"], provider, model_id, prompt_tokens, response_tokens, sponsored_allowance_name))
+        self.notes.append(
+            (
+                threading.get_ident(),
+                user["id"],
+                provider,
+                model_id,
+                prompt_tokens,
+                response_tokens,
+                sponsored_allowance_name,
+            )
+        )
 
     @classmethod
     def of(cls, user: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -177,7 +189,9 @@ async def test_the_limit_comes_from_the_tracker(stage: Stage) -> None:
 class Empty(TokenTracker):
     total: int | None = None
 
-    def remaining_credits(self, user: Mapping[str, Any], sponsored_allowance_name: str | None = None) -> tuple[int, int | None]:
+    def remaining_credits(
+        self, user: Mapping[str, Any], sponsored_allowance_name: str | None = None
+    ) -> tuple[int, int | None]:
         return 0, self.total
 
 
@@ -225,10 +239,13 @@ def test_in_a_script(stage: Stage) -> None:
     tracker.log_token_usage("openai", "gpt-test", user, 100, 10)
     assert tracker.remaining_credits(user) == (999, None), "999.55, rounded down"
     name = stage.sponsored(20, 100)
-    tracker.log_token_usage("openai", "gpt-test", user, 0, 2000, name)
+    tracker.log_token_usage("openai", "gpt-test", user, 1000, 1800, name)
     assert tracker.remaining_credits(user, name) == (-10, 70)
     assert [row["charge"] for row in stage.rows(user["id"])] == [450_000, 30_000_000]
-    for wrong in (lambda: tracker.remaining_credits(user, "nothing"), lambda: tracker.log_token_usage("openai", "gpt-test", user, 1, 1, "nothing")):
+    for wrong in (
+        lambda: tracker.remaining_credits(user, "nothing"),
+        lambda: tracker.log_token_usage("openai", "gpt-test", user, 1, 1, "nothing"),
+    ):
         with pytest.raises(KeyError, match="nothing"):
             wrong()
     with pytest.raises(RuntimeError):

@@ -15,6 +15,8 @@ from processes import PROGRAMS, ROOT, Program, clean_environment
 from waiting import until
 
 READY = 600
+# Seconds until uvicorn ends a worker that does not answer, also while it is still loading.
+HEALTHY = 45
 PASSWORD = "a-password-for-tests"
 PUBLIC = [{"principal_type": "user", "principal_id": "*", "permission": "read"}]
 # No look at the world outside, no models to load.
@@ -48,30 +50,32 @@ class OpenWebUI:
         data, home = folder / "data", folder / "home"
         for made in (data, home):
             made.mkdir(exist_ok=True)
+        settings = {
+            **clean_environment(),
+            **SETTINGS,
+            "HOME": str(home),
+            "DATA_DIR": str(data),
+            "STATIC_DIR": str(folder / "static"),
+            "DATABASE_URL": database.url,
+            **environment,
+        }
+        log = folder / "open-webui.log"
+        if workers > 1:
+            # They would all make its tables at once, and end because others have.
+            made = Program([sys.executable, "-c", "import open_webui.config"], settings, log)
+            assert made.ended(READY) == 0, made.tail()
         # The socket is made here and inherited: no other program can take its port in between.
         with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             command = [sys.executable, "-m", "uvicorn", "open_webui.main:app", "--fd", str(listener.fileno())]
             if workers > 1:
-                # Uvicorn ends a worker that does not answer in time, also while it is still loading.
-                command += ["--workers", str(workers), "--timeout-worker-healthcheck", "60"]
+                command += ["--workers", str(workers), "--timeout-worker-healthcheck", str(HEALTHY)]
             self.program = Program(
-                command,
-                {
-                    **clean_environment(),
-                    **SETTINGS,
-                    "HOME": str(home),
-                    "DATA_DIR": str(data),
-                    "STATIC_DIR": str(folder / "static"),
-                    "DATABASE_URL": database.url,
-                    "WEBUI_URL": self.url,
-                    **environment,
-                },
-                folder / "open-webui.log",
-                inherited=[listener.fileno()],
+                command, {"WEBUI_URL": self.url, **settings}, log, inherited=[listener.fileno()]
             )
         try:
-            self._wait_until_ready(workers)
+            self._wait_until_ready()
+            self.wait_for_workers(workers)
             self.admin = self._administrator()
         except BaseException as error:
             self.stop()
@@ -86,20 +90,21 @@ class OpenWebUI:
         """The process ids of the gateways that tracked pipes have started."""
         return self.program.members("owui-token-trac")
 
-    def _wait_until_ready(self, workers: int) -> None:
-        """All workers have loaded it, and one says that it is ready."""
-
+    def _wait_until_ready(self) -> None:
         def look() -> bool:
             if not self.program.is_running():
                 raise RuntimeError("Open WebUI ended before it was ready")
-            if self.program.said().count("Started server process") < workers:
-                return False
             try:
                 return httpx.get(f"{self.url}/ready", timeout=2).is_success
             except httpx.TransportError:
                 return False
 
         until(look, "Open WebUI is ready", READY)
+
+    def wait_for_workers(self, count: int) -> None:
+        """Until so many have started, those that ended since included."""
+        started = "Application startup complete"
+        until(lambda: self.program.said().count(started) >= count, f"{count} workers have started", READY)
 
     def _administrator(self) -> Account:
         """The first user of a database is its administrator."""

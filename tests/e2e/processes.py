@@ -58,6 +58,13 @@ class Program:
     def is_running(self) -> bool:
         return self.process.poll() is None
 
+    def ended(self, seconds: float) -> int:
+        """Waits until it has ended by itself and returns its exit code."""
+        code = self.process.wait(timeout=seconds)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return code
+
     def stop(self) -> int:
         """Ends it as a supervisor would and returns its exit code."""
         if self.is_running():

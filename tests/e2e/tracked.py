@@ -81,6 +81,11 @@ class Tracked(Commands):
         """How many requests have credits set aside."""
         return self.database.rows("SELECT count(*) AS count FROM token_tracking_hold")[0]["count"]
 
+    def locked_out(self) -> list[str]:
+        """What was logged of a database that stayed locked; but for the lease, which is renewed again two seconds later."""
+        log = self.open_webui.program.log.read_text().splitlines()
+        return [line for line in log if "database is locked" in line and "the lease could not be renewed" not in line]
+
     def settled(self) -> None:
         """Nothing is set aside any more, and every account agrees with the ledger."""
         until(lambda: self.held() == 0, "every request is charged")

@@ -137,7 +137,12 @@ async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
 
 pub(crate) fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Nobody may read it any more: the parent of a private gateway was killed. By default that is said on the same standard
+    // error, which panics, and would end what is being charged.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     // A second subscriber (in tests) is no reason to fail.
     let _ = match format {
         LogFormat::Human => {

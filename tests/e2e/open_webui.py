@@ -102,8 +102,8 @@ class OpenWebUI:
         until(look, "Open WebUI is ready", READY)
 
     def wait_for_workers(self, count: int) -> None:
-        """Until so many have started, those that ended since included."""
-        started = "Application startup complete"
+        """Until so many have loaded Open WebUI, those that ended since included."""
+        started = "Started server process"
         until(lambda: self.program.said().count(started) >= count, f"{count} workers have started", READY)
 
     def _administrator(self) -> Account:

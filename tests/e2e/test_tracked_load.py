@@ -12,7 +12,7 @@ import pytest
 from account import Account
 from open_webui import OpenWebUI
 from processes import ROOT, cpu_seconds, resident_bytes
-from tracked import MODEL, Tracked
+from tracked import FREE, MODEL, Tracked
 from waiting import until
 
 pytestmark = pytest.mark.load
@@ -32,10 +32,16 @@ def plain(open_webui: OpenWebUI, tracked: Tracked) -> Iterator[str]:
     yield PLAIN
 
 
-async def stream(session: aiohttp.ClientSession, model: str, directive: str) -> None:
+def several(tracked: Tracked) -> list[Account]:
+    """Eight users: each may have only so many requests at a time."""
+    return [tracked.open_webui.add_user() for _ in range(8)]
+
+
+async def stream(session: aiohttp.ClientSession, user: Account, model: str, directive: str) -> None:
     """Reads an answer to its end, without looking at it closely: this process must not be what is measured."""
     body = {"model": model, "messages": [{"role": "user", "content": f"[[sim {directive}]]"}], "stream": True}
-    async with session.post("/api/chat/completions", json=body) as response:
+    headers = {"Authorization": f"Bearer {user.token}"}
+    async with session.post("/api/chat/completions", json=body, headers=headers) as response:
         last = b""
         async for data in response.content.iter_any():
             last = (last + data)[-500:]
@@ -51,16 +57,16 @@ async def health(session: aiohttp.ClientSession, times: list[float]) -> None:
         await asyncio.sleep(LOOK)
 
 
-async def streams(user: Account, model: str, count: int, directive: str) -> tuple[float, list[float]]:
-    """How long so many streams at a time take, and how long the server's health needed to be told meanwhile."""
+async def streams(users: list[Account], model: str, count: int, directive: str) -> tuple[float, list[float]]:
+    """How long so many streams of some users at a time take, and how long the server's health needed to be told."""
     times: list[float] = []
-    headers = {"Authorization": f"Bearer {user.token}"}
     limits = aiohttp.ClientTimeout(total=180)
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(user.url, headers=headers, timeout=limits, connector=connector) as session:
+    async with aiohttp.ClientSession(users[0].url, timeout=limits, connector=connector) as session:
         watch = asyncio.ensure_future(health(session, times))
         begin = time.perf_counter()
-        await asyncio.gather(*(stream(session, model, directive) for _ in range(count)))
+        asked = [stream(session, users[number % len(users)], model, directive) for number in range(count)]
+        await asyncio.gather(*asked)
         took = time.perf_counter() - begin
         watch.cancel()
     return took, times
@@ -68,13 +74,13 @@ async def streams(user: Account, model: str, count: int, directive: str) -> tupl
 
 def test_twenty_slow_streams_take_as_long_as_untracked_and_nobody_waits(tracked: Tracked, plain: str) -> None:
     """A hundred chunks, 50 ms between them."""
-    user, directive = tracked.open_webui.add_user(), "input=10 output=100 delay=50"
+    users, directive = several(tracked), "input=10 output=100 delay=50"
     took: dict[str, list[float]] = {MODEL: [], plain: []}
     looks: dict[str, list[float]] = {MODEL: [], plain: []}
-    asyncio.run(streams(user, MODEL, 1, "output=1"))
+    asyncio.run(streams(users, MODEL, 1, "output=1"))
     for _ in range(ROUNDS):
         for model in (plain, MODEL):
-            seconds, times = asyncio.run(streams(user, model, 20, directive))
+            seconds, times = asyncio.run(streams(users, model, 20, directive))
             took[model].append(seconds)
             looks[model] += times
     tail = {model: quantiles(times, n=20)[-1] * 1000 for model, times in looks.items()}
@@ -87,14 +93,14 @@ def test_twenty_slow_streams_take_as_long_as_untracked_and_nobody_waits(tracked:
 
 def test_cpu_per_chunk_at_sixty_four_streams(tracked: Tracked, plain: str) -> None:
     """In the process of Open WebUI, beside the plain pipe; and the memory of the gateway."""
-    server, user = tracked.open_webui, tracked.open_webui.add_user()
+    server, users = tracked.open_webui, several(tracked)
     pid, chunks = server.program.process.pid, 64 * 100
     used: dict[str, list[float]] = {MODEL: [], plain: []}
-    asyncio.run(streams(user, "openai.free-test", 1, "output=1"))
+    asyncio.run(streams(users, FREE, 1, "output=1"))
     for _ in range(ROUNDS):
-        for model in (plain, "openai.free-test"):
+        for model in (plain, FREE):
             before = cpu_seconds(pid)
-            asyncio.run(streams(user, model, 64, "input=10 output=100 delay=20"))
+            asyncio.run(streams(users, model, 64, "input=10 output=100 delay=20"))
             used[plain if model == plain else MODEL].append((cpu_seconds(pid) - before) / chunks * 1e6)
     ratio = median(used[MODEL]) / median(used[plain])
     print(f"CPU for each chunk: tracked {median(used[MODEL]):.0f} µs, plain {median(used[plain]):.0f} µs, {ratio:.2f} times")
@@ -105,14 +111,13 @@ def test_cpu_per_chunk_at_sixty_four_streams(tracked: Tracked, plain: str) -> No
 
 
 def test_hung_requests_slow_down_nobody(tracked: Tracked, plain: str) -> None:
-    user = tracked.open_webui.add_user()
+    users, others = several(tracked), several(tracked)
 
     async def beside_hung() -> tuple[float, list[float]]:
-        headers = {"Authorization": f"Bearer {tracked.open_webui.add_user().token}"}
-        async with aiohttp.ClientSession(user.url, headers=headers) as session:
-            hung = [asyncio.ensure_future(stream(session, "openai.free-test", "fault=hang")) for _ in range(16)]
+        async with aiohttp.ClientSession(users[0].url, connector=aiohttp.TCPConnector(limit=0)) as session:
+            hung = [asyncio.ensure_future(stream(session, user, FREE, "fault=hang")) for user in 2 * others]
             await asyncio.sleep(LOOK)
-            measured = await streams(user, MODEL, 5, "input=10 output=50 delay=20")
+            measured = await streams(users, MODEL, 8, "input=10 output=50 delay=20")
             for one in hung:
                 one.cancel()
             await asyncio.gather(*hung, return_exceptions=True)

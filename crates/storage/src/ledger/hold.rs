@@ -132,7 +132,8 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if let Some(queue) = self.queue.take() {
+        // A fault of ours while it is charged must not make it free: as with `keep`, it stands until it is recovered.
+        if let Some(queue) = self.queue.take().filter(|_| !std::thread::panicking()) {
             // A stopped writer means that the process ends: others recover the hold.
             let accounts = std::mem::take(&mut self.accounts);
             let _ = queue.send(Op::Release { id: self.id, accounts, reply: None });

@@ -57,10 +57,23 @@ def test_of_two_models_side_by_side_each_is_its_own() -> None:
     assert (second.model_id, second.workspace_model) == ("gpt-b", None)
     third = read_call("openai.gpt-b", {**first, "model_id": "team---b"})
     assert (third.model_id, third.workspace_model) == ("gpt-b", "team---b")
-    same_base = read_call("openai.gpt-a", {**first, "model_id": "team---a"})
-    assert (same_base.model_id, same_base.workspace_model) == ("gpt-a", "team---a")
     # From 0.9 to 0.11 nothing names the second one's workspace model.
     assert read_call("openai.gpt-b", {**first, "model_id": None}).workspace_model is None
+
+
+@pytest.mark.parametrize(
+    ("first", "this", "expected"),
+    [
+        ("openai.gpt-a", "dept---a", "dept---a"),
+        ("dept---a", "openai.gpt-a", None),
+        ("dept---a", "team---a", "team---a"),
+        ("dept---a", "dept---a", "dept---a"),
+        ("openai.gpt-a", "openai.gpt-a", None),
+    ],
+)
+def test_of_two_models_on_one_base_each_is_its_own(first: str, this: str, expected: str | None) -> None:
+    said = metadata("openai.gpt-a", first if "---" in first else None)
+    assert read_call("openai.gpt-a", {**said, "model_id": this}).workspace_model == expected
 
 
 def test_a_task_model_is_called_for_the_chats_workspace_model() -> None:

@@ -220,7 +220,8 @@ each_database!(a_hold_whose_caller_went_away_is_released, async |test: testing::
     let limits = [(user_account("ann"), 10)];
     drop(held(&ledger, request("ann", &limits, Quote::Estimate(credits(3)), NO_WAIT)).await);
     let mut gone = Box::pin(ledger.hold(request("ann", &limits, Quote::Estimate(credits(3)), NO_WAIT)));
-    assert!(futures_util::poll!(&mut gone).is_pending());
+    // Begun; on a quick machine it may be held already, and goes unused all the same.
+    drop(futures_util::poll!(&mut gone));
     drop(gone);
     drained(&ledger).await;
     drained(&ledger).await;

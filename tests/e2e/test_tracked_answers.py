@@ -10,7 +10,6 @@ from tab import open_tab
 from tracked import ANTHROPIC, ASK, FREE, GOOGLE, MICRO, MODEL, ONE, OPENAI, VENDORS, Tracked, Vendor
 from upstream import mark
 
-pytestmark = pytest.mark.smoke
 TEXT = "The answer to this question is simple enough to be given."
 TASKS = {"title_generation", "tags_generation", "follow_up_generation"}
 # One red pixel.
@@ -20,6 +19,7 @@ each_vendor = pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vend
 each_way = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 
 
+@pytest.mark.smoke
 @each_vendor
 @each_way
 def test_the_api_is_answered_and_charged_exactly(tracked: Tracked, vendor: Vendor, stream: bool) -> None:
@@ -37,6 +37,7 @@ def test_the_api_is_answered_and_charged_exactly(tracked: Tracked, vendor: Vendo
     assert Decimal(row["charge"]) / MICRO == charged
 
 
+@pytest.mark.smoke
 @each_vendor
 def test_a_chat_shows_its_credits(tracked: Tracked, vendor: Vendor) -> None:
     """In the info bubble, which shows the message's usage, and in the line of its status."""
@@ -110,6 +111,7 @@ def test_thinking_is_shown_and_charged(tracked: Tracked, vendor: Vendor) -> None
     assert (row["input_tokens"], row["output_tokens"]) == (100, 17)
 
 
+@pytest.mark.smoke
 def test_a_chat_is_charged_with_its_tasks_and_they_are_labelled(tracked: Tracked) -> None:
     with open_tab(tracked.open_webui.add_user()) as tab:
         turn = tab.ask(MODEL, ASK)
@@ -136,6 +138,7 @@ def test_a_task_model_that_is_set_is_honoured(tracked: Tracked) -> None:
     assert tracked.spent(tab.account.id) == ONE
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     "models",
     [[(OPENAI, "gpt-test"), (OPENAI, "gpt-other-test")], [(ANTHROPIC, ANTHROPIC.model), (GOOGLE, GOOGLE.model)]],
@@ -170,6 +173,7 @@ def test_a_changed_valve_counts_at_once(tracked: Tracked) -> None:
     assert tracked.spent(user.id) == ONE
 
 
+@pytest.mark.smoke
 def test_the_balance_button_says_what_is_left(tracked: Tracked) -> None:
     with open_tab(tracked.open_webui.add_user()) as tab:
         turn = tab.ask(MODEL, ASK, background={})

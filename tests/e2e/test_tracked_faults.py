@@ -29,17 +29,20 @@ import pytest
 from account import error_text
 from gateway import cost
 from tab import open_tab
-from tracked import ANTHROPIC, ASK, FREE, GOOGLE, MISTRAL, MODEL, ONE, VENDORS, Tracked, Vendor
+from tracked import ANTHROPIC, ASK, FREE, GOOGLE, MISTRAL, MODEL, ONE, OPENAI, VENDORS, Tracked, Vendor
 from upstream import mark
 from waiting import until
 
 TEXT = "The answer to this question is simple enough to be given."
 each_vendor = pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.provider)
+# With one of them in the small set.
+first_vendor = pytest.mark.parametrize(
+    "vendor", [pytest.param(one, marks=pytest.mark.smoke if one is OPENAI else [], id=one.provider) for one in VENDORS]
+)
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("status", [429, 500])
-@each_vendor
+@first_vendor
 def test_a_provider_that_answers_429_or_500_is_an_error(tracked: Tracked, vendor: Vendor, status: int) -> None:
     """In the browser and to API clients; without its JSON, its address or a key, without tasks after it, for nothing."""
     with open_tab(tracked.open_webui.add_user()) as tab:
@@ -53,8 +56,7 @@ def test_a_provider_that_answers_429_or_500_is_an_error(tracked: Tracked, vendor
     assert tracked.ledger(tab.account.id) == []
 
 
-@pytest.mark.smoke
-@each_vendor
+@first_vendor
 def test_a_provider_that_dies_mid_stream_is_charged_for_what_it_said(tracked: Tracked, vendor: Vendor) -> None:
     """The text stays, with the error below it."""
     with open_tab(tracked.open_webui.add_user()) as tab:

@@ -14,7 +14,6 @@ from tab import open_tab
 from tracked import ANTHROPIC, ASK, MODEL, ONE, Tracked
 from waiting import until
 
-pytestmark = pytest.mark.smoke
 
 
 def allowance(tracked: Tracked, total: int, daily: int | None, models: tuple[str, ...] = ("gpt-test",)) -> str:
@@ -54,6 +53,7 @@ def test_an_allowance_pays_for_chats_and_their_tasks(tracked: Tracked) -> None:
     assert tracked.charge(tab.account.id) == 4 * ONE
 
 
+@pytest.mark.smoke
 def test_the_daily_limit_holds_for_each_user(tracked: Tracked) -> None:
     name, users = allowance(tracked, total=1000, daily=5), [tracked.open_webui.add_user() for _ in range(2)]
     for user in users:
@@ -102,6 +102,7 @@ def users_may_make_models(tracked: Tracked) -> Iterator[None]:
         admin.post(path, before)
 
 
+@pytest.mark.smoke
 def test_a_users_own_workspace_model_that_is_named_alike_opens_nothing(tracked: Tracked) -> None:
     name, user = allowance(tracked, total=1000, daily=None), tracked.open_webui.add_user()
     mine = {"id": f"{name}---mine", "base_model_id": MODEL, "name": "Mine", "meta": {}, "params": {}}

@@ -309,6 +309,24 @@ each_database!(
 );
 
 each_database!(
+    a_hold_of_a_task_that_panics_stands_until_it_is_recovered,
+    async |test: testing::databases::TestDatabase| {
+        let database = test.migrated().await.unwrap();
+        let (failing, other) =
+            (Ledger::open(&database).await.unwrap(), Ledger::open(&database).await.unwrap());
+        let limits = [(user_account("ann"), 100)];
+        let hold = held(&failing, request("ann", &limits, Quote::Estimate(credits(3)), NO_WAIT)).await;
+        let charging = tokio::spawn(async move {
+            let _hold = hold;
+            panic!("a fault while it is charged");
+        });
+        assert!(charging.await.unwrap_err().is_panic());
+        failing.resign().await.unwrap();
+        assert_eq!(other.abandoned().await.unwrap().len(), 1);
+    }
+);
+
+each_database!(
     more_than_a_strict_hold_is_charged_and_marked,
     async |test: testing::databases::TestDatabase| {
         let database = test.migrated().await.unwrap();

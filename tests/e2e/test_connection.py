@@ -47,12 +47,12 @@ def test_a_chat_is_charged_with_its_tasks_and_they_are_labelled(open_webui: Open
 
 
 def test_a_workspace_model_is_in_the_ledger(open_webui: OpenWebUI, gateway: Gateway) -> None:
-    open_webui.add_model("course---gpt", base="gpt-test")
+    open_webui.add_model("course-gpt", base="gpt-test")
     user = open_webui.add_user()
-    answer = user.ask("course---gpt", ASK)
+    answer = user.ask("course-gpt", ASK)
     assert not answer.error
     (row,) = gateway.ledger(user.id)
-    assert (row["model"], row["workspace_model"]) == ("gpt-test", "course---gpt")
+    assert (row["model"], row["workspace_model"]) == ("gpt-test", "course-gpt")
 
 
 def test_over_the_limit_the_user_sees_why(open_webui: OpenWebUI, gateway: Gateway) -> None:

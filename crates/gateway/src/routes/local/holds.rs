@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::{Asking, bad, bill, body, number, usage_of};
+use super::{asked, bad, bill, body, number, usage_of};
 use crate::Gateway;
 use crate::error::ApiError;
 
@@ -30,10 +30,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     sent: Body,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let sent: Box<RawValue> = body(&gateway, &headers, sent).await?;
-    let wrong = |error: serde_json::Error| ApiError::bad_request(format!("The body: {error}."), None);
-    let asking: Asking = serde_json::from_str(sent.get()).map_err(wrong)?;
-    let size: Size = serde_json::from_str(sent.get()).map_err(wrong)?;
+    let (asking, size) = asked::<Size>(&gateway, &headers, sent).await?;
     let requester = asking.requester(&gateway).await?;
     let request = size.request(&asking.model)?;
     let held = gateway.meter.errand(requester, asking.labels(&gateway), &asking.provider()?, &request).await;

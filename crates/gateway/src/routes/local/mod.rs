@@ -92,6 +92,18 @@ async fn body<T: DeserializeOwned>(
     serde_json::from_slice(&body).map_err(|error| ApiError::bad_request(format!("The body: {error}."), None))
 }
 
+/// The body of a metered request: who asks for what, and what its route needs beside.
+async fn asked<T: DeserializeOwned>(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    sent: Body,
+) -> Result<(Asking, T), ApiError> {
+    let sent: Box<RawValue> = body(gateway, headers, sent).await?;
+    let wrong = |error: serde_json::Error| ApiError::bad_request(format!("The body: {error}."), None);
+    let asking = serde_json::from_str(sent.get()).map_err(wrong)?;
+    Ok((asking, serde_json::from_str(sent.get()).map_err(wrong)?))
+}
+
 /// A credit amount as an exact JSON number.
 fn number(credits: Credits) -> Value {
     credits.to_string().parse::<Number>().map_or(Value::Null, Value::Number)

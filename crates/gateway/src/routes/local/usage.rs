@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{Asking, bill, body, usage_of};
+use super::{asked, bill, usage_of};
 use crate::Gateway;
 use crate::error::ApiError;
 
@@ -23,10 +23,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     sent: Body,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let sent: Box<RawValue> = body(&gateway, &headers, sent).await?;
-    let wrong = |error: serde_json::Error| ApiError::bad_request(format!("The body: {error}."), None);
-    let asking: Asking = serde_json::from_str(sent.get()).map_err(wrong)?;
-    let reported: Reported = serde_json::from_str(sent.get()).map_err(wrong)?;
+    let (asking, reported) = asked::<Reported>(&gateway, &headers, sent).await?;
     let used =
         Used { provider: asking.provider()?, model: asking.model.clone(), usage: usage_of(&reported.usage)? };
     let requester = asking.requester(&gateway).await?;

@@ -99,8 +99,14 @@ impl Identity {
         }
     }
 
-    /// What the ledger notes of the request.
-    pub(crate) fn labels(&self, headers: &HeaderMap, way_in: WayIn) -> Result<Labels, ApiError> {
+    /// What the ledger notes of the request. A workspace model can open somebody else's allowance, so only Open WebUI, which
+    /// knows who may use it, is believed about it: not the holder of a bound key.
+    pub(crate) fn labels(
+        &self,
+        access: &Access,
+        headers: &HeaderMap,
+        way_in: WayIn,
+    ) -> Result<Labels, ApiError> {
         let label = |name: &str| {
             let text = one(headers, name)?;
             // An empty value, or a template that Open WebUI did not fill, says nothing.
@@ -112,7 +118,10 @@ impl Identity {
             task: label(&self.headers.task)?,
             chat_id: label(&self.headers.chat_id)?,
             message_id: label(&self.headers.message)?,
-            workspace_model: label(&self.headers.model)?,
+            workspace_model: match access {
+                Access::Forwarding => label(&self.headers.model)?,
+                Access::Bound(_) => None,
+            },
         })
     }
 

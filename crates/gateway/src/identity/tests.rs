@@ -142,17 +142,13 @@ fn broken_headers_are_named() {
 
 #[test]
 fn labels_of_chats_and_tasks() {
-    let labels = identity(&[])
-        .labels(
-            &headers(&[
-                ("X-Tracking-Model", "dept---gpt"),
-                ("X-Tracking-Task", ""),
-                ("X-Tracking-Message", "{{MESSAGE_ID}}"),
-                ("X-OpenWebUI-Chat-Id", "c1"),
-            ]),
-            WayIn::Gateway,
-        )
-        .unwrap();
+    let headers = headers(&[
+        ("X-Tracking-Model", "dept---gpt"),
+        ("X-Tracking-Task", ""),
+        ("X-Tracking-Message", "{{MESSAGE_ID}}"),
+        ("X-OpenWebUI-Chat-Id", "c1"),
+    ]);
+    let labels = |access: &Access| identity(&[]).labels(access, &headers, WayIn::Gateway).unwrap();
     let expected = Labels {
         way_in: WayIn::Gateway,
         task: None,
@@ -160,7 +156,9 @@ fn labels_of_chats_and_tasks() {
         message_id: None,
         workspace_model: Some("dept---gpt".into()),
     };
-    assert_eq!(labels, expected);
+    assert_eq!(labels(&Access::Forwarding), expected);
+    let bound = Access::Bound(UserId::new("ann").unwrap());
+    assert_eq!(labels(&bound), Labels { workspace_model: None, ..expected });
 }
 
 /// What Open WebUI 0.12.4 really sent.

@@ -6,7 +6,7 @@ use axum::response::Response;
 use http::HeaderMap;
 use providers::EmbeddingsRequest;
 
-use super::{admitted, respond};
+use super::{Admitted, admitted, respond};
 use crate::Gateway;
 use crate::error::ApiError;
 
@@ -15,12 +15,11 @@ pub(crate) async fn handler(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let admitted = admitted(&gateway, &headers, body).await?;
-    let labels = gateway.identity.labels(&headers, gateway.way_in())?;
-    let request = EmbeddingsRequest::parse(admitted.body)
-        .map_err(|error| ApiError::bad_request(error.message, error.param))?;
-    match gateway.meter.embeddings(admitted.requester, labels, admitted.server.as_ref(), request).await {
-        Ok(answer) => Ok(respond(answer, admitted.taken)),
+    let Admitted { requester, labels, server, body, taken } = admitted(&gateway, &headers, body).await?;
+    let request =
+        EmbeddingsRequest::parse(body).map_err(|error| ApiError::bad_request(error.message, error.param))?;
+    match gateway.meter.embeddings(requester, labels, server.as_ref(), request).await {
+        Ok(answer) => Ok(respond(answer, taken)),
         Err(error) => Err(ApiError::of_meter(error, gateway.contact())),
     }
 }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use metering::{MeteredAnswer, MeteredBody, MeteredStream, Requester};
+use metering::{Labels, MeteredAnswer, MeteredBody, MeteredStream, Requester};
 use providers::{ChatRequest, Provider, Shape};
 use storage::KnownUser;
 
@@ -37,6 +37,7 @@ const BETAS: HeaderName = HeaderName::from_static("anthropic-beta");
 /// A request whose user is known and whose body is here, with what it takes of the bounds.
 pub(crate) struct Admitted {
     pub requester: Requester,
+    pub labels: Labels,
     /// The server that the request itself names.
     pub server: Option<Provider>,
     pub body: Bytes,
@@ -55,30 +56,35 @@ pub(crate) async fn admitted(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Admitted, ApiError> {
-    let (requester, server, seat) = match before_the_body(gateway, headers).await {
-        Ok(known) => known,
+    let Head { requester, labels, server, seat } = match head(gateway, headers).await {
+        Ok(head) => head,
         Err(error) => {
             skim(body).await;
             return Err(error);
         }
     };
     let (body, reserved) = gateway.bounds.read(headers, body).await?;
-    Ok(Admitted { requester, server, body, taken: Taken { _seat: seat, _reserved: reserved } })
+    Ok(Admitted { requester, labels, server, body, taken: Taken { _seat: seat, _reserved: reserved } })
 }
 
-/// All that the head of a request decides.
-async fn before_the_body(
-    gateway: &Gateway,
-    headers: &HeaderMap,
-) -> Result<(Requester, Option<Provider>, Seat), ApiError> {
+/// All that the head of a request says.
+struct Head {
+    requester: Requester,
+    labels: Labels,
+    server: Option<Provider>,
+    seat: Seat,
+}
+
+async fn head(gateway: &Gateway, headers: &HeaderMap) -> Result<Head, ApiError> {
     let access = gateway.keys.access(headers).await?;
     let user = gateway.identity.user(&access, headers)?;
     let id = user.id.clone();
+    let labels = gateway.identity.labels(&access, headers, gateway.way_in())?;
     let server = gateway.servers.named(headers)?;
     let limit = gateway.identity.limit(headers, gateway.is_private())?;
     known(gateway, user).await?;
     let seat = gateway.bounds.seat(&id)?;
-    Ok((Requester { user: id, limit, sponsored: None }, server, seat))
+    Ok(Head { requester: Requester { user: id, limit, sponsored: None }, labels, server, seat })
 }
 
 /// Refuses a user whom Open WebUI does not know; where there is no Open WebUI, remembers them.
@@ -100,15 +106,14 @@ pub(crate) async fn answered(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let admitted = admitted(gateway, &headers, body).await?;
-    let labels = gateway.identity.labels(&headers, gateway.way_in())?;
-    let mut request = ChatRequest::parse_as(shape, admitted.body)
+    let Admitted { requester, labels, server, body, taken } = admitted(gateway, &headers, body).await?;
+    let mut request = ChatRequest::parse_as(shape, body)
         .map_err(|error| ApiError::bad_request(error.message, error.param))?;
     if shape == Shape::Messages {
         request.set_headers(betas(&headers));
     }
-    match gateway.meter.chat(admitted.requester, labels, admitted.server.as_ref(), request).await {
-        Ok(answer) => Ok(respond(answer, admitted.taken)),
+    match gateway.meter.chat(requester, labels, server.as_ref(), request).await {
+        Ok(answer) => Ok(respond(answer, taken)),
         Err(error) => Err(ApiError::of_meter(error, gateway.contact())),
     }
 }

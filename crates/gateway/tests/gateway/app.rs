@@ -170,6 +170,17 @@ impl App {
         self.client.request(request).await.unwrap()
     }
 
+    /// A chat with a key that is bound to a user, read to its end.
+    pub async fn ask_with_key(&self, key: &str, body: Value, headers: &[(&str, &str)]) -> Answer {
+        let mut request = Request::post(format!("{}/v1/chat/completions", self.address))
+            .header("authorization", format!("Bearer {key}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::from(body.to_string()))).unwrap();
+        read(self.client.request(request).await.unwrap()).await
+    }
+
     /// Any request with that key, read to its end.
     pub async fn call(&self, method: Method, path: &str, key: &str, body: Value) -> Answer {
         let body = if body.is_null() { String::new() } else { body.to_string() };

@@ -92,6 +92,21 @@ each_database!(tasks_of_a_sponsored_chat_are_sponsored_where_covered, async |tes
     app.end().await;
 });
 
+each_database!(the_holder_of_a_bound_key_opens_none, async |test: TestDatabase| {
+    let app = start(test, &[]).await;
+    grant(&app, 100, None).await;
+    let user = accounting::UserId::new("ann").unwrap();
+    let now = accounting::Clock::now(&storage::SystemClock);
+    let (_, key) =
+        storage::admin::keys::create(&app.database, "laptop", Some(user), None, now).await.unwrap();
+    let headers = [("x-tracking-model", "lab---one")];
+    let answer = app.ask_with_key(&key, chat("gpt-test", TWO, false), &headers).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    // From the user's own thousand.
+    assert_eq!(answer.json()["usage"]["credits_remaining"], json!(998));
+    app.end().await;
+});
+
 each_database!(its_limits_hold_under_concurrency, async |test: TestDatabase| {
     let app =
         start(test, &[("admission_policy", "strict"), ("hold_wait", "5"), ("strict_min_output", "485")])

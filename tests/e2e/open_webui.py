@@ -39,6 +39,8 @@ SETTINGS = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "OWUI_TRACKING_EXECUTABLE": str(PROGRAMS / "owui-token-tracking"),
 }
+# By default it has fifteen connections to PostgreSQL, which twenty streams of any pipe use up.
+POOL = {"DATABASE_POOL_SIZE": "70"}
 
 
 class OpenWebUI:
@@ -57,6 +59,7 @@ class OpenWebUI:
             "DATA_DIR": str(data),
             "STATIC_DIR": str(folder / "static"),
             "DATABASE_URL": database.url,
+            **(POOL if database.kind == "postgresql" and workers == 1 else {}),
             **environment,
         }
         log = folder / "open-webui.log"

@@ -41,7 +41,7 @@ impl DatabaseArguments {
         let url = self.url()?;
         let database = Database::open(&url).await.with_context(|| format!("opening {url}"))?;
         migrate::require_current(&database).await?;
-        Ok(database)
+        Ok(database.acting_as(&whoever_runs_this()))
     }
 }
 
@@ -51,4 +51,13 @@ impl LastDatabase {
         let Self { named, last } = self;
         DatabaseArguments { option: named.option.or(last) }
     }
+}
+
+/// Who runs this command, for the audit: the name in the operating system.
+pub(crate) fn whoever_runs_this() -> String {
+    let named =
+        ["SUDO_USER", "USER", "LOGNAME", "USERNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    named
+        .filter(|name| !name.is_empty())
+        .map_or_else(|| "command line".into(), |name| format!("{name}, command line"))
 }

@@ -1,5 +1,6 @@
 //! A connected database: one pool, one way to write SQL for both kinds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -18,6 +19,9 @@ const CONNECTIONS: u32 = 4;
 /// One number for all processes of ours: the key of PostgreSQL's advisory lock for migrations and administration.
 pub(crate) const LOCK: i64 = 0x6f77_7569_7474;
 
+/// Who changes something where nobody else is named.
+const OURSELVES: &str = "owui-token-tracking";
+
 /// A pool of connections.
 #[derive(Debug, Clone)]
 pub enum Pool {
@@ -33,6 +37,7 @@ pub struct Database {
     url: DatabaseUrl,
     schema: String,
     pool: Pool,
+    actor: Arc<str>,
 }
 
 /// Runs one body on the pool of either kind of database: SQL exists once, written with `$1` placeholders and with types
@@ -138,7 +143,12 @@ impl Database {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_with(options)
             .await?;
-        Ok(Self { url: url.clone(), schema: "main".into(), pool: Pool::Sqlite(pool) })
+        Ok(Self {
+            url: url.clone(),
+            schema: "main".into(),
+            pool: Pool::Sqlite(pool),
+            actor: OURSELVES.into(),
+        })
     }
 
     async fn connect_postgres(url: &DatabaseUrl) -> Result<Self, Error> {
@@ -161,7 +171,19 @@ impl Database {
                 .await?
                 .unwrap_or_else(|| "public".into()),
         };
-        Ok(Self { url: url.clone(), schema, pool: Pool::Postgres(pool) })
+        Ok(Self { url: url.clone(), schema, pool: Pool::Postgres(pool), actor: OURSELVES.into() })
+    }
+
+    /// The same database in the name of somebody: who the audit says has changed something.
+    #[must_use]
+    pub fn acting_as(mut self, actor: &str) -> Self {
+        self.actor = actor.into();
+        self
+    }
+
+    /// In whose name it is changed.
+    pub(crate) fn actor(&self) -> &str {
+        &self.actor
     }
 
     /// Its address.

@@ -9,7 +9,8 @@ use crate::database::LOCK;
 use crate::{Database, Error, Kind, on_pool};
 
 /// Our migrations, oldest first. Version N is the state after the first N.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_tracking.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("migrations/0001_tracking.sql"), include_str!("migrations/0002_administration.sql")];
 /// The schema that this program needs.
 #[expect(clippy::cast_possible_wrap, reason = "a handful of migrations")]
 pub const CURRENT: i64 = MIGRATIONS.len() as i64;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use accounting::{Clock, Credits, ModelId, Price, ProviderName, Rate, UserId};
 use futures_util::future::join_all;
 use storage::admin::prices::{NewPrice, Source, Write};
-use storage::admin::{groups, keys, prices, settings, users};
+use storage::admin::{audit, groups, keys, prices, settings, users};
 use storage::migrate::{self, Migrated};
 use storage::{Catalogue, Database, Error, KnownUser, Snapshot, SystemClock};
 use testing::clock::SettableClock;
@@ -247,4 +247,26 @@ each_database!(keys_work_until_they_expire_or_are_revoked, async |test: TestData
     assert_eq!(keys::revoke(&database, "k", clock.now()).await.unwrap(), 1);
     assert!(matches!(keys::revoke(&database, "k", clock.now()).await, Err(Error::NotFound { .. })));
     assert!(!keys::list(&database).await.unwrap()[0].is_valid(now()));
+});
+
+each_database!(a_changed_setting_is_noted_with_who_and_what, async |test: TestDatabase| {
+    let database = test.open().await.unwrap().acting_as("ann");
+    migrate::migrate(&database).await.unwrap();
+    settings::set(&database, "hold_wait", "5").await.unwrap();
+    settings::set(&database, "hold_wait", "7").await.unwrap();
+    settings::set(&database, "hold_wait", "7").await.unwrap();
+    assert!(settings::set(&database, "hold_wait", "soon").await.is_err());
+    let wanted = audit::Wanted { subject: Some("hold_wait".into()), ..audit::Wanted::default() };
+    let noted = audit::list(&database, &wanted).await.unwrap();
+    let seen: Vec<_> = noted
+        .iter()
+        .map(|noted| (noted.who.as_str(), noted.action.as_str(), noted.before.clone(), noted.after.clone()))
+        .collect();
+    let json = |text: &str| Some(serde_json::Value::from(text));
+    assert_eq!(
+        seen,
+        [("ann", "settings set", None, json("5")), ("ann", "settings set", json("5"), json("7"))]
+    );
+    let newest = audit::Wanted { most: Some(1), action: Some("settings".into()), ..audit::Wanted::default() };
+    assert_eq!(audit::list(&database, &newest).await.unwrap(), noted[1..]);
 });

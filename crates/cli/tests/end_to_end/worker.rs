@@ -189,11 +189,33 @@ each_database!(a_database_of_the_original_is_brought_up_to_date, async |test: Te
     assert!(refusal(&place, &greeting).contains("owui-token-tracking init"));
     // As the original leaves it: its tables, a setting, a price; none of ours.
     storage::migrate::migrate(&place.database).await.unwrap();
-    let ours = ["price", "owner", "account", "hold", "ledger", "user", "key", "schema_version"];
+    let ours = [
+        "price",
+        "owner",
+        "account",
+        "hold",
+        "ledger",
+        "user",
+        "key",
+        "schema_version",
+        "audit",
+        "name",
+        "group",
+        "sponsored",
+        "sponsored_member",
+        "sponsored_model",
+        "sponsored_workspace_model",
+        "rollup",
+        "rollup_day",
+    ];
     for table in ours {
         let table = place.database.table(&format!("token_tracking_{table}"));
         place.database.run(format!("DROP TABLE {table}")).await.unwrap();
     }
+    let log = place.database.table("token_tracking_usage_log");
+    let index = place.database.table("token_tracking_usage_log_new");
+    let unmark = format!("DROP INDEX {index}; ALTER TABLE {log} DROP COLUMN tracking_id");
+    place.database.run(unmark).await.unwrap();
     let (settings, prices) = (
         place.database.table("token_tracking_base_settings"),
         place.database.table("token_tracking_model_pricing"),

@@ -1,5 +1,6 @@
 //! What administrators do: prices, groups, sponsored allowances, settings, users, keys. Each change is one transaction.
 
+pub mod audit;
 pub mod groups;
 pub mod keys;
 pub mod price_list;

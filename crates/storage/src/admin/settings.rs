@@ -2,6 +2,7 @@
 
 use sqlx::AssertSqlSafe;
 
+use crate::admin::audit::{Change, note};
 use crate::database::in_transaction;
 use crate::settings::{KNOWN, KnownSetting, Settings, unknown};
 use crate::{Database, Error, on_pool};
@@ -105,8 +106,18 @@ async fn write(database: &Database, rows: &[(&str, &str, &str)], overwrite: bool
     let sql = format!(
         "INSERT INTO {table} AS kept (setting_key, setting_value, description) VALUES ($1, $2, $3) ON CONFLICT (setting_key) {conflict}"
     );
+    let select = format!("SELECT setting_value FROM {table} WHERE setting_key = $1");
     in_transaction!(database, transaction => {
         for (key, value, description) in rows {
+            let before: Option<Option<String>> = sqlx::query_scalar(AssertSqlSafe(select.clone()))
+                .bind(*key)
+                .fetch_optional(&mut *transaction)
+                .await?;
+            let before = before.flatten();
+            if before.as_deref() != Some(*value) && (overwrite || before.is_none()) {
+                let (before, after) = (before.map(Into::into), Some((*value).into()));
+                note!(transaction, database, Change { action: "settings set", subject: key, before, after });
+            }
             let query = sqlx::query(AssertSqlSafe(sql.clone())).bind(*key).bind(*value).bind(*description);
             query.execute(&mut *transaction).await?;
         }

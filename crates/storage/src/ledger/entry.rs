@@ -35,6 +35,12 @@ named! {
         Request = "request",
         /// The difference to an entry that was settled by somebody else at a guess.
         Correction = "correction",
+        /// Credits that an administrator granted (negative) or revoked.
+        Adjustment = "adjustment",
+        /// A request that the original served and logged.
+        Import = "import",
+        /// What entries that are not kept any more, or that did not know this account, add up to.
+        Carried = "carried",
     }
 }
 

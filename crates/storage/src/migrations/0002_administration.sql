@@ -1,0 +1,93 @@
+-- Administration: what the original has no place for, beside its tables. Dates are `YYYY-MM-DD`, in the configured zone.
+
+-- Our own mark on each row of the original's usage log: the ledger's id of the same request. NULL: the original wrote the row,
+-- and it is not in the ledger yet.
+ALTER TABLE token_tracking_usage_log ADD COLUMN tracking_id VARCHAR(32);
+CREATE INDEX token_tracking_usage_log_new ON token_tracking_usage_log (log_date) WHERE tracking_id IS NULL;
+
+-- Why an administrator's entry was made.
+ALTER TABLE token_tracking_ledger ADD COLUMN reason TEXT;
+
+-- Who changed what, when: before and after as JSON.
+CREATE TABLE token_tracking_audit (
+    id TEXT NOT NULL PRIMARY KEY,
+    at BIGINT NOT NULL,
+    who TEXT NOT NULL,
+    action TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    before TEXT,
+    after TEXT
+);
+
+-- Names of users, groups and sponsored allowances that were deleted, so that history can name them. `kind`: user,
+-- credit_group, sponsored_allowance.
+CREATE TABLE token_tracking_name (
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    kept_at BIGINT NOT NULL,
+    PRIMARY KEY (kind, id)
+);
+
+-- What the original's credit groups have beside: weekly and monthly credits, the Open WebUI group that they follow.
+CREATE TABLE token_tracking_group (
+    id TEXT NOT NULL PRIMARY KEY,
+    weekly BIGINT,
+    monthly BIGINT,
+    open_webui_group TEXT
+);
+
+-- What the original's sponsored allowances have beside: from which day and up to which (included), whether everybody sees its
+-- models as models of their own, and when it was deleted (the original's row stays where its usage log refers to it).
+CREATE TABLE token_tracking_sponsored (
+    id TEXT NOT NULL PRIMARY KEY,
+    starts_on TEXT,
+    ends_on TEXT,
+    public BIGINT NOT NULL DEFAULT 0,
+    deleted_at BIGINT
+);
+-- Who may use it; nobody named: whoever may use its workspace models. `kind`: user, credit_group, open_webui_group.
+CREATE TABLE token_tracking_sponsored_member (
+    sponsored_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    member TEXT NOT NULL,
+    PRIMARY KEY (sponsored_id, kind, member)
+);
+-- The provider of each model that it covers, where it is not every provider's.
+CREATE TABLE token_tracking_sponsored_model (
+    sponsored_id TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    model TEXT NOT NULL,
+    PRIMARY KEY (sponsored_id, provider, model)
+);
+-- Workspace models that open an allowance although no administrator made them.
+CREATE TABLE token_tracking_sponsored_workspace_model (
+    id TEXT NOT NULL PRIMARY KEY,
+    sponsored_id TEXT NOT NULL
+);
+
+-- The ledger summed for each day that is closed. '' stands for none.
+CREATE TABLE token_tracking_rollup (
+    day TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    model TEXT NOT NULL,
+    sponsored_id TEXT NOT NULL,
+    task TEXT NOT NULL,
+    requests BIGINT NOT NULL,
+    input_tokens BIGINT NOT NULL,
+    cached_input_tokens BIGINT NOT NULL,
+    cache_write_tokens BIGINT NOT NULL,
+    output_tokens BIGINT NOT NULL,
+    reasoning_tokens BIGINT NOT NULL,
+    charge BIGINT NOT NULL,
+    estimated_requests BIGINT NOT NULL,
+    estimated_charge BIGINT NOT NULL,
+    PRIMARY KEY (day, user_id, provider, model, sponsored_id, task)
+) /*clustered*/;
+-- The days that are summed there. A late entry takes its day out again.
+CREATE TABLE token_tracking_rollup_day (
+    day TEXT NOT NULL PRIMARY KEY,
+    entries BIGINT NOT NULL,
+    rolled_at BIGINT NOT NULL
+);

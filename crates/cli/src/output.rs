@@ -124,6 +124,12 @@ pub(crate) fn confirmed(question: &str) -> anyhow::Result<bool> {
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
+/// Whether somebody at a terminal, asked, says no. Elsewhere nobody can, and the command counts: for commands that the
+/// original has and never asks for, so that scripts with them go on.
+pub(crate) fn declined(question: &str) -> anyhow::Result<bool> {
+    Ok(io::stdin().is_terminal() && !confirmed(question)?)
+}
+
 /// Whether what is shown may be coloured: on a terminal, unless the environment says `NO_COLOR`.
 fn coloured() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())

@@ -30,10 +30,10 @@ pub(crate) enum Command {
         #[arg(short, long = "model", required = true, value_name = "MODEL")]
         models: Vec<String>,
         /// Whole credits that all users together may spend, ever.
-        #[arg(short, long)]
+        #[arg(short, long, visible_alias = "total-limit")]
         total_credit_limit: i64,
         /// Whole credits that each user may spend in a day; no limit without.
-        #[arg(short, long)]
+        #[arg(short, long, visible_alias = "daily-limit")]
         daily_credit_limit: Option<i64>,
         #[command(flatten)]
         database: DatabaseArguments,
@@ -68,10 +68,10 @@ pub(crate) enum Command {
         #[arg(short, long = "model", value_name = "MODEL")]
         models: Vec<String>,
         /// Whole credits that all users together may spend, ever.
-        #[arg(short, long)]
+        #[arg(short, long, visible_alias = "total-limit")]
         total_credit_limit: Option<i64>,
         /// Whole credits that each user may spend in a day, or `none`.
-        #[arg(short, long, value_parser = daily)]
+        #[arg(short, long, visible_alias = "daily-limit", value_parser = daily)]
         daily_credit_limit: Option<Daily>,
         #[command(flatten)]
         database: DatabaseArguments,
@@ -172,7 +172,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let database = database.open().await?;
             let which = which.which()?;
             let name = sponsored::get(&database, &which).await?.name;
-            if !yes && !output::confirmed(&format!("Delete the sponsored allowance {name}?"))? {
+            if !yes && output::declined(&format!("Delete the sponsored allowance {name}?"))? {
                 bail!("nothing was deleted");
             }
             sponsored::delete(&database, &which).await?;

@@ -16,6 +16,7 @@ mod serve;
 mod settings;
 mod signals;
 mod sponsored;
+mod upstream;
 mod usage;
 mod user;
 mod verify;

@@ -19,6 +19,7 @@ mod serve;
 mod settings;
 mod signals;
 mod sponsored;
+mod upstream;
 mod usage;
 mod user;
 mod verify;

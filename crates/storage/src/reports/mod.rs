@@ -2,5 +2,6 @@
 
 pub mod balance;
 pub mod requests;
+pub mod sponsored;
 pub mod usage;
 pub mod verify;

@@ -35,11 +35,11 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         vec![
             one.user.to_string().into(),
             one.name.into(),
-            credits(one.limit),
-            credits(one.spent),
-            credits(one.held),
-            credits(one.free),
-            one.resets_at.to_string().into(),
+            credits(one.day.limit),
+            credits(one.day.spent),
+            credits(one.day.held),
+            credits(one.day.free),
+            one.day.resets_at.to_string().into(),
         ]
     });
     output::rows(arguments.format.format, &columns, rows.collect())?;

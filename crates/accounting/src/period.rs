@@ -63,9 +63,13 @@ impl Zone {
             .map_err(|_| Error::Malformed(day.to_string(), "day with a beginning"))
     }
 
-    /// When the period that holds that day ends here: the first moment of the next, whichever daylight-saving change lies
-    /// between.
-    pub fn end_of(&self, period: Period, day: Day) -> Result<Timestamp, Error> {
+    /// When that day ends here: the first moment of the next, whichever daylight-saving change lies between.
+    pub fn end_of(&self, day: Day) -> Result<Timestamp, Error> {
+        self.end_of_period(Period::Day, day)
+    }
+
+    /// When the period that holds that day ends here.
+    pub fn end_of_period(&self, period: Period, day: Day) -> Result<Timestamp, Error> {
         self.start_of(period.next(day)?)
     }
 
@@ -211,7 +215,7 @@ mod tests {
         for (zone, moment, day, end) in DAYS {
             let zone = Zone::named(zone).unwrap();
             assert_eq!(zone.day(at(moment)).to_string(), day, "{zone:?} {moment}");
-            assert_eq!(zone.end_of(Period::Day, day.parse().unwrap()).unwrap(), at(end), "{zone:?} {moment}");
+            assert_eq!(zone.end_of(day.parse().unwrap()).unwrap(), at(end), "{zone:?} {moment}");
         }
     }
 
@@ -309,7 +313,7 @@ mod tests {
             let (zone, day): (_, Day) = (Zone::named(zone).unwrap(), day.parse().unwrap());
             assert_eq!(period.first(day).to_string(), first, "{zone:?} {day} {period}");
             assert_eq!(zone.start_of(period.first(day)).unwrap(), at(start), "{zone:?} {day} {period}");
-            assert_eq!(zone.end_of(period, day).unwrap(), at(end), "{zone:?} {day} {period}");
+            assert_eq!(zone.end_of_period(period, day).unwrap(), at(end), "{zone:?} {day} {period}");
         }
     }
 
@@ -323,7 +327,7 @@ mod tests {
             let day = zone.day(now);
             for period in Period::ALL {
                 let (first, next) = (period.first(day), period.next(day).unwrap());
-                prop_assert!(zone.start_of(first).unwrap() <= now && now < zone.end_of(period, day).unwrap());
+                prop_assert!(zone.start_of(first).unwrap() <= now && now < zone.end_of_period(period, day).unwrap());
                 prop_assert_eq!(period.first(first), first);
                 prop_assert_eq!(period.first(next), next);
                 let days = period.days(day).unwrap();

@@ -11,6 +11,7 @@ mod groups;
 mod ids;
 pub mod ledger;
 pub mod migrate;
+pub mod nearest;
 mod open_webui_groups;
 pub mod reports;
 mod settings;

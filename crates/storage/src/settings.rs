@@ -6,8 +6,8 @@ use std::time::Duration;
 use accounting::{Credits, Policy, Zone};
 use jiff::tz::TimeZone;
 
-use crate::Error;
 use crate::groups::Limits;
+use crate::{Error, nearest};
 
 /// All settings, read.
 #[derive(Debug, Clone)]
@@ -195,18 +195,9 @@ impl Settings {
 
 /// The error for a key that is no setting, naming the nearest one.
 pub(crate) fn unknown(key: &str) -> Error {
-    let near =
-        KNOWN.iter().map(|known| known.key).max_by_key(|known| similarity(known, key)).unwrap_or_default();
-    Error::NotFound {
-        what: "setting",
-        name: key.to_owned(),
-        hint: format!("; did you mean {near}? `owui-token-tracking settings list` shows all"),
-    }
-}
-
-/// How many pairs of neighbouring letters two names share.
-fn similarity(a: &str, b: &str) -> usize {
-    a.as_bytes().windows(2).filter(|pair| b.as_bytes().windows(2).any(|other| other == *pair)).count()
+    let names = KNOWN.iter().map(|known| known.key);
+    let hint = nearest::hint(key, names, "`owui-token-tracking settings list` shows all");
+    Error::NotFound { what: "setting", name: key.to_owned(), hint }
 }
 
 #[cfg(test)]
@@ -236,7 +227,7 @@ mod tests {
     #[test]
     fn unknown_keys_name_the_nearest() {
         let message = Settings::defaults().set("base_allowance", "1").unwrap_err().to_string();
-        assert!(message.contains("did you mean base_credit_allowance?"), "{message}");
+        assert!(message.contains("did you mean `base_credit_allowance`?"), "{message}");
     }
 
     #[test]

@@ -289,7 +289,7 @@ each_database!(a_group_follows_one_of_open_webui, async |test: TestDatabase| {
     assert_eq!(members().await, [("ann".into(), named), ("carl".into(), named)]);
     let error = groups::remove_user(&database, "school", &user("bob")).await.unwrap_err().to_string();
     assert!(error.contains("Open WebUI group that it follows"), "{error}");
-    for (which, says) in [("none", "by its id or name"), ("TWIN", "name one by id: g3, g4")] {
+    for (which, says) in [("Schol", "did you mean `School`?"), ("TWIN", "name one by id: g3, g4")] {
         let error = groups::update(&database, "school", follow(which)).await.unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
     }

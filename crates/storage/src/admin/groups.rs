@@ -12,7 +12,7 @@ use crate::admin::audit::{self, note};
 use crate::admin::users;
 use crate::database::in_transaction;
 use crate::groups::{self, Membership};
-use crate::{Database, Error, Kind, KnownUser, SystemClock, new_id, on_pool, open_webui_groups};
+use crate::{Database, Error, Kind, KnownUser, SystemClock, nearest, new_id, on_pool, open_webui_groups};
 
 /// A credit group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -248,7 +248,7 @@ pub async fn add_users(database: &Database, name: &str, users: &[UserId]) -> Res
             sqlx::query_scalar(AssertSqlSafe(exists)).bind(&id).fetch_one(&mut *transaction).await?;
         if found == 0 {
             // Deleted since.
-            return Err(missing(name));
+            return Err(missing(name, &[]));
         }
         let before: Vec<String> =
             sqlx::query_scalar(AssertSqlSafe(select)).bind(&id).fetch_all(&mut *transaction).await?;
@@ -356,20 +356,21 @@ async fn followed(database: &Database, which: &str) -> Result<String, Error> {
         return Ok(which.to_owned());
     }
     let fits = |name: &str| name.to_lowercase() == which.to_lowercase();
-    let mut found: Vec<String> =
-        all.into_iter().filter(|(_, group)| fits(&group.name)).map(|(id, _)| id).collect();
+    let mut found: Vec<&String> =
+        all.iter().filter(|(_, group)| fits(&group.name)).map(|(id, _)| id).collect();
     found.sort_unstable();
-    match found.len() {
-        1 => Ok(found.swap_remove(0)),
-        0 => Err(Error::NotFound {
-            what: "Open WebUI group",
-            name: which.to_owned(),
-            hint: "; name one by its id or name, as Open WebUI's admin panel shows it".into(),
-        }),
-        _ => Err(Error::Conflict {
+    match found.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => {
+            let names = all.values().map(|group| group.name.as_str());
+            let hint =
+                nearest::hint(which, names, "name one by id or name, as Open WebUI's admin panel shows it");
+            Err(Error::NotFound { what: "Open WebUI group", name: which.to_owned(), hint })
+        }
+        several => Err(Error::Conflict {
             what: format!(
                 "several Open WebUI groups are called `{which}`; name one by id: {}",
-                found.join(", ")
+                several.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(", ")
             ),
         }),
     }
@@ -451,16 +452,14 @@ fn shown(group: &Group) -> Value {
 }
 
 fn named(groups: Vec<Group>, name: &str) -> Result<Group, Error> {
-    let found = groups.into_iter().find(|group| group.name.to_lowercase() == name.to_lowercase());
-    found.ok_or_else(|| missing(name))
+    let found = groups.iter().find(|group| group.name.to_lowercase() == name.to_lowercase());
+    found.cloned().ok_or_else(|| missing(name, &groups))
 }
 
-fn missing(name: &str) -> Error {
-    Error::NotFound {
-        what: "credit group",
-        name: name.to_owned(),
-        hint: "; `owui-token-tracking credit-group list` shows all".into(),
-    }
+fn missing(name: &str, groups: &[Group]) -> Error {
+    let names = groups.iter().map(|group| group.name.as_str());
+    let hint = nearest::hint(name, names, "`owui-token-tracking credit-group list` shows all");
+    Error::NotFound { what: "credit group", name: name.to_owned(), hint }
 }
 
 fn taken(error: Error, name: &str) -> Error {

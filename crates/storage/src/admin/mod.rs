@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod credits;
+pub mod directory;
 pub mod groups;
 pub mod keys;
 pub mod price_list;

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use serde_json::{Number, Value, json};
 
 use super::prices::{self, NewPrice};
-use crate::{Database, Error, PricedModel};
+use crate::{Database, Error, PricedModel, nearest};
 
 const MILLION: u64 = 1_000_000;
 
@@ -147,7 +147,7 @@ pub async fn updated(database: &Database, text: &str, now: Timestamp) -> Result<
         };
         let (model, provider) = (ModelId::new(id)?, ProviderName::new(provider)?);
         let found = prices::get(database, &model, Some(&provider), now).await?;
-        let Some(there) = found.first() else { return Err(prices::missing(&model)) };
+        let Some(there) = found.first() else { return Err(nearest::unknown_price(database, &model).await) };
         let mut merged = show(there);
         if let (Value::Object(merged), Value::Object(change)) = (&mut merged, change) {
             merged.extend(change);

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use crate::catalogue::{PriceRow, PricedModel, select_prices};
 use crate::database::in_transaction;
-use crate::{Database, Error, on_pool, sponsored};
+use crate::{Database, Error, nearest, on_pool, sponsored};
 
 /// A price to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,7 +164,7 @@ pub async fn delete(
 ) -> Result<usize, Error> {
     let found = get(database, model, provider, now).await?;
     if found.is_empty() {
-        return Err(missing(model));
+        return Err(nearest::unknown_price(database, model).await);
     }
     if let Some(sponsored) = sponsored::read(database).await?.iter().find(|allowance| allowance.covers(model))
     {

@@ -211,7 +211,7 @@ impl Counters {
             }
         };
         let Account { spent, held } = account;
-        let resets_at = now.settings.timezone.end_of(period, now.day)?;
+        let resets_at = now.settings.timezone.end_of_period(period, now.day)?;
         Ok(Some(PeriodBalance { period, limit, spent, held, free: account.free(limit)?, resets_at }))
     }
 }

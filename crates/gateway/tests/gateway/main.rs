@@ -5,5 +5,6 @@
 mod app;
 mod flow;
 mod local;
+mod periods;
 mod providers;
 mod sponsored;

@@ -5,7 +5,7 @@ use sqlx::AssertSqlSafe;
 use crate::admin::audit::{Change, note};
 use crate::admin::prices::default_price;
 use crate::database::in_transaction;
-use crate::settings::{DEFAULT_INPUT, DEFAULT_OUTPUT, KNOWN, KnownSetting, Settings, unknown};
+use crate::settings::{DEFAULT_INPUT, DEFAULT_OUTPUT, KNOWN, Settings, unknown};
 use crate::{Database, Error, on_pool};
 
 /// A setting as it is.

@@ -34,6 +34,8 @@ pub(crate) enum Command {
         database: LastDatabase,
     },
     /// Show a group.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking credit-group get staff")]
     Get {
         /// Its name.
         name: String,
@@ -43,6 +45,9 @@ pub(crate) enum Command {
         format: FormatArguments,
     },
     /// List all groups.
+    #[command(after_help = "Examples:\n  \
+        owui-token-tracking credit-group list\n  \
+        owui-token-tracking credit-group list --format csv")]
     List {
         #[command(flatten)]
         database: LastDatabase,
@@ -72,6 +77,9 @@ pub(crate) enum Command {
         database: LastDatabase,
     },
     /// Delete a group.
+    #[command(after_help = "Examples:\n  \
+        owui-token-tracking credit-group delete staff\n  \
+        owui-token-tracking credit-group delete staff --force")]
     Delete {
         /// Its name.
         name: String,
@@ -95,6 +103,8 @@ pub(crate) enum Command {
         grep @old.example.org users.txt | owui-token-tracking credit-group remove-user --file - staff")]
     RemoveUser(Members),
     /// List the members of a group.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking credit-group list-users staff")]
     ListUsers {
         /// Its name.
         name: String,

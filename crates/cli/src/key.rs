@@ -33,6 +33,8 @@ pub(crate) enum Command {
         format: FormatArguments,
     },
     /// List all keys.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking key list")]
     List {
         #[command(flatten)]
         database: DatabaseArguments,
@@ -40,6 +42,9 @@ pub(crate) enum Command {
         format: FormatArguments,
     },
     /// Revoke a key; it stops to work within two seconds.
+    #[command(after_help = "Examples:\n  \
+        owui-token-tracking key revoke laptop\n  \
+        owui-token-tracking key revoke laptop --yes")]
     Revoke {
         /// Its id or its name.
         key: String,

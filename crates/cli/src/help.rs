@@ -69,7 +69,8 @@ mod tests {
     /// The arguments of each command in a text, as a shell takes them; variables before them and pipes behind are left out.
     fn typed(text: &str) -> Vec<Vec<String>> {
         let whole = text.replace("\\\n", " ");
-        let lines = whole.lines().filter_map(|line| line.split_once("owui-token-tracking "));
+        let examples = whole.lines().filter(|line| line.starts_with("  "));
+        let lines = examples.filter_map(|line| line.split_once("owui-token-tracking "));
         let words = |line: &str| {
             let (mut words, mut quote) = (vec![String::new()], None);
             for letter in line.chars() {

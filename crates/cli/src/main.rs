@@ -10,6 +10,7 @@ mod install;
 mod key;
 mod models;
 mod open_webui;
+mod original;
 mod output;
 mod pricing;
 mod serve;

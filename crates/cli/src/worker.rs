@@ -114,12 +114,12 @@ async fn open(arguments: &DatabaseArguments) -> anyhow::Result<Database> {
     let url = arguments.url()?;
     let database = Database::open(&url).await.with_context(|| format!("opening {url}"))?;
     match migrate::require_current(&database).await {
-        Err(storage::Error::NotMigrated { .. })
-            if database.has_table("token_tracking_base_settings").await? =>
-        {
+        Err(storage::Error::NotMigrated { .. }) if database.has_table("token_tracking_usage_log").await? => {
             let (models, begin) = (models::built_in()?, settings::initial());
-            let done = init::initialise(&database, &models, prices::Source::BuiltIn, &begin).await?;
-            tracing::info!(adopted = done.adopted, "took over the tables of an earlier installation");
+            let done =
+                init::initialise(&database, &models, prices::Source::BuiltIn, &begin, &mut |_| {}).await?;
+            let (prices, usage) = (done.absorbed, done.usage);
+            tracing::info!(?prices, ?usage, "took over the tables of an earlier installation");
         }
         other => other?,
     }

@@ -3,9 +3,9 @@
 //! The original's price table is kept as a mirror: one row for each model id (the first provider keeps it), in whole
 //! credits.
 
-use accounting::{Credits, ModelId, Price, ProviderName, Rate};
+use accounting::{ModelId, Price, ProviderName, Rate};
 use jiff::Timestamp;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::AssertSqlSafe;
 
 use crate::catalogue::{PriceRow, PricedModel, select_prices};
 use crate::database::in_transaction;
@@ -40,7 +40,7 @@ pub enum Source {
 }
 
 impl Source {
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Administrator => "administrator",
             Self::BuiltIn => "built-in",
@@ -60,10 +60,10 @@ pub enum Write {
     OnlyNew,
 }
 
-/// Inserts a version (`None`: the model has no price from now on) and mirrors it.
+/// Inserts a version; with `ends`, the model has no price from now on.
 macro_rules! insert {
-    ($transaction:expr, $database:expr, $new:expr, $price:expr, $source:expr, $now:expr) => {{
-        let price: Option<&Price> = $price;
+    ($transaction:expr, $database:expr, $new:expr, $source:expr, $now:expr, $ends:expr) => {{
+        let new: &$crate::admin::prices::NewPrice = $new;
         let table = $database.table("token_tracking_price");
         let insert = format!(
             "INSERT INTO {table} (version, provider, model, name, price, max_output_tokens, context_tokens, source, \
@@ -71,18 +71,26 @@ macro_rules! insert {
              SELECT COALESCE(MAX(version), 0) + 1, $1, $2, $3, $4, $5, $6, $7, $8, $9 FROM {table}"
         );
         let tokens = |count: Option<u64>| count.and_then(|count| i64::try_from(count).ok());
-        sqlx::query(AssertSqlSafe(insert))
-            .bind($new.provider.as_str())
-            .bind($new.model.as_str())
-            .bind(&$new.name)
-            .bind(json(&$new.price)?)
-            .bind(tokens($new.max_output_tokens))
-            .bind(tokens($new.context_tokens))
+        sqlx::query(sqlx::AssertSqlSafe(insert))
+            .bind(new.provider.as_str())
+            .bind(new.model.as_str())
+            .bind(&new.name)
+            .bind($crate::admin::prices::json(&new.price)?)
+            .bind(tokens(new.max_output_tokens))
+            .bind(tokens(new.context_tokens))
             .bind($source.as_str())
             .bind($now.as_microsecond())
-            .bind(i64::from(price.is_none()))
+            .bind(i64::from($ends))
             .execute(&mut *$transaction)
             .await?;
+    }};
+}
+pub(crate) use insert;
+
+/// Shows a price in the original's table, or that there is none any more.
+macro_rules! mirror {
+    ($transaction:expr, $database:expr, $new:expr, $holds:expr) => {{
+        let new: &$crate::admin::prices::NewPrice = $new;
         let mirror = $database.table("token_tracking_model_pricing");
         let delete = format!("DELETE FROM {mirror} WHERE id = $1 AND lower(provider) = $2");
         let upsert = format!(
@@ -93,27 +101,28 @@ macro_rules! insert {
                per_output_tokens = excluded.per_output_tokens \
              WHERE lower({mirror}.provider) = excluded.provider"
         );
-        match price {
-            None => {
-                let query = sqlx::query(AssertSqlSafe(delete)).bind($new.model.as_str()).bind($new.provider.as_str());
-                query.execute(&mut *$transaction).await?;
-            }
-            Some(price) => {
-                let ((input, per_input), (output, per_output)) = (whole(price.input), whole(price.output));
-                sqlx::query(AssertSqlSafe(upsert))
-                    .bind($new.model.as_str())
-                    .bind($new.provider.as_str())
-                    .bind(&$new.name)
-                    .bind(input)
-                    .bind(per_input)
-                    .bind(output)
-                    .bind(per_output)
-                    .execute(&mut *$transaction)
-                    .await?;
-            }
+        if $holds {
+            let price = &new.price;
+            let ((input, per_input), (output, per_output)) =
+                ($crate::admin::prices::whole(price.input), $crate::admin::prices::whole(price.output));
+            sqlx::query(sqlx::AssertSqlSafe(upsert))
+                .bind(new.model.as_str())
+                .bind(new.provider.as_str())
+                .bind($crate::original::prices::shown_name(&new.name))
+                .bind(input)
+                .bind(per_input)
+                .bind(output)
+                .bind(per_output)
+                .execute(&mut *$transaction)
+                .await?;
+        } else {
+            let query = sqlx::query(sqlx::AssertSqlSafe(delete)).bind(new.model.as_str()).bind(new.provider.as_str());
+            query.execute(&mut *$transaction).await?;
         }
     }};
 }
+pub(crate) use mirror;
+
 /// Writes prices, all or none, and returns how many have changed.
 ///
 /// # Errors
@@ -145,7 +154,9 @@ pub async fn write(
                 Write::Upsert if row.is_some_and(|row| same(row, new)) => continue,
                 _ => {}
             }
-            insert!(transaction, database, new, Some(&price), source, now);
+            let new = NewPrice { price, ..new.clone() };
+            insert!(transaction, database, &new, source, now, false);
+            mirror!(transaction, database, &new, true);
             changed += 1;
         }
         Ok(changed)
@@ -179,7 +190,8 @@ pub async fn delete(
     in_transaction!(database, transaction => {
         for priced in found {
             let new = NewPrice::from(priced);
-            insert!(transaction, database, new, None, Source::Administrator, now);
+            insert!(transaction, database, &new, Source::Administrator, now, true);
+            mirror!(transaction, database, &new, false);
         }
     });
     Ok(count)
@@ -222,44 +234,12 @@ pub async fn get(
     Ok(found)
 }
 
-/// Takes over the original's prices for models that have none here. Returns how many.
+/// Takes over what differs in the original's price table. Returns how many prices were not here.
 ///
 /// # Errors
-/// [`Error::Inconsistency`] if a row of the original can't be a price.
+/// [`Error::Unavailable`] if the database is away.
 pub async fn adopt(database: &Database, now: Timestamp) -> Result<usize, Error> {
-    let sql = format!(
-        "SELECT id, provider, name, CAST(input_cost_credits AS BIGINT) AS input_cost, \
-           CAST(per_input_tokens AS BIGINT) AS per_input, CAST(output_cost_credits AS BIGINT) AS output_cost, \
-           CAST(per_output_tokens AS BIGINT) AS per_output FROM {}",
-        database.table("token_tracking_model_pricing")
-    );
-    let mut prices = Vec::new();
-    on_pool!(database, pool => {
-        for row in sqlx::query(AssertSqlSafe(sql)).fetch_all(pool).await? {
-            let id: String = row.try_get("id")?;
-            let wrong = |column: &str| Error::Inconsistency {
-                table: "token_tracking_model_pricing".into(),
-                column: column.into(),
-                row: id.clone(),
-            };
-            let rate = |cost: &str, per: &str| {
-                let (credits, tokens): (Option<i64>, Option<i64>) = (row.try_get(cost)?, row.try_get(per)?);
-                let tokens = tokens.and_then(|tokens| u64::try_from(tokens).ok()).ok_or_else(|| wrong(per))?;
-                Ok::<_, Error>(Rate::new(Credits::from_whole(credits.ok_or_else(|| wrong(cost))?)?, tokens))
-            };
-            let provider: Option<String> = row.try_get("provider")?;
-            let name: Option<String> = row.try_get("name")?;
-            prices.push(NewPrice {
-                provider: ProviderName::new(provider.unwrap_or_default()).map_err(|_| wrong("provider"))?,
-                model: ModelId::new(id.clone()).map_err(|_| wrong("id"))?,
-                name: name.unwrap_or_else(|| id.clone()),
-                price: Price::new(rate("input_cost", "per_input")?, rate("output_cost", "per_output")?),
-                max_output_tokens: None,
-                context_tokens: None,
-            });
-        }
-    });
-    write(database, &prices, Write::OnlyNew, Source::Original, now).await
+    Ok(crate::original::prices::sync(database, now).await?.adopted)
 }
 
 /// How many models have or had a price.
@@ -299,12 +279,12 @@ fn same(row: PriceRow, new: &NewPrice) -> bool {
     row.deleted == 0 && row.read().is_ok_and(|there| NewPrice::from(there) == *new)
 }
 
-fn json(price: &Price) -> Result<String, Error> {
+pub(crate) fn json(price: &Price) -> Result<String, Error> {
     serde_json::to_string(price).map_err(|error| Error::Invalid { what: error.to_string() })
 }
 
 /// A rate in the original's whole credits: exact where its integers can hold it, else rounded up.
-fn whole(rate: Rate) -> (i32, i32) {
+pub(crate) fn whole(rate: Rate) -> (i32, i32) {
     let (micro, million) = (i128::from(rate.credits.micro()), 1_000_000_i128);
     if micro % million == 0
         && let (Ok(credits), Ok(per)) = (i32::try_from(micro / million), i32::try_from(rate.per))
@@ -338,6 +318,8 @@ fn greatest_divisor(a: i128, b: i128) -> i128 {
 
 #[cfg(test)]
 mod tests {
+    use accounting::Credits;
+
     use super::*;
 
     #[test]

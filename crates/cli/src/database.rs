@@ -124,11 +124,14 @@ fn show(status: &Status, format: Format) -> anyhow::Result<ExitCode> {
     } else {
         let tables: serde_json::Map<String, Value> =
             status.tables.iter().map(|(table, rows)| (table.clone(), (*rows).into())).collect();
-        output::json(&json!({
-            "found": found, "needed": known, "current": current, "original": status.original.name(),
-            "original_current": status.original == Revision::Head, "not_imported": status.not_imported,
-            "unusable": status.unusable, "missing": status.missing, "tables": tables,
-        }))?;
+        output::data(
+            format,
+            &json!({
+                "found": found, "needed": known, "current": current, "original": status.original.name(),
+                "original_current": status.original == Revision::Head, "not_imported": status.not_imported,
+                "unusable": status.unusable, "missing": status.missing, "tables": tables,
+            }),
+        )?;
     }
     Ok(if current { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -144,11 +147,14 @@ async fn sync(database: &Database, format: Format) -> anyhow::Result<ExitCode> {
             .iter()
             .map(|((provider, model), rows)| json!({"provider": provider, "model": model, "rows": rows}))
             .collect();
-        output::json(&json!({
-            "rows": usage.rows, "credits": output::credits(usage.charge), "unusable": usage.unusable, "unpriced": unpriced,
-            "prices_adopted": prices.adopted, "prices_changed": prices.changed, "prices_ended": prices.ended,
-            "prices_restored": prices.restored,
-        }))?;
+        output::data(
+            format,
+            &json!({
+                "rows": usage.rows, "credits": output::credits(usage.charge), "unusable": usage.unusable, "unpriced": unpriced,
+                "prices_adopted": prices.adopted, "prices_changed": prices.changed, "prices_ended": prices.ended,
+                "prices_restored": prices.restored,
+            }),
+        )?;
         return Ok(ExitCode::SUCCESS);
     }
     let lines = original::usage(usage);

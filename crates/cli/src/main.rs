@@ -1,6 +1,8 @@
 //! The command `owui-token-tracking`: one file for each group of commands.
 
+mod audit;
 mod balance;
+mod completion;
 mod connect;
 mod credit_group;
 mod database;
@@ -8,6 +10,7 @@ mod demo;
 mod init;
 mod install;
 mod key;
+mod man;
 mod models;
 mod open_webui;
 mod original;
@@ -24,18 +27,26 @@ mod worker;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Tracks what each user of Open WebUI spends on paid models, and stops anyone who would spend more than granted.
 #[derive(Debug, Parser)]
-#[command(name = "owui-token-tracking", version, propagate_version = true)]
+#[command(name = "owui-token-tracking", version, propagate_version = true, after_help = AFTER_HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
+
+const AFTER_HELP: &str = "Begin with:\n  owui-token-tracking demo      to see it at work\n  \
+    owui-token-tracking init      on Open WebUI's database, or on one of its own\n  \
+    owui-token-tracking doctor    to see what is missing\n\n\
+    Exit codes:\n  \
+    0  done, and nothing is wrong\n  \
+    1  not done, or what was checked is not as it should be (verify, doctor, database status, user find)\n  \
+    2  the command line can't be understood";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -74,6 +85,12 @@ enum Command {
     /// Manage the gateway's keys.
     #[command(subcommand)]
     Key(key::Command),
+    /// Show who changed what.
+    Audit(audit::Arguments),
+    /// Print what a shell needs to complete commands.
+    Completion(completion::Arguments),
+    /// Print the manual page, or write those of all commands.
+    Man(man::Arguments),
     /// Run the private gateway of one process of Open WebUI's: the tracked pipes start it.
     Worker(worker::Arguments),
 }
@@ -97,13 +114,23 @@ async fn main() -> ExitCode {
         Command::Sponsored(command) => sponsored::run(command).await,
         Command::User(command) => user::run(command).await,
         Command::Key(command) => key::run(command).await,
+        Command::Audit(arguments) => audit::run(arguments).await,
+        Command::Completion(arguments) => completion::run(&arguments, Arguments::command()),
+        Command::Man(arguments) => man::run(&arguments, Arguments::command()),
         Command::Worker(arguments) => worker::run(arguments).await,
     };
     match done {
         Ok(code) => code,
+        // Whoever reads has enough, as `head` does.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let broken = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::BrokenPipe;
+    error.downcast_ref::<std::io::Error>().is_some_and(broken)
 }

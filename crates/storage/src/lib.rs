@@ -10,6 +10,7 @@ mod error;
 mod ids;
 pub mod ledger;
 pub mod migrate;
+pub mod nearest;
 pub mod original;
 pub mod reports;
 mod settings;

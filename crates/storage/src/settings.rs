@@ -6,7 +6,7 @@ use std::time::Duration;
 use accounting::{Credits, Policy, Zone};
 use jiff::tz::TimeZone;
 
-use crate::Error;
+use crate::{Error, nearest};
 
 /// All settings, read.
 #[derive(Debug, Clone)]
@@ -36,7 +36,13 @@ pub enum Unpriced {
     Refuse,
     /// Served for nothing, and logged.
     Free,
+    /// Charged at the default price.
+    Default,
 }
+
+/// The settings of the default price.
+pub(crate) const DEFAULT_INPUT: &str = "default_input_price";
+pub(crate) const DEFAULT_OUTPUT: &str = "default_output_price";
 
 /// A setting as people see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +56,7 @@ pub struct KnownSetting {
 }
 
 /// All settings there are.
-pub const KNOWN: [KnownSetting; 8] = [
+pub const KNOWN: [KnownSetting; 10] = [
     KnownSetting {
         key: "base_credit_allowance",
         default: "",
@@ -84,7 +90,17 @@ pub const KNOWN: [KnownSetting; 8] = [
     KnownSetting {
         key: "unpriced_models",
         default: "refuse",
-        description: "Models without a price: refuse, or free.",
+        description: "Models without a price: refuse, free, or default (charged at the default price).",
+    },
+    KnownSetting {
+        key: DEFAULT_INPUT,
+        default: "",
+        description: "The default price: credits for a million input tokens.",
+    },
+    KnownSetting {
+        key: DEFAULT_OUTPUT,
+        default: "",
+        description: "The default price: credits for a million output tokens.",
     },
     KnownSetting {
         key: "credits_per_usd",
@@ -144,8 +160,13 @@ impl Settings {
                 self.unpriced_models = match value {
                     "refuse" => Unpriced::Refuse,
                     "free" => Unpriced::Free,
-                    _ => return Err(wrong("write refuse or free")),
+                    "default" => Unpriced::Default,
+                    _ => return Err(wrong("write refuse, free or default")),
                 };
+            }
+            // The price itself is a version in the price table, so that history keeps it.
+            DEFAULT_INPUT | DEFAULT_OUTPUT => {
+                credits()?;
             }
             "credits_per_usd" => {
                 let rate = credits()?;
@@ -162,18 +183,9 @@ impl Settings {
 
 /// The error for a key that is no setting, naming the nearest one.
 pub(crate) fn unknown(key: &str) -> Error {
-    let near =
-        KNOWN.iter().map(|known| known.key).max_by_key(|known| similarity(known, key)).unwrap_or_default();
-    Error::NotFound {
-        what: "setting",
-        name: key.to_owned(),
-        hint: format!("; did you mean {near}? `owui-token-tracking settings list` shows all"),
-    }
-}
-
-/// How many pairs of neighbouring letters two names share.
-fn similarity(a: &str, b: &str) -> usize {
-    a.as_bytes().windows(2).filter(|pair| b.as_bytes().windows(2).any(|other| other == *pair)).count()
+    let names = KNOWN.iter().map(|known| known.key);
+    let hint = nearest::hint(key, names, "`owui-token-tracking settings list` shows all");
+    Error::NotFound { what: "setting", name: key.to_owned(), hint }
 }
 
 #[cfg(test)]
@@ -201,7 +213,7 @@ mod tests {
     #[test]
     fn unknown_keys_name_the_nearest() {
         let message = Settings::defaults().set("base_allowance", "1").unwrap_err().to_string();
-        assert!(message.contains("did you mean base_credit_allowance?"), "{message}");
+        assert!(message.contains("did you mean `base_credit_allowance`?"), "{message}");
     }
 
     #[test]

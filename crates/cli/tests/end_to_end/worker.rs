@@ -199,7 +199,11 @@ each_database!(a_database_of_the_original_is_brought_up_to_date, async |test: Te
         "INSERT INTO {settings} VALUES ('base_credit_allowance', '7', ''); \
          INSERT INTO {prices} VALUES ('gpt-test', 'openai', 'Test', 1000, 1000000, 2000, 1000000); \
          INSERT INTO {log} (log_date, user_id, provider, model_id, prompt_tokens, response_tokens) \
-         VALUES (CURRENT_TIMESTAMP, 'u1', 'openai', 'gpt-test', 1000, 0)",
+         VALUES ({now}, 'u1', 'openai', 'gpt-test', 1000, 0)",
+        now = match place.database.kind() {
+            storage::Kind::Sqlite => "datetime('now', 'localtime')",
+            storage::Kind::Postgres => "CURRENT_TIMESTAMP",
+        },
         log = place.database.table("token_tracking_usage_log")
     );
     place.database.run(sql).await.unwrap();

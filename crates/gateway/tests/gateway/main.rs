@@ -5,5 +5,6 @@
 mod app;
 mod flow;
 mod local;
+mod prices;
 mod providers;
 mod sponsored;

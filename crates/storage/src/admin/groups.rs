@@ -7,7 +7,7 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::database::in_transaction;
-use crate::{Database, Error, KnownUser, new_id, on_pool};
+use crate::{Database, Error, KnownUser, nearest, new_id, on_pool};
 
 /// A credit group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,12 +43,12 @@ pub async fn list(database: &Database) -> Result<Vec<Group>, Error> {
 /// # Errors
 /// [`Error::NotFound`] if there is none.
 pub async fn get(database: &Database, name: &str) -> Result<Group, Error> {
-    let found =
-        list(database).await?.into_iter().find(|group| group.name.to_lowercase() == name.to_lowercase());
-    found.ok_or_else(|| Error::NotFound {
-        what: "credit group",
-        name: name.to_owned(),
-        hint: "; `owui-token-tracking credit-group list` shows all".into(),
+    let all = list(database).await?;
+    let found = all.iter().find(|group| group.name.to_lowercase() == name.to_lowercase());
+    found.cloned().ok_or_else(|| {
+        let names = all.iter().map(|group| group.name.as_str());
+        let hint = nearest::hint(name, names, "`owui-token-tracking credit-group list` shows all");
+        Error::NotFound { what: "credit group", name: name.to_owned(), hint }
     })
 }
 

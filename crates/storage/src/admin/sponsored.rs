@@ -5,7 +5,7 @@ use sqlx::AssertSqlSafe;
 
 use crate::database::in_transaction;
 use crate::sponsored::read;
-use crate::{Database, Error, SponsoredAllowance, new_id, on_pool};
+use crate::{Database, Error, SponsoredAllowance, nearest, new_id, on_pool};
 
 /// Which allowance is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,10 +63,11 @@ pub async fn get(database: &Database, which: &Which) -> Result<SponsoredAllowanc
         Which::Id(id) => allowance.id == *id,
         Which::Name(name) => allowance.name.to_lowercase() == name.to_lowercase(),
     };
-    read(database).await?.into_iter().find(is_it).ok_or_else(|| Error::NotFound {
-        what: "sponsored allowance",
-        name: which.to_string(),
-        hint: "; `owui-token-tracking sponsored list` shows all".into(),
+    let all = read(database).await?;
+    all.iter().find(|allowance| is_it(allowance)).cloned().ok_or_else(|| {
+        let (name, names) = (which.to_string(), all.iter().map(|allowance| allowance.name.as_str()));
+        let hint = nearest::hint(&name, names, "`owui-token-tracking sponsored list` shows all");
+        Error::NotFound { what: "sponsored allowance", name, hint }
     })
 }
 
@@ -228,7 +229,7 @@ async fn check(database: &Database, terms: &Terms, before: Option<&SponsoredAllo
             sqlx::query_scalar(AssertSqlSafe(sql)).bind(model.as_str()).fetch_one(pool).await?
         });
         if priced == 0 {
-            return Err(super::prices::missing(model));
+            return Err(nearest::unknown_price(database, model).await);
         }
     }
     Ok(())

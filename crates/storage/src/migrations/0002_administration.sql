@@ -8,6 +8,11 @@ CREATE INDEX token_tracking_usage_log_new ON token_tracking_usage_log (log_date)
 -- Why an administrator's entry was made.
 ALTER TABLE token_tracking_ledger ADD COLUMN reason TEXT;
 
+-- Prices of the public list: which entry of which list, at how many credits for one USD (JSON).
+ALTER TABLE token_tracking_price ADD COLUMN upstream TEXT;
+-- 0: a price from a later date that the original's table does not show yet.
+ALTER TABLE token_tracking_price ADD COLUMN mirrored BIGINT NOT NULL DEFAULT 1;
+
 -- Who changed what, when: before and after as JSON.
 CREATE TABLE token_tracking_audit (
     id TEXT NOT NULL PRIMARY KEY,

@@ -18,7 +18,9 @@ use sqlx::AssertSqlSafe;
 
 use crate::admin::audit::{Change, note};
 use crate::admin::price_list::show;
-use crate::admin::prices::{NewPrice, Source, insert, mirror, whole};
+use crate::admin::prices::{
+    ANY, CLOCKS, NewPrice, Source, insert, kept_versions, mirror, mirror_due, mirrored, not_before, whole,
+};
 use crate::catalogue::{PriceRow, select_prices};
 use crate::database::{in_snapshot, in_transaction};
 use crate::{Database, Error, PricedModel, on_pool};
@@ -74,13 +76,11 @@ macro_rules! read {
     ($transaction:expr, $database:expr, $now:expr) => {{
         let rows: Vec<Row> =
             sqlx::query_as(AssertSqlSafe(select_rows($database))).fetch_all(&mut *$transaction).await?;
-        let ours: Vec<PriceRow> = sqlx::query_as(AssertSqlSafe(select_holding($database)))
-            .bind($now.as_microsecond())
+        let ours: Vec<PriceRow> = sqlx::query_as(AssertSqlSafe(select_shown($database, true)))
+            .bind(soon($now))
             .fetch_all(&mut *$transaction)
             .await?;
-        // A bad row of ours is no price; whoever lists prices is told of it.
-        let ours: Vec<PricedModel> =
-            ours.into_iter().filter(|row| row.deleted == 0).filter_map(|row| row.read().ok()).collect();
+        let ours = shown(ours);
         (rows, ours)
     }};
 }
@@ -90,6 +90,7 @@ macro_rules! read {
 /// # Errors
 /// [`Error::Unavailable`] if the database is away or busy.
 pub(crate) async fn sync(database: &Database, now: Timestamp) -> Result<Absorbed, Error> {
+    mirror_due(database, now).await?;
     let due = in_snapshot!(database, transaction => {
         let (rows, ours) = read!(transaction, database, now);
         steps(&rows, &ours)
@@ -108,11 +109,13 @@ pub(crate) async fn sync(database: &Database, now: Timestamp) -> Result<Absorbed
                 Step::Change { from, to } => (Some(from), to, false),
                 Step::End(priced) => (Some(priced.clone()), NewPrice::from(priced), true),
                 Step::Restore(priced) => {
-                    mirror!(transaction, database, &NewPrice::from(priced), true);
+                    mirror!(transaction, database, priced.model.as_str(), now);
                     continue;
                 }
             };
-            insert!(transaction, database, &new, Source::Original, now, ends);
+            let (kept, _) = kept_versions!(transaction, database, new.model.as_str(), Some(&new.provider));
+            let (from, source) = (not_before(&kept, now, now), Source::Original.as_str());
+            insert!(transaction, database, &new, source, None, from, true, ends);
             let subject = format!("{}/{}", new.provider, new.model);
             let before = before.as_ref().map(show);
             let after = (!ends).then(|| show(&priced(new)));
@@ -145,7 +148,11 @@ pub async fn preview(
 ) -> Result<PricesPreview, Error> {
     let (mut ours, mut ever): (Vec<PricedModel>, BTreeSet<(String, String)>) = Default::default();
     if database.has_table("token_tracking_price").await? {
-        ours = crate::admin::prices::list(database, None, now).await?;
+        let marked = database.has_column("token_tracking_price", "mirrored").await?;
+        let select = select_shown(database, marked);
+        ours = shown(on_pool!(database, pool => {
+            sqlx::query_as(AssertSqlSafe(select)).bind(soon(now)).fetch_all(pool).await?
+        }));
         let sql = format!("SELECT DISTINCT provider, model FROM {}", database.table("token_tracking_price"));
         let known: Vec<(String, String)> =
             on_pool!(database, pool => sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await?);
@@ -202,12 +209,28 @@ fn select_rows(database: &Database) -> String {
     )
 }
 
-fn select_holding(database: &Database) -> String {
+/// The prices that the original's table shows: those that hold, or will within the time by which clocks differ. `$1` is its end.
+fn select_shown(database: &Database, marked: bool) -> String {
+    let table = database.table("token_tracking_price");
+    // Before the mark there were no prices from a later date.
+    let (shown, later) = if marked { ("mirrored = 1", "later.mirrored = 1") } else { ("1 = 1", "1 = 1") };
     format!(
-        "{} WHERE version IN (SELECT MAX(version) FROM {} WHERE valid_from <= $1 GROUP BY provider, model)",
-        select_prices(database),
-        database.table("token_tracking_price")
+        "{} AS kept WHERE {shown} AND provider <> '{ANY}' AND valid_from <= $1 AND NOT EXISTS ( \
+           SELECT 1 FROM {table} AS later WHERE later.provider = kept.provider AND later.model = kept.model \
+             AND {later} AND later.valid_from <= $1 AND (later.valid_from > kept.valid_from \
+               OR (later.valid_from = kept.valid_from AND later.version > kept.version)))",
+        select_prices(database)
     )
+}
+
+/// Until when a price may begin that is meant for now.
+fn soon(now: Timestamp) -> i64 {
+    now.saturating_add(CLOCKS).unwrap_or(now).as_microsecond()
+}
+
+/// Prices of ours, as they are read. A bad row is no price; whoever lists prices is told of it.
+fn shown(rows: Vec<PriceRow>) -> Vec<PricedModel> {
+    rows.into_iter().filter(|row| row.deleted == 0).filter_map(|row| row.read().ok()).collect()
 }
 
 impl Absorbed {
@@ -270,7 +293,7 @@ fn edited(held: &PricedModel, new: NewPrice, row: &Row) -> NewPrice {
     if !shows(held.price.output, (row.output_cost, row.per_output)) {
         to.price.output = new.price.output;
     }
-    if row.name.as_deref().is_some_and(|name| name != shown_name(&held.name)) {
+    if row.name.as_deref().is_some_and(|name| name != mirrored(held).name) {
         to.name.clone_from(&new.name);
     }
     match to.price.clone().checked() {
@@ -278,11 +301,6 @@ fn edited(held: &PricedModel, new: NewPrice, row: &Row) -> NewPrice {
         // Such as token counts without a common multiple: the two rates of the row itself always are a price.
         Err(_) => new,
     }
-}
-
-/// A name as the original's column takes it.
-pub(crate) fn shown_name(name: &str) -> String {
-    name.chars().take(255).collect()
 }
 
 impl Row {

@@ -7,6 +7,7 @@ mod connect;
 mod credit_group;
 mod database;
 mod demo;
+mod doctor;
 mod init;
 mod install;
 mod key;
@@ -20,6 +21,7 @@ mod serve;
 mod settings;
 mod signals;
 mod sponsored;
+mod upstream;
 mod usage;
 mod user;
 mod verify;
@@ -63,6 +65,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Check every account against the ledger; exit code 1 if one differs.
     Verify(verify::Arguments),
+    /// Check everything that this program depends on, and say for each problem what to do.
+    Doctor(doctor::Arguments),
     /// Show what users have left today.
     Balance(balance::Arguments),
     /// Show who used what.
@@ -106,6 +110,7 @@ async fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Verify(arguments) => verify::run(arguments).await,
+        Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Balance(arguments) => balance::run(arguments).await,
         Command::Usage(arguments) => usage::run(arguments).await,
         Command::Pricing(command) => pricing::run(*command).await,

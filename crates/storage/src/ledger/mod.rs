@@ -11,7 +11,7 @@ mod entry;
 mod foreign;
 mod hold;
 mod memory;
-mod owner;
+pub(crate) mod owner;
 mod plan;
 mod postgres;
 mod sqlite;

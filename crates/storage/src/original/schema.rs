@@ -12,7 +12,7 @@ const REVISIONS: [(&str, &str); 6] = [
     (HEAD, USAGE_LOG),
 ];
 /// The newest of them.
-pub(crate) const HEAD: &str = "a118dd7f6b7f";
+pub const HEAD: &str = "a118dd7f6b7f";
 /// Where it notes them.
 pub(crate) const VERSION_TABLE: &str = "token_tracking_alembic_version";
 pub(crate) const USAGE_LOG: &str = "token_tracking_usage_log";

@@ -20,7 +20,7 @@ use super::audit::{Change, note};
 use super::price_list;
 use crate::PricedModel;
 use crate::database::in_transaction;
-use crate::{Database, Error, on_pool, sponsored};
+use crate::{Database, Error, nearest, on_pool, sponsored};
 
 /// The provider, and the model, of the price of models that have none of their own.
 pub(crate) const ANY: &str = "*";
@@ -302,7 +302,7 @@ pub async fn delete(
         );
         return Err(Error::Conflict { what });
     }
-    in_transaction!(database, transaction => {
+    let deleted = in_transaction!(database, transaction => {
         let (kept, _) = kept_versions!(transaction, database, model.as_str(), provider);
         let mut providers: Vec<&ProviderName> = kept.iter().map(|version| &version.priced.provider).collect();
         providers.sort_unstable();
@@ -331,11 +331,12 @@ pub async fn delete(
             deleted += 1;
             mirror!(transaction, database, model.as_str(), at);
         }
-        if deleted == 0 {
-            return Err(crate::nearest::unknown_price(database, model).await);
-        }
-        Ok(deleted)
-    })
+        deleted
+    });
+    if deleted == 0 {
+        return Err(nearest::unknown_price(database, model).await);
+    }
+    Ok(deleted)
 }
 
 /// All prices that hold at a moment, by provider and model.

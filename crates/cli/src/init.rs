@@ -66,7 +66,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     let database = Database::create(&url).await.with_context(|| format!("opening {url}"))?;
     let mut bar = ImportBar::new(&database).await?;
-    let done = initialise(&database, &models, source, &begin, &mut |rows| bar.at(rows)).await?;
+    let mut done = initialise(&database, &models, source, &begin).await?;
+    let synced = storage::original::sync(&database, &SystemClock, &mut |rows| bar.at(rows)).await;
+    done.usage = synced.context("taking over the usage of an earlier installation")?.usage;
     bar.finish();
     output::line(format!("Database  {url}"))?;
     let beside = match (done.migrated.original_found, done.migrated.user_table) {
@@ -109,13 +111,12 @@ impl Initialised {
     }
 }
 
-/// The same for other commands that make databases.
+/// The same for other commands that make databases, but for the usage of an earlier installation.
 pub(crate) async fn initialise(
     database: &Database,
     models: &[NewPrice],
     source: Source,
     begin: &[(String, String, String)],
-    progress: &mut (dyn FnMut(u64) + Send),
 ) -> anyhow::Result<Initialised> {
     let migrated = migrate::migrate(database).await.context("migrating the database")?;
     let now = SystemClock.now();
@@ -126,11 +127,8 @@ pub(crate) async fn initialise(
         prices::write(database, models, Write::OnlyNew, source, now).await.context("writing prices")?;
     let missing = missing_settings(database, begin).await?;
     settings::init(database, begin, false).await.context("writing settings")?;
-    let synced = storage::original::sync(database, &SystemClock, progress)
-        .await
-        .context("taking over the usage of an earlier installation")?;
-    let kept = models.len() - added;
-    Ok(Initialised { migrated, absorbed, added, kept, settings: missing.len(), usage: synced.usage })
+    let (kept, settings) = (models.len() - added, missing.len());
+    Ok(Initialised { migrated, absorbed, added, kept, settings, usage: Imported::default() })
 }
 
 /// The settings among these that nobody has set.

@@ -52,8 +52,15 @@ pub async fn downgrade(
     selects.push((SETTINGS.to_owned(), rows_as_json(database, SETTINGS, &list).await?));
     let set = format!("SELECT setting_key FROM {} {list} ORDER BY 1", database.table(SETTINGS));
     let remove = removal(database, &ours, &list);
+    // No process may begin while we look whether one runs. SQLite has one writer anyway.
+    let owner = database.table("token_tracking_owner");
+    let lock =
+        (database.kind() == Kind::Postgres).then(|| format!("LOCK TABLE {owner} IN ACCESS EXCLUSIVE MODE"));
     let holds = format!("SELECT COUNT(*) FROM {}", database.table("token_tracking_hold"));
     in_transaction!(database, transaction => {
+        if let Some(lock) = &lock {
+            raw_sql(AssertSqlSafe(lock.clone())).execute(&mut *transaction).await?;
+        }
         let live = live_owners!(transaction, database);
         if !live.is_empty() {
             return Err(busy(&live));

@@ -66,7 +66,7 @@ pub(crate) async fn is_due(database: &Database) -> Result<bool, Error> {
     Ok(found.is_some())
 }
 
-/// Enters all rows that are not in the ledger yet. `progress` is told how many are entered so far.
+/// Enters all rows that are not in the ledger yet, the latest first: the limits of today hold before all else. `progress` is told how many are entered so far.
 ///
 /// # Errors
 /// [`Error::Unavailable`] if the database is away or busy; what was entered until then stays.
@@ -83,7 +83,8 @@ pub async fn import(
     let snapshot = Snapshot::of(database, clock).await?;
     let price = |provider: &ProviderName, model: &ModelId| snapshot.price(provider, model);
     let terms = Terms { price: &price, zone: &snapshot.settings().timezone };
-    let (select, mut races) = (select(database, "WHERE tracking_id IS NULL ORDER BY log_date LIMIT $1"), 0);
+    let (select, mut races) =
+        (select(database, "WHERE tracking_id IS NULL ORDER BY log_date DESC LIMIT $1"), 0);
     loop {
         let rows: Vec<Row> = on_pool!(database, pool => {
             sqlx::query_as(AssertSqlSafe(select.clone())).bind(BATCH).fetch_all(pool).await?

@@ -3,5 +3,6 @@
 pub mod balance;
 pub mod health;
 pub mod requests;
+pub mod sponsored;
 pub mod usage;
 pub mod verify;

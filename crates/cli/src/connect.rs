@@ -54,6 +54,16 @@ impl DatabaseArguments {
 }
 
 impl LastDatabase {
+    /// With what another positional argument turned out to be.
+    pub(crate) fn or_last(self, url: Option<String>) -> Self {
+        Self { last: self.last.or(url), ..self }
+    }
+
+    /// Whether it is named as the last argument.
+    pub(crate) fn is_last(&self) -> bool {
+        self.last.is_some()
+    }
+
     /// The same, whichever way it is named.
     pub(crate) fn chosen(self) -> DatabaseArguments {
         let Self { named, last } = self;

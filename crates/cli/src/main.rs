@@ -5,6 +5,7 @@ mod balance;
 mod completion;
 mod connect;
 mod credit_group;
+mod credits;
 mod database;
 mod demo;
 mod doctor;
@@ -12,6 +13,7 @@ mod init;
 mod install;
 mod key;
 mod man;
+mod members;
 mod models;
 mod open_webui;
 mod original;
@@ -80,6 +82,9 @@ enum Command {
     /// Manage credit groups.
     #[command(subcommand)]
     CreditGroup(credit_group::Command),
+    /// Grant or revoke credits beside all limits.
+    #[command(subcommand)]
+    Credits(credits::Command),
     /// Manage sponsored allowances.
     #[command(subcommand)]
     Sponsored(sponsored::Command),
@@ -116,6 +121,7 @@ async fn main() -> ExitCode {
         Command::Pricing(command) => pricing::run(*command).await,
         Command::Settings(command) => settings::run(command).await,
         Command::CreditGroup(command) => credit_group::run(command).await,
+        Command::Credits(command) => credits::run(command).await,
         Command::Sponsored(command) => sponsored::run(command).await,
         Command::User(command) => user::run(command).await,
         Command::Key(command) => key::run(command).await,

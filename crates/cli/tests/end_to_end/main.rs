@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, its helpers included"
 )]
 
+mod allowances;
 mod commands;
 mod crashes;
 mod doctor;

@@ -117,7 +117,8 @@ async fn open(arguments: &DatabaseArguments) -> anyhow::Result<Database> {
         Err(storage::Error::NotMigrated { .. })
             if database.has_table("token_tracking_base_settings").await? =>
         {
-            let (models, begin) = (models::built_in()?, settings::initial());
+            let (models, begin) =
+                (models::built_in(accounting::Clock::now(&SystemClock))?, settings::initial());
             let done = init::initialise(&database, &models, prices::Source::BuiltIn, &begin).await?;
             tracing::info!(adopted = done.adopted, "took over the tables of an earlier installation");
         }

@@ -10,6 +10,7 @@
 mod commands;
 mod crashes;
 mod feel;
+mod pricing;
 mod process;
 mod several;
 #[cfg(unix)]

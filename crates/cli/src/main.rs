@@ -5,12 +5,15 @@ mod balance;
 mod completion;
 mod connect;
 mod credit_group;
+mod credits;
 mod database;
 mod demo;
+mod doctor;
 mod init;
 mod install;
 mod key;
 mod man;
+mod members;
 mod models;
 mod open_webui;
 mod output;
@@ -64,6 +67,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Check every account against the ledger; exit code 1 if one differs.
     Verify(verify::Arguments),
+    /// Check everything that this program depends on, and say for each problem what to do.
+    Doctor(doctor::Arguments),
     /// Show what users have left today.
     Balance(balance::Arguments),
     /// Show who used what.
@@ -77,6 +82,9 @@ enum Command {
     /// Manage credit groups.
     #[command(subcommand)]
     CreditGroup(credit_group::Command),
+    /// Grant or revoke credits beside all limits.
+    #[command(subcommand)]
+    Credits(credits::Command),
     /// Manage sponsored allowances.
     #[command(subcommand)]
     Sponsored(sponsored::Command),
@@ -107,11 +115,13 @@ async fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Verify(arguments) => verify::run(arguments).await,
+        Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Balance(arguments) => balance::run(arguments).await,
         Command::Usage(arguments) => usage::run(arguments).await,
         Command::Pricing(command) => pricing::run(*command).await,
         Command::Settings(command) => settings::run(command).await,
         Command::CreditGroup(command) => credit_group::run(command).await,
+        Command::Credits(command) => credits::run(command).await,
         Command::Sponsored(command) => sponsored::run(command).await,
         Command::User(command) => user::run(command).await,
         Command::Key(command) => key::run(command).await,

@@ -8,14 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use accounting::{Clock, Credits, ModelId, Price, PriceVersion, ProviderName, SponsoredId, UserId};
-use sqlx::{AssertSqlSafe, Row};
+use accounting::{Clock, ModelId, Price, PriceVersion, ProviderName, UserId};
+use sqlx::AssertSqlSafe;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::admin::prices;
+use crate::groups::{self, Limits};
 use crate::settings::Settings;
-use crate::sponsored::{self, SponsoredAllowance, WorkspaceModel};
+use crate::sponsored::{self, Sponsorships, WorkspaceModel};
 use crate::{Database, Error, on_pool};
 
 /// Knowledge older than this is not used any more.
@@ -62,9 +63,9 @@ pub struct Snapshot {
     /// The price of models that have none of their own.
     default_price: Option<PricedModel>,
     settings: Settings,
-    /// The credits that each user's groups add.
-    group_credits: HashMap<String, Credits>,
-    sponsored: Vec<SponsoredAllowance>,
+    /// What each user's groups add.
+    groups: HashMap<String, Limits>,
+    pub(crate) sponsored: Sponsorships,
     user_table: bool,
 }
 
@@ -109,6 +110,11 @@ impl Catalogue {
             users: RwLock::default(),
             workspace_models: RwLock::default(),
         })))
+    }
+
+    /// The database.
+    pub(crate) fn database(&self) -> &Database {
+        &self.0.database
     }
 
     /// What holds now.
@@ -281,29 +287,14 @@ impl Snapshot {
         &self.settings
     }
 
-    /// A user's daily credits: the base allowance and what each group adds. Without a base allowance, nothing.
+    /// A user's limits: for each period the base and what each group adds. Without a base allowance, nothing a day; there is a
+    /// weekly limit if the base or a group has one, and a monthly one likewise.
     ///
     /// # Errors
-    /// If the sum leaves the range of credits.
-    pub fn allowance(&self, user: &UserId) -> Result<Credits, accounting::Error> {
-        let base = self.settings.base_credit_allowance.unwrap_or_default();
-        base.plus(self.group_credits.get(user.as_str()).copied().unwrap_or_default())
-    }
-
-    /// The sponsored allowance with that name, in any case.
-    pub fn sponsored_named(&self, name: &str) -> Option<&SponsoredAllowance> {
-        let lower = name.to_lowercase();
-        self.sponsored.iter().find(|allowance| allowance.name.to_lowercase() == lower)
-    }
-
-    /// The sponsored allowance with that id.
-    pub fn sponsored(&self, id: SponsoredId) -> Option<&SponsoredAllowance> {
-        self.sponsored.iter().find(|allowance| allowance.id == id)
-    }
-
-    /// All sponsored allowances, by name.
-    pub fn all_sponsored(&self) -> &[SponsoredAllowance] {
-        &self.sponsored
+    /// If a sum leaves the range of credits.
+    pub fn limits(&self, user: &UserId) -> Result<Limits, accounting::Error> {
+        let base = self.settings.base();
+        self.groups.get(user.as_str()).map_or(Ok(base), |added| base.plus(*added))
     }
 
     /// Whether Open WebUI's `user` table is there.
@@ -320,8 +311,8 @@ async fn read(database: &Database, clock: &dyn Clock) -> Result<Snapshot, Error>
         default_price: models.remove(&any),
         models,
         settings: read_settings(database).await?,
-        group_credits: read_group_credits(database).await?,
-        sponsored: sponsored::read(database).await?,
+        groups: groups::limits_by_user(database).await?,
+        sponsored: Sponsorships::read(database).await?,
         user_table: database.has_table("user").await?,
     })
 }
@@ -413,24 +404,4 @@ async fn read_settings(database: &Database) -> Result<Settings, Error> {
         }
     }
     Ok(settings)
-}
-
-/// The sum over each user's groups. Someone entered twice into a group is in it once.
-async fn read_group_credits(database: &Database) -> Result<HashMap<String, Credits>, Error> {
-    let sql = format!(
-        "SELECT DISTINCT CAST(member.credit_group_id AS TEXT) AS id, CAST(member.user_id AS TEXT) AS user_id, \
-           CAST(tracked.max_credit AS BIGINT) AS credits \
-         FROM {} AS member JOIN {} AS tracked ON tracked.id = member.credit_group_id",
-        database.table("token_tracking_credit_group_user"),
-        database.table("token_tracking_credit_group")
-    );
-    let mut sums: HashMap<String, Credits> = HashMap::new();
-    on_pool!(database, pool => {
-        for row in sqlx::query(AssertSqlSafe(sql)).fetch_all(pool).await? {
-            let (user, credits): (String, Option<i64>) = (row.try_get("user_id")?, row.try_get("credits")?);
-            let sum = sums.entry(user).or_default();
-            *sum = sum.plus(Credits::from_whole(credits.unwrap_or_default())?)?;
-        }
-    });
-    Ok(sums)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use accounting::{Credits, Policy, Zone};
 use jiff::tz::TimeZone;
 
+use crate::groups::Limits;
 use crate::{Error, nearest};
 
 /// All settings, read.
@@ -13,6 +14,10 @@ use crate::{Error, nearest};
 pub struct Settings {
     /// Every user's daily credits; `None` if nobody set it, and then nothing is served.
     pub base_credit_allowance: Option<Credits>,
+    /// Every user's weekly credits; `None` for no weekly limit.
+    pub base_weekly_allowance: Option<Credits>,
+    /// Every user's monthly credits; `None` for no monthly limit.
+    pub base_monthly_allowance: Option<Credits>,
     /// The rule of admission.
     pub admission_policy: Policy,
     /// Output tokens for which a hold is estimated at most.
@@ -56,11 +61,21 @@ pub struct KnownSetting {
 }
 
 /// All settings there are.
-pub const KNOWN: [KnownSetting; 10] = [
+pub const KNOWN: [KnownSetting; 12] = [
     KnownSetting {
         key: "base_credit_allowance",
         default: "",
         description: "Baseline credit allowance for all users, in credits per day.",
+    },
+    KnownSetting {
+        key: "base_weekly_allowance",
+        default: "none",
+        description: "Weekly limit of all users beside the daily one, in credits; or none.",
+    },
+    KnownSetting {
+        key: "base_monthly_allowance",
+        default: "none",
+        description: "Monthly limit of all users beside the daily one, in credits; or none.",
     },
     KnownSetting {
         key: "admission_policy",
@@ -117,6 +132,8 @@ impl Settings {
     pub fn defaults() -> Self {
         Self {
             base_credit_allowance: None,
+            base_weekly_allowance: None,
+            base_monthly_allowance: None,
             admission_policy: Policy::OneCredit,
             hold_output_tokens: 4096,
             hold_wait: Duration::from_secs(20),
@@ -124,6 +141,15 @@ impl Settings {
             timezone: Zone::new(TimeZone::system()),
             unpriced_models: Unpriced::Refuse,
             credits_per_usd: None,
+        }
+    }
+
+    /// What all users are granted, whatever groups they are in.
+    pub fn base(&self) -> Limits {
+        Limits {
+            daily: self.base_credit_allowance.unwrap_or_default(),
+            weekly: self.base_weekly_allowance,
+            monthly: self.base_monthly_allowance,
         }
     }
 
@@ -143,8 +169,15 @@ impl Settings {
             let credits = value.parse::<Credits>().ok().filter(|credits| !credits.is_negative());
             credits.ok_or_else(|| wrong("write an amount of credits, such as 1000 or 12.5"))
         };
+        // NULL in the table is no value.
+        let cap = || match value {
+            "" | "none" => Ok(None),
+            _ => credits().map(Some).map_err(|_| wrong("write an amount of credits, such as 5000, or none")),
+        };
         match key {
             "base_credit_allowance" => self.base_credit_allowance = Some(credits()?),
+            "base_weekly_allowance" => self.base_weekly_allowance = cap()?,
+            "base_monthly_allowance" => self.base_monthly_allowance = cap()?,
             "admission_policy" => {
                 self.admission_policy = match value {
                     "one_credit" => Policy::OneCredit,
@@ -198,6 +231,8 @@ mod tests {
         for (key, value) in [
             ("base_credit_allowance", "-1"),
             ("base_credit_allowance", "lots"),
+            ("base_weekly_allowance", "-1"),
+            ("base_monthly_allowance", "some"),
             ("admission_policy", "lax"),
             ("hold_wait", "3601"),
             ("hold_wait", "1.5"),

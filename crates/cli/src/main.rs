@@ -17,6 +17,7 @@ mod man;
 mod members;
 mod models;
 mod open_webui;
+mod original;
 mod output;
 mod pricing;
 mod serve;
@@ -27,6 +28,7 @@ mod upstream;
 mod usage;
 mod user;
 mod verify;
+mod when;
 mod worker;
 
 use std::process::ExitCode;

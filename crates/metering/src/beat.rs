@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use storage::ledger::Lease;
+use storage::original;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::settlement;
@@ -30,6 +31,32 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         renew(&shared).await;
         recover(&shared).await;
     }
+}
+
+/// Follows what the original, or somebody by hand, writes into its tables, until the process closes. Beside the beats, because
+/// thousands of rows take longer than one.
+pub(crate) async fn follow(shared: Arc<Shared>) {
+    let mut looks = interval(BEAT);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let following = async {
+        loop {
+            looks.tick().await;
+            match original::follow(&shared.ledger, &*shared.clock).await {
+                Ok(synced) => {
+                    if !synced.prices.is_empty() {
+                        shared.catalogue.changed();
+                        tracing::info!(prices = ?synced.prices, "took over prices from the original's table");
+                    }
+                    if synced.usage.rows + synced.usage.unusable > 0 {
+                        let original::Imported { rows, charge, unpriced, unusable } = &synced.usage;
+                        tracing::info!(rows, %charge, ?unpriced, unusable, "took over usage from the original's log");
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "could not follow the original's tables"),
+            }
+        }
+    };
+    shared.closing.run_until_cancelled(following).await;
 }
 
 async fn renew(shared: &Shared) {

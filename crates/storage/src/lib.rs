@@ -13,6 +13,7 @@ pub mod ledger;
 pub mod migrate;
 pub mod nearest;
 mod open_webui_groups;
+pub mod original;
 pub mod reports;
 mod settings;
 mod sponsored;

@@ -285,8 +285,8 @@ impl One {
 }
 
 fn show(found: &[PricedModel], format: Format) -> anyhow::Result<()> {
-    if format == Format::Json {
-        return Ok(output::json(&Value::Array(found.iter().map(price_list::show).collect()))?);
+    if format != Format::Table {
+        return Ok(output::data(format, &Value::Array(found.iter().map(price_list::show).collect()))?);
     }
     let columns = [
         text("provider", "Provider"),

@@ -9,6 +9,7 @@
 
 mod commands;
 mod crashes;
+mod feel;
 mod process;
 mod several;
 #[cfg(unix)]

@@ -108,6 +108,11 @@ impl Catalogue {
         })))
     }
 
+    /// The database that it reads.
+    pub fn database(&self) -> &Database {
+        &self.0.database
+    }
+
     /// What holds now.
     ///
     /// # Errors

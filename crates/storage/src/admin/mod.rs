@@ -5,6 +5,7 @@ pub mod groups;
 pub mod keys;
 pub mod price_list;
 pub mod prices;
+pub mod repair;
 pub mod settings;
 pub mod sponsored;
 pub mod users;

@@ -141,6 +141,10 @@ impl SqliteEngine {
         for entry in &changes.entries {
             insert_entry(connection, entry)?;
         }
+        for day in changes.reopened_days() {
+            let reopen = crate::rollup::reopen("token_tracking_rollup_day");
+            connection.prepare_cached(&reopen)?.execute([day.to_string()])?;
+        }
         for (id, progress) in &changes.progress {
             connection.prepare_cached(SAVE_PROGRESS)?.execute(params![id.to_string(), json(progress)?])?;
         }

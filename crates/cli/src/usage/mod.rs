@@ -1,5 +1,6 @@
 //! `usage --by …`, `usage rollup|export|prune`.
 
+mod export;
 mod rollup;
 
 pub(crate) use rollup::progress;
@@ -52,6 +53,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Rollup(rollup::Arguments),
+    Export(export::Arguments),
 }
 
 const EXAMPLES: &str = "\
@@ -66,6 +68,20 @@ struct ReportArguments {
     /// How to sum; two of them, divided by a comma, for each combination.
     #[arg(long, value_enum, default_value = "user", value_delimiter = ',')]
     by: Vec<Side>,
+    #[command(flatten)]
+    filters: Filters,
+    /// Only so many rows, those that cost most.
+    #[arg(long, value_name = "N")]
+    top: Option<usize>,
+    #[command(flatten)]
+    database: DatabaseArguments,
+    #[command(flatten)]
+    format: FormatArguments,
+}
+
+/// Which usage is asked for; all that is given must fit.
+#[derive(Debug, clap::Args)]
+struct Filters {
     /// From this day on (YYYY-MM-DD).
     #[arg(long, value_name = "DAY")]
     from: Option<Day>,
@@ -93,18 +109,12 @@ struct ReportArguments {
     /// Only this task's; an empty text for requests that are no task.
     #[arg(long)]
     task: Option<String>,
-    /// Only so many rows, those that cost most.
-    #[arg(long, value_name = "N")]
-    top: Option<usize>,
-    #[command(flatten)]
-    database: DatabaseArguments,
-    #[command(flatten)]
-    format: FormatArguments,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Some(Command::Rollup(arguments)) => rollup::run(arguments).await,
+        Some(Command::Export(arguments)) => export::run(arguments).await,
         None => report(arguments.report).await,
     }
 }
@@ -116,7 +126,9 @@ async fn report(arguments: ReportArguments) -> anyhow::Result<ExitCode> {
     let database = arguments.database.open().await?;
     let format = arguments.format.format;
     let sides = arguments.by.clone();
-    let question = question(&database, arguments).await?;
+    let question = question_of(&database, arguments.filters).await?;
+    let by = sides.iter().map(|side| side.by()).collect();
+    let question = Question { by, top: arguments.top, ..question };
     let report = usage::usage(&database, &question).await?;
     let columns: Vec<Column> =
         sides.iter().flat_map(|side| heads(*side, format)).chain(sums(format)).collect();
@@ -135,19 +147,17 @@ async fn report(arguments: ReportArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn question(database: &Database, arguments: ReportArguments) -> anyhow::Result<Question> {
-    let user = match &arguments.user {
+async fn question_of(database: &Database, filters: Filters) -> anyhow::Result<Question> {
+    let user = match &filters.user {
         Some(which) => Some(usage::user_named(database, which).await?),
         None => None,
     };
-    let sponsored = match &arguments.sponsor {
+    let sponsored = match &filters.sponsor {
         Some(which) => Some(usage::sponsored_named(database, which).await?),
         None => None,
     };
-    let ReportArguments { by, from, to, group, owui_group, model, provider, task, top, .. } = arguments;
-    let by = by.into_iter().map(Side::by).collect();
+    let Filters { from, to, group, owui_group, model, provider, task, .. } = filters;
     Ok(Question {
-        by,
         from,
         to,
         user,
@@ -157,7 +167,7 @@ async fn question(database: &Database, arguments: ReportArguments) -> anyhow::Re
         model,
         sponsored,
         task,
-        top,
+        ..Question::default()
     })
 }
 

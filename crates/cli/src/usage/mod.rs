@@ -1,6 +1,7 @@
 //! `usage --by …`, `usage rollup|export|prune`.
 
 mod export;
+mod prune;
 mod rollup;
 
 pub(crate) use rollup::progress;
@@ -54,6 +55,7 @@ pub(crate) struct Arguments {
 enum Command {
     Rollup(rollup::Arguments),
     Export(export::Arguments),
+    Prune(prune::Arguments),
 }
 
 const EXAMPLES: &str = "\
@@ -115,6 +117,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Some(Command::Rollup(arguments)) => rollup::run(arguments).await,
         Some(Command::Export(arguments)) => export::run(arguments).await,
+        Some(Command::Prune(arguments)) => prune::run(arguments).await,
         None => report(arguments.report).await,
     }
 }

@@ -7,8 +7,10 @@
     reason = "a test fails by panicking, its helpers included"
 )]
 
+mod allowances;
 mod commands;
 mod crashes;
+mod doctor;
 mod feel;
 mod process;
 mod several;

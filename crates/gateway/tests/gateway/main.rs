@@ -5,5 +5,7 @@
 mod app;
 mod flow;
 mod local;
+mod periods;
+mod prices;
 mod providers;
 mod sponsored;

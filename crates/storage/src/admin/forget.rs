@@ -12,7 +12,7 @@ use sqlx::AssertSqlSafe;
 use crate::admin::audit::{Change, note};
 use crate::admin::users;
 use crate::database::in_transaction;
-use crate::ledger::RequestRecord;
+use crate::ledger::{RequestRecord, Turn};
 use crate::reading::{Query, Reading, aside};
 use crate::reports::usage::user_named;
 use crate::{Database, Error, Kind, new_id};
@@ -112,6 +112,7 @@ pub async fn forget(database: &Database, user: &Forgettable) -> Result<Forgotten
     let removed = [
         format!("DELETE FROM {} WHERE user_id = $1", table("credit_group_user")),
         format!("DELETE FROM {} WHERE kind = 'user' AND member = $1", table("sponsored_member")),
+        format!("DELETE FROM {} WHERE user_id = $1", table("sponsored_chat")),
         format!("DELETE FROM {} WHERE id = $1", table("user")),
         format!("DELETE FROM {} WHERE kind = 'user' AND id = $1", table("name")),
     ];
@@ -126,6 +127,7 @@ pub async fn forget(database: &Database, user: &Forgettable) -> Result<Forgotten
     );
     let now = accounting::Clock::now(&crate::SystemClock).as_microsecond();
     let who = Who { user, pseudonym: &pseudonym };
+    let _turn = Turn::take(database).await?;
     Ok(in_transaction!(database, transaction => {
         let running: Vec<String> =
             sqlx::query_scalar(AssertSqlSafe(holds)).fetch_all(&mut *transaction).await?;

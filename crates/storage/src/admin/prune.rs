@@ -5,13 +5,14 @@
 
 use std::collections::BTreeSet;
 
-use accounting::{AccountKey, Clock, Credits, Day, UserId};
+use accounting::{AccountKey, Clock, Credits, Day, Period, UserId};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use sqlx::AssertSqlSafe;
 
 use crate::admin::audit::{Change, note};
 use crate::database::in_transaction;
+use crate::ledger::Turn;
 use crate::reports::verify::by_account;
 use crate::rollup::sums::{FIRST_ID, ids, previous};
 use crate::{Database, Error, Kind, on_pool, rollup};
@@ -48,11 +49,12 @@ pub async fn find(database: &Database, clock: &dyn Clock, before: Day) -> Result
     let table = database.table("token_tracking_ledger");
     let sql = format!(
         "SELECT CAST(COUNT(*) AS BIGINT) FROM {table} \
-         WHERE ((corrects IS NULL AND id > $1 AND id < $2) OR (corrects > $1 AND corrects < $2)) AND day < $3"
+         WHERE ((corrects IS NULL AND id > $1 AND id < $2) OR (corrects > $1 AND corrects < $2)) AND day < $3 \
+           AND (kind <> 'adjustment' OR day < $4)"
     );
     let entries = on_pool!(database, pool => {
         let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(FIRST_ID).bind(&end).bind(before.to_string());
-        query.fetch_one(pool).await?
+        query.bind(settled(before).to_string()).fetch_one(pool).await?
     });
     Ok(Prunable { before, entries })
 }
@@ -100,9 +102,10 @@ async fn portion(database: &Database, before: Day) -> Result<Portion, Error> {
     let (ledger, account, days) = (table("ledger"), table("account"), table("rollup_day"));
     let (_, end) = ids(None, previous(before));
     let columns = "SELECT id, kind, day, accounts, charge";
-    // The corrections of a row go with it, or with the last portion if it went before them.
+    // Corrections first: they are found by what they correct. Adjustments stay until weeks and months need them no more.
     let plain = format!(
-        "{columns} FROM {ledger} WHERE corrects IS NULL AND id > $1 AND id < $2 AND day < $3 ORDER BY id LIMIT {PORTION}"
+        "{columns} FROM {ledger} WHERE corrects IS NULL AND id > $1 AND id < $2 AND day < $3 \
+           AND (kind <> 'adjustment' OR day < $4) ORDER BY id LIMIT {PORTION}"
     );
     let corrections = format!(
         "{columns} FROM {ledger} WHERE corrects > $1 AND corrects < $2 AND day < $3 ORDER BY corrects, id LIMIT {PORTION}"
@@ -125,13 +128,14 @@ async fn portion(database: &Database, before: Day) -> Result<Portion, Error> {
          ON CONFLICT (id) DO UPDATE SET charge = kept.charge + excluded.charge, day = excluded.day, ended_at = excluded.ended_at"
     );
     let now = crate::SystemClock.now().as_microsecond();
+    let _turn = Turn::take(database).await?;
     let bound = before.to_string();
     Ok(in_transaction!(database, transaction => {
         let query = sqlx::query_as(AssertSqlSafe(corrections)).bind(FIRST_ID).bind(&end).bind(&bound);
         let mut rows: Vec<Row> = query.fetch_all(&mut *transaction).await?;
         if rows.is_empty() {
             let query = sqlx::query_as(AssertSqlSafe(plain)).bind(FIRST_ID).bind(&end).bind(&bound);
-            rows = query.fetch_all(&mut *transaction).await?;
+            rows = query.bind(settled(before).to_string()).fetch_all(&mut *transaction).await?;
         }
         if rows.is_empty() {
             return Ok(Portion::Empty);
@@ -145,7 +149,7 @@ async fn portion(database: &Database, before: Day) -> Result<Portion, Error> {
         let charges = rows.iter().map(|row| (row.3.as_str(), Credits::from_micro(row.4)));
         for (key, sum) in by_account("token_tracking_ledger", charges)? {
             let parsed: AccountKey = key.parse()?;
-            if is_over(&parsed, before) {
+            if is_over(&parsed, before)? {
                 let query = sqlx::query(AssertSqlSafe(spend.clone())).bind(sum.micro()).bind(&key);
                 query.execute(&mut *transaction).await?;
             } else if sum != Credits::ZERO {
@@ -171,9 +175,18 @@ async fn portion(database: &Database, before: Day) -> Result<Portion, Error> {
     }))
 }
 
-/// Whether an account counts no more: nothing is asked of it, because its time ended before that day.
-fn is_over(key: &AccountKey, before: Day) -> bool {
-    key.day().is_some_and(|day| day < before)
+/// Before this day, weeks and months are over too: they are what their days are, and are compared with them until then.
+fn settled(before: Day) -> Day {
+    Period::Week.first(before).min(Period::Month.first(before))
+}
+
+/// Whether an account counts no more: its time, and that of the week and month around it, ended before that day.
+fn is_over(key: &AccountKey, before: Day) -> Result<bool, Error> {
+    Ok(match (key, key.period()) {
+        (AccountKey::User { day, .. }, _) => *day < settled(before),
+        (_, Some((period, first))) => period.next(first)? <= before,
+        (_, None) => false,
+    })
 }
 
 /// The id of the row that carries an account's sum: before all requests, and always the same.
@@ -195,7 +208,7 @@ async fn drop_accounts(database: &Database, before: Day) -> Result<(), Error> {
         let query = sqlx::query_scalar(AssertSqlSafe(over)).bind(before.to_string());
         let keys: Vec<String> = query.fetch_all(&mut *transaction).await?;
         for key in keys {
-            if is_over(&key.parse()?, before) {
+            if is_over(&key.parse()?, before)? {
                 sqlx::query(AssertSqlSafe(drop.clone())).bind(&key).execute(&mut *transaction).await?;
             }
         }

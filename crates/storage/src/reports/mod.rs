@@ -2,7 +2,11 @@
 
 pub mod balance;
 pub mod entry;
+pub mod explain;
 pub mod export;
+pub mod health;
+pub mod person;
 pub mod requests;
+pub mod sponsored;
 pub mod usage;
 pub mod verify;

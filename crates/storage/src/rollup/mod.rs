@@ -16,6 +16,7 @@ use sqlx::{AssertSqlSafe, QueryBuilder};
 use tokio::time::Instant;
 
 use crate::database::{in_snapshot, in_transaction};
+use crate::ledger::Turn;
 use crate::reading::{Reading, Row, aside};
 use crate::{Database, Error, new_id};
 pub use sums::Sums;
@@ -194,6 +195,7 @@ async fn write(
     let insert = format!("INSERT INTO {table} ({}, {}) ", KEYS.join(", "), ROLLUP.join(", "));
     let day = day.to_string();
     let rows: Vec<(Cell, Sums)> = sums.cells.into_iter().collect();
+    let _turn = Turn::take(database).await?;
     Ok(in_transaction!(database, transaction => {
         let query = sqlx::query(AssertSqlSafe(done)).bind(now.as_microsecond()).bind(sums.entries);
         let stands = query.bind(&day).bind(claim).execute(&mut *transaction).await?.rows_affected() == 1;

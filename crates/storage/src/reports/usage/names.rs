@@ -7,7 +7,7 @@ use sqlx::AssertSqlSafe;
 
 use super::{By, Question};
 use crate::admin::users;
-use crate::{Database, Error, on_pool, open_webui_groups};
+use crate::{Database, Error, groups, on_pool, open_webui_groups};
 
 /// A group as its members are now.
 #[derive(Debug, Default)]
@@ -116,33 +116,15 @@ async fn sponsored(database: &Database) -> Result<HashMap<String, String>, Error
 
 /// The credit groups with their members, those of a followed Open WebUI group among them.
 async fn credit_groups(database: &Database) -> Result<HashMap<String, Group>, Error> {
-    let table = |name: &str| database.table(&format!("token_tracking_{name}"));
-    let id = |column: &str| format!("replace(CAST({column} AS TEXT), '-', '')");
-    let sql = format!("SELECT {}, name FROM {}", id("id"), table("credit_group"));
-    let named = pairs(database, sql).await?.into_iter();
-    let mut groups: HashMap<String, Group> =
-        named.map(|(id, name)| (id, Group { name, members: BTreeSet::new() })).collect();
-    let sql = format!(
-        "SELECT {}, CAST(user_id AS TEXT) FROM {} WHERE user_id IS NOT NULL",
-        id("credit_group_id"),
-        table("credit_group_user")
-    );
-    let members: Vec<(String, String)> =
-        on_pool!(database, pool => sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await?);
-    for (group, user) in members {
-        groups.entry(group).or_default().members.insert(user);
-    }
-    let sql = format!("SELECT id, open_webui_group FROM {}", table("group"));
-    let followed = pairs(database, sql).await?;
-    if !followed.is_empty() {
-        let theirs = open_webui_groups(database).await?;
-        for (group, follows) in followed {
-            if let Some(theirs) = theirs.get(&follows) {
-                groups.entry(group).or_default().members.extend(theirs.members.iter().cloned());
-            }
-        }
-    }
-    Ok(groups)
+    let table = database.table("token_tracking_credit_group");
+    let named =
+        pairs(database, format!("SELECT replace(CAST(id AS TEXT), '-', ''), name FROM {table}")).await?;
+    let mut members = groups::members(database, &groups::terms(database).await?).await?;
+    let group = |(id, name): (String, String)| {
+        let members = uuid::Uuid::try_parse(&id).ok().and_then(|id| members.remove(&id)).unwrap_or_default();
+        (id, Group { name, members: members.into_keys().collect() })
+    };
+    Ok(named.into_iter().map(group).collect())
 }
 
 /// The id of the user with that id, e-mail address or name, also of one who was deleted.

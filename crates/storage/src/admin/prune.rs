@@ -19,6 +19,8 @@ use crate::{Database, Error, Kind, on_pool, rollup};
 
 /// So many rows go at once.
 const PORTION: i64 = 5000;
+/// And so many accounts.
+const ACCOUNTS: i64 = 1000;
 
 /// Which rows are to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,24 +198,41 @@ fn carried_id(key: &str) -> String {
     format!("00000000{digits}")
 }
 
-/// Accounts that are over and whose rows are all gone.
+/// Accounts that are over, with the rows that carried their sums as long as they counted.
 async fn drop_accounts(database: &Database, before: Day) -> Result<(), Error> {
     let table = |name: &str| database.table(&format!("token_tracking_{name}"));
+    let account = table("account");
     let over = format!(
-        "SELECT key FROM {} WHERE day IS NOT NULL AND day < $1 AND spent = 0 AND held = 0",
-        table("account")
+        "SELECT key FROM {account} WHERE key > $1 AND day < $2 AND held = 0 ORDER BY key LIMIT {ACCOUNTS}"
     );
-    let drop = format!("DELETE FROM {} WHERE key = $1 AND spent = 0 AND held = 0", table("account"));
-    in_transaction!(database, transaction => {
-        let query = sqlx::query_scalar(AssertSqlSafe(over)).bind(before.to_string());
-        let keys: Vec<String> = query.fetch_all(&mut *transaction).await?;
-        for key in keys {
-            if is_over(&key.parse()?, before)? {
-                sqlx::query(AssertSqlSafe(drop.clone())).bind(&key).execute(&mut *transaction).await?;
+    let carried = format!("DELETE FROM {} WHERE id = $1 RETURNING charge", table("ledger"));
+    let spend = format!("UPDATE {account} SET spent = spent - $1 WHERE key = $2");
+    let drop = format!("DELETE FROM {account} WHERE key = $1 AND spent = 0 AND held = 0");
+    let mut last = String::new();
+    loop {
+        let _turn = Turn::take(database).await?;
+        let keys = in_transaction!(database, transaction => {
+            let query = sqlx::query_scalar(AssertSqlSafe(over.clone())).bind(&last).bind(before.to_string());
+            let keys: Vec<String> = query.fetch_all(&mut *transaction).await?;
+            for key in &keys {
+                if !is_over(&key.parse()?, before)? {
+                    continue;
+                }
+                let query = sqlx::query_scalar(AssertSqlSafe(carried.clone())).bind(carried_id(key));
+                let charge: Option<i64> = query.fetch_optional(&mut *transaction).await?;
+                if let Some(charge) = charge {
+                    let query = sqlx::query(AssertSqlSafe(spend.clone())).bind(charge).bind(key);
+                    query.execute(&mut *transaction).await?;
+                }
+                sqlx::query(AssertSqlSafe(drop.clone())).bind(key).execute(&mut *transaction).await?;
             }
+            keys
+        });
+        match keys.into_iter().next_back() {
+            Some(key) => last = key,
+            None => return Ok(()),
         }
-    });
-    Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ const USERS: [(&str, bool); 5] = [
 
 /// Show it all at work, with a simulated model server and simulated users. No keys, no set-up, nothing left behind.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  owui-token-tracking demo")]
 pub(crate) struct Arguments {
     /// End when all chats are done, also on a terminal.
     #[arg(long)]

@@ -9,7 +9,9 @@
 
 mod commands;
 mod crashes;
+mod open_webui;
 mod process;
 mod several;
+mod sponsored;
 #[cfg(unix)]
 mod worker;

@@ -110,6 +110,16 @@ impl App {
 
     /// One with providers of those kinds, all of them the simulated server.
     pub async fn with(test: TestDatabase, changes: &[(&str, &str)], kinds: &[Kind]) -> Self {
+        Self::at(test, changes, kinds, Arc::new(SystemClock)).await
+    }
+
+    /// One whose days are that clock's.
+    pub async fn at(
+        test: TestDatabase,
+        changes: &[(&str, &str)],
+        kinds: &[Kind],
+        clock: Arc<dyn accounting::Clock>,
+    ) -> Self {
         let database = test.migrated().await.unwrap();
         prepare(&database, changes).await;
         let simulator = Simulator::start().await.unwrap();
@@ -126,10 +136,9 @@ impl App {
             .unwrap()
         };
         let providers = kinds.iter().map(provider).collect();
-        let clock = Arc::new(SystemClock);
         let options = MeterOptions {
             providers,
-            clock: clock.clone(),
+            clock: Arc::clone(&clock),
             instance: Some("test".into()),
             settle_wait: Duration::from_secs(5),
         };

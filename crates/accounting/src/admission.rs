@@ -114,33 +114,22 @@ pub fn admit<'a>(
 }
 
 fn decide(bid: &Bid, accounts: &HashMap<AccountKey, Account>) -> Result<Decision, Error> {
-    // The tightest limit now, and the tightest if nothing were held.
-    let mut free = Credits::MAX;
-    let mut unspent: Option<(Credits, &AccountKey, Credits, Credits)> = None;
+    // What the tightest limit leaves now, and what it would leave if nothing were held.
+    let (mut free, mut could_have) = (Credits::MAX, Credits::MAX);
     for (key, limit) in limited(bid) {
         let account = accounts.get(key).copied().unwrap_or_default();
         free = free.min(account.free(limit)?);
-        let left = account.unspent(limit)?;
-        if unspent.is_none_or(|(least, ..)| left < least) {
-            unspent = Some((left, key, limit, account.spent));
-        }
+        could_have = could_have.min(account.unspent(limit)?);
     }
-    let refuse = |needs| match unspent {
-        Some((_, key, limit, spent)) => {
-            Decision::Refuse(Refusal { account: key.clone(), limit, spent, needs })
-        }
-        None => Decision::Wait,
-    };
-    let could_have = unspent.map_or(Credits::MAX, |(left, ..)| left);
     Ok(match &bid.quote {
         Quote::Free => Decision::Hold { amount: Credits::ZERO, output_tokens: None },
-        Quote::Estimate(_) if could_have < Credits::ONE => refuse(None),
+        Quote::Estimate(_) if could_have < Credits::ONE => refuse(bid, accounts, Credits::ONE)?,
         Quote::Estimate(_) if free < Credits::ONE => Decision::Wait,
         Quote::Estimate(estimate) => Decision::Hold { amount: (*estimate).min(free), output_tokens: None },
         Quote::Worst(worst) => {
             let least = worst.cost(worst.least_output_tokens.min(worst.output_tokens))?;
             if least > could_have {
-                refuse((could_have >= Credits::ONE).then_some(least))
+                refuse(bid, accounts, least)?
             } else if least > free {
                 Decision::Wait
             } else {
@@ -149,6 +138,21 @@ fn decide(bid: &Bid, accounts: &HashMap<AccountKey, Account>) -> Result<Decision
             }
         }
     })
+}
+
+/// Names the last account that can't give `wanted`. Callers name those that start afresh soon first, so whoever waits for
+/// this one to start afresh does not meet another.
+fn refuse(bid: &Bid, accounts: &HashMap<AccountKey, Account>, wanted: Credits) -> Result<Decision, Error> {
+    let mut decision = Decision::Wait;
+    for (key, limit) in limited(bid) {
+        let account = accounts.get(key).copied().unwrap_or_default();
+        let left = account.unspent(limit)?;
+        if left < wanted {
+            let needs = (left >= Credits::ONE).then_some(wanted);
+            decision = Decision::Refuse(Refusal { account: key.clone(), limit, spent: account.spent, needs });
+        }
+    }
+    Ok(decision)
 }
 
 fn hold(bid: &Bid, amount: Credits, accounts: &mut HashMap<AccountKey, Account>) -> Result<(), Error> {

@@ -20,6 +20,6 @@ pub use clock::Clock;
 pub use credits::Credits;
 pub use error::Error;
 pub use ids::{ModelId, OwnerId, PriceVersion, ProviderName, RequestId, SponsoredId, UserId};
-pub use period::{Day, Zone};
+pub use period::{Day, Period, Zone};
 pub use price::{Price, Rate, Tier};
 pub use usage::{Measure, Usage};

@@ -36,6 +36,14 @@ impl DatabaseArguments {
         }
     }
 
+    /// The address, or the configured one where no option names it.
+    pub(crate) fn url_or(&self, configured: Option<DatabaseUrl>) -> anyhow::Result<DatabaseUrl> {
+        match configured {
+            Some(url) if self.option.is_none() => Ok(url),
+            _ => self.url(),
+        }
+    }
+
     /// The database, with tables as this program needs them.
     pub(crate) async fn open(&self) -> anyhow::Result<Database> {
         let url = self.url()?;
@@ -46,6 +54,16 @@ impl DatabaseArguments {
 }
 
 impl LastDatabase {
+    /// With what another positional argument turned out to be.
+    pub(crate) fn or_last(self, url: Option<String>) -> Self {
+        Self { last: self.last.or(url), ..self }
+    }
+
+    /// Whether it is named as the last argument.
+    pub(crate) fn is_last(&self) -> bool {
+        self.last.is_some()
+    }
+
     /// The same, whichever way it is named.
     pub(crate) fn chosen(self) -> DatabaseArguments {
         let Self { named, last } = self;

@@ -48,10 +48,9 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let status = migrate::status(&database).await?;
             let current = status.found == status.known;
             match format.format {
-                Format::Json => {
-                    output::json(
-                        &json!({"found": status.found, "needed": status.known, "current": current}),
-                    )?;
+                Format::Json | Format::Csv => {
+                    let state = json!({"found": status.found, "needed": status.known, "current": current});
+                    output::data(format.format, &state)?;
                 }
                 Format::Table => {
                     let advice = match status.found.cmp(&status.known) {

@@ -223,8 +223,8 @@ async fn results(database: &Database, chats: &[(UserId, Chats)]) -> anyhow::Resu
             sums.map(|row| row.input).into(),
             sums.map(|row| row.output).into(),
             amount(sums.map(|row| row.credits)),
-            amount(balance.map(|balance| balance.limit)),
-            amount(balance.map(|balance| balance.free)),
+            amount(balance.map(|balance| balance.day.limit)),
+            amount(balance.map(|balance| balance.day.free)),
             chats.refused.into(),
         ]
     });

@@ -62,10 +62,13 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 expires_in_days.map(expiry).transpose().context("--expires-in-days is too large")?;
             let (key, secret) = keys::create(&database, &name, user, expires_at, now).await?;
             match format.format {
-                Format::Json => output::json(&json!({
-                    "id": key.id, "name": key.name, "user_id": key.user.map(|user| user.to_string()),
-                    "expires_at": key.expires_at.map(|at| at.to_string()), "key": secret,
-                }))?,
+                Format::Json | Format::Csv => {
+                    let made = json!({
+                        "id": key.id, "name": key.name, "user_id": key.user.map(|user| user.to_string()),
+                        "expires_at": key.expires_at.map(|at| at.to_string()), "key": secret,
+                    });
+                    output::data(format.format, &made)?;
+                }
                 Format::Table => {
                     let may = match &key.user {
                         Some(user) => format!("asks for {user} only"),

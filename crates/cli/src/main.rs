@@ -1,13 +1,19 @@
 //! The command `owui-token-tracking`: one file for each group of commands.
 
+mod audit;
 mod balance;
+mod completion;
 mod connect;
 mod credit_group;
+mod credits;
 mod database;
 mod demo;
+mod doctor;
 mod init;
 mod install;
 mod key;
+mod man;
+mod members;
 mod models;
 mod open_webui;
 mod output;
@@ -16,6 +22,7 @@ mod serve;
 mod settings;
 mod signals;
 mod sponsored;
+mod upstream;
 mod usage;
 mod user;
 mod verify;
@@ -23,18 +30,26 @@ mod worker;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Tracks what each user of Open WebUI spends on paid models, and stops anyone who would spend more than granted.
 #[derive(Debug, Parser)]
-#[command(name = "owui-token-tracking", version, propagate_version = true)]
+#[command(name = "owui-token-tracking", version, propagate_version = true, after_help = AFTER_HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
+
+const AFTER_HELP: &str = "Begin with:\n  owui-token-tracking demo      to see it at work\n  \
+    owui-token-tracking init      on Open WebUI's database, or on one of its own\n  \
+    owui-token-tracking doctor    to see what is missing\n\n\
+    Exit codes:\n  \
+    0  done, and nothing is wrong\n  \
+    1  not done, or what was checked is not as it should be (verify, doctor, database status, user find)\n  \
+    2  the command line can't be understood";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -51,6 +66,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Check every account against the ledger; exit code 1 if one differs.
     Verify(verify::Arguments),
+    /// Check everything that this program depends on, and say for each problem what to do.
+    Doctor(doctor::Arguments),
     /// Show what users have left today.
     Balance(balance::Arguments),
     /// Show who used what.
@@ -64,6 +81,9 @@ enum Command {
     /// Manage credit groups.
     #[command(subcommand)]
     CreditGroup(credit_group::Command),
+    /// Grant or revoke credits beside all limits.
+    #[command(subcommand)]
+    Credits(credits::Command),
     /// Manage sponsored allowances.
     #[command(subcommand)]
     Sponsored(sponsored::Command),
@@ -73,6 +93,12 @@ enum Command {
     /// Manage the gateway's keys.
     #[command(subcommand)]
     Key(key::Command),
+    /// Show who changed what.
+    Audit(audit::Arguments),
+    /// Print what a shell needs to complete commands.
+    Completion(completion::Arguments),
+    /// Print the manual page, or write those of all commands.
+    Man(man::Arguments),
     /// Run the private gateway of one process of Open WebUI's: the tracked pipes start it.
     Worker(worker::Arguments),
 }
@@ -88,21 +114,33 @@ async fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Verify(arguments) => verify::run(arguments).await,
+        Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Balance(arguments) => balance::run(arguments).await,
         Command::Usage(arguments) => usage::run(arguments).await,
         Command::Pricing(command) => pricing::run(*command).await,
         Command::Settings(command) => settings::run(command).await,
         Command::CreditGroup(command) => credit_group::run(command).await,
+        Command::Credits(command) => credits::run(command).await,
         Command::Sponsored(command) => sponsored::run(command).await,
         Command::User(command) => user::run(command).await,
         Command::Key(command) => key::run(command).await,
+        Command::Audit(arguments) => audit::run(arguments).await,
+        Command::Completion(arguments) => completion::run(&arguments, Arguments::command()),
+        Command::Man(arguments) => man::run(&arguments, Arguments::command()),
         Command::Worker(arguments) => worker::run(arguments).await,
     };
     match done {
         Ok(code) => code,
+        // Whoever reads has enough, as `head` does.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let broken = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::BrokenPipe;
+    error.downcast_ref::<std::io::Error>().is_some_and(broken)
 }

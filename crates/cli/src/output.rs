@@ -1,12 +1,16 @@
-//! How commands show what they found: as a table for people, or as JSON for scripts.
+//! How commands show what they found: as a table for people, as JSON or CSV for programs.
+//!
+//! A table fits the terminal, and is coloured only on one; a number is never cut or rounded in any form.
 
 use std::io::{self, IsTerminal, Write};
 
 use accounting::Credits;
 use anyhow::bail;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
-use serde_json::{Number, Value};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, Width,
+};
+use serde_json::{Map, Number, Value};
 
 /// The form of the output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -16,6 +20,8 @@ pub(crate) enum Format {
     Table,
     /// JSON.
     Json,
+    /// CSV, with the keys of the JSON as its first row.
+    Csv,
 }
 
 /// The form, as an option.
@@ -26,21 +32,34 @@ pub(crate) struct FormatArguments {
     pub format: Format,
 }
 
-/// A column: its key in JSON, its head in a table, and whether it holds numbers.
+/// A column: its key in JSON and CSV, its head in a table, and what it holds.
 pub(crate) struct Column {
     pub key: &'static str,
     pub head: &'static str,
-    pub number: bool,
+    kind: Kind,
+}
+
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Number,
+    State,
 }
 
 /// A column of text.
 pub(crate) const fn text(key: &'static str, head: &'static str) -> Column {
-    Column { key, head, number: false }
+    Column { key, head, kind: Kind::Text }
 }
 
 /// A column of numbers; its head names the unit.
 pub(crate) const fn number(key: &'static str, head: &'static str) -> Column {
-    Column { key, head, number: true }
+    Column { key, head, kind: Kind::Number }
+}
+
+/// A column of states: `ok`, `warning`, `problem`.
+pub(crate) const fn state(key: &'static str, head: &'static str) -> Column {
+    Column { key, head, kind: Kind::State }
 }
 
 /// Credits as an exact JSON number.
@@ -52,13 +71,36 @@ pub(crate) fn credits(credits: Credits) -> Value {
 pub(crate) fn rows(format: Format, columns: &[Column], rows: Vec<Vec<Value>>) -> io::Result<()> {
     match format {
         Format::Table => table(columns, &rows),
-        Format::Json => {
-            let object = |row: Vec<Value>| {
-                Value::Object(columns.iter().map(|column| column.key.to_owned()).zip(row).collect())
-            };
-            json(&Value::Array(rows.into_iter().map(object).collect()))
+        Format::Json => json(&Value::Array(objects(columns, rows))),
+        Format::Csv => csv(columns.iter().map(|column| column.key), rows.iter()),
+    }
+}
+
+/// Rows as JSON objects.
+pub(crate) fn objects(columns: &[Column], rows: Vec<Vec<Value>>) -> Vec<Value> {
+    let keys = || columns.iter().map(|column| column.key.to_owned());
+    rows.into_iter().map(|row| Value::Object(keys().zip(row).collect())).collect()
+}
+
+/// Shows a value for programs. In CSV a list has a row for each of its objects, and anything else is one row; a table is the
+/// caller's to make, and JSON stands in for it.
+pub(crate) fn data(format: Format, value: &Value) -> io::Result<()> {
+    if format != Format::Csv {
+        return json(value);
+    }
+    let one = std::slice::from_ref(value);
+    let objects: Vec<&Map<String, Value>> =
+        value.as_array().map_or(one, Vec::as_slice).iter().filter_map(Value::as_object).collect();
+    let mut keys: Vec<&str> = Vec::new();
+    for key in objects.iter().flat_map(|object| object.keys()) {
+        if !keys.contains(&key.as_str()) {
+            keys.push(key);
         }
     }
+    let row = |object: &&Map<String, Value>| -> Vec<Value> {
+        keys.iter().map(|key| object.get(*key).cloned().unwrap_or_default()).collect()
+    };
+    csv(keys.iter().copied(), objects.iter().map(row).collect::<Vec<_>>().iter())
 }
 
 /// Shows one value as JSON.
@@ -82,27 +124,134 @@ pub(crate) fn confirmed(question: &str) -> anyhow::Result<bool> {
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
-fn table(columns: &[Column], rows: &[Vec<Value>]) -> io::Result<()> {
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(columns.iter().map(|column| column.head));
-    for row in rows {
-        table.add_row(row.iter().map(shown));
-    }
-    for (index, _) in columns.iter().enumerate().filter(|(_, column)| column.number) {
-        if let Some(column) = table.column_mut(index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    line(table)
+/// Whether what is shown may be coloured: on a terminal, unless the environment says `NO_COLOR`.
+fn coloured() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-fn shown(value: &Value) -> String {
+fn table(columns: &[Column], rows: &[Vec<Value>]) -> io::Result<()> {
+    line(drawn(columns, rows, coloured(), None))
+}
+
+/// The table; as wide as the terminal at most, if there is one and no width is given.
+fn drawn(columns: &[Column], rows: &[Vec<Value>], coloured: bool, width: Option<u16>) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    if let Some(width) = width {
+        table.set_width(width);
+    }
+    if coloured {
+        table.enforce_styling();
+    }
+    table.set_header(columns.iter().map(|column| {
+        let head = Cell::new(column.head);
+        if coloured { head.add_attribute(Attribute::Bold) } else { head }
+    }));
+    for row in rows {
+        let cells = columns.iter().zip(row).map(|(column, value)| {
+            let text = shown(value);
+            let colour = colour(column.kind, &text).filter(|_| coloured);
+            let cell = Cell::new(text);
+            colour.map_or(cell.clone(), |colour| cell.fg(colour))
+        });
+        table.add_row(cells);
+    }
+    for (index, _) in columns.iter().enumerate().filter(|(_, column)| column.kind == Kind::Number) {
+        // Half a number is a wrong one: where there is little room, heads and texts are broken instead.
+        let widest = rows.iter().map(|row| row.get(index).map_or(0, |value| shown(value).chars().count()));
+        let widest = u16::try_from(widest.max().unwrap_or(0)).unwrap_or(u16::MAX).saturating_add(2);
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(widest)));
+        }
+    }
+    table
+}
+
+fn colour(kind: Kind, text: &str) -> Option<Color> {
+    match (kind, text) {
+        (Kind::Number, text) if text.starts_with('-') => Some(Color::Red),
+        (Kind::State, "problem") => Some(Color::Red),
+        (Kind::State, "warning") => Some(Color::Yellow),
+        (Kind::State, "ok") => Some(Color::Green),
+        _ => None,
+    }
+}
+
+fn csv<'a>(
+    keys: impl Iterator<Item = &'a str>,
+    rows: impl Iterator<Item = &'a Vec<Value>>,
+) -> io::Result<()> {
+    let mut writer = csv::Writer::from_writer(io::stdout().lock());
+    writer.write_record(keys)?;
+    for row in rows {
+        writer.write_record(row.iter().map(plain))?;
+    }
+    writer.flush()
+}
+
+/// A value in CSV: numbers with all their digits, nothing for null, JSON for what has parts.
+fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// A value in a table.
+fn shown(value: &Value) -> String {
+    match value {
         Value::Bool(true) => "yes".into(),
         Value::Bool(false) => "no".into(),
-        other => other.to_string(),
+        other => plain(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn balances() -> ([Column; 4], Vec<Vec<Value>>) {
+        let columns = [
+            text("user_id", "User"),
+            text("name", "Name"),
+            number("spent", "Spent (credits in this period)"),
+            number("free", "Free (credits in this period)"),
+        ];
+        let negative = "-9000000000000.000001".parse::<Number>().unwrap();
+        let row = vec![
+            "4b0b4d44-7a55-4e39-b3b7-4f9a40c2a9d1".into(),
+            "A name of several words that is long".into(),
+            "1234567890.123456".parse::<Number>().unwrap().into(),
+            negative.into(),
+        ];
+        (columns, vec![row])
+    }
+
+    #[test]
+    fn a_table_fits_and_leaves_numbers_whole() {
+        let (columns, rows) = balances();
+        for width in [80, 100, 200] {
+            let drawn = drawn(&columns, &rows, false, Some(width)).to_string();
+            assert!(
+                drawn.lines().all(|line| line.chars().count() <= usize::from(width)),
+                "{width}:\n{drawn}"
+            );
+            assert!(
+                drawn.contains(" -9000000000000.000001 ") && drawn.contains(" 1234567890.123456 "),
+                "{drawn}"
+            );
+        }
+    }
+
+    #[test]
+    fn colours_only_where_they_are_wanted() {
+        let (columns, rows) = balances();
+        assert!(!drawn(&columns, &rows, false, None).to_string().contains('\u{1b}'));
+        let drawn = drawn(&columns, &rows, true, None).to_string();
+        assert!(drawn.contains('\u{1b}'), "{drawn}");
+        assert_eq!(colour(Kind::Number, "-1"), Some(Color::Red));
+        assert_eq!((colour(Kind::Number, "1"), colour(Kind::Text, "-1")), (None, None));
     }
 }

@@ -31,18 +31,18 @@ pub(crate) async fn show(database: &Database, format: Format) -> anyhow::Result<
         .into_iter()
         .map(|one| vec![one.account.into(), one.what.into(), credits(one.recorded), credits(one.computed)])
         .collect();
+    let columns = [
+        text("account", "Account"),
+        text("what", "What"),
+        number("recorded", "Recorded (credits)"),
+        number("computed", "Computed (credits)"),
+    ];
     match format {
-        Format::Json => {
-            let keys = ["account", "what", "recorded", "computed"];
-            let objects: Vec<Value> = rows
-                .into_iter()
-                .map(|row| Value::Object(keys.iter().map(|key| (*key).to_owned()).zip(row).collect()))
-                .collect();
-            output::json(&json!({
-                "clean": clean, "accounts": accounts, "entries": entries, "holds": holds, "over_hold": over_hold,
-                "differences": objects,
-            }))?;
-        }
+        Format::Json => output::json(&json!({
+            "clean": clean, "accounts": accounts, "entries": entries, "holds": holds, "over_hold": over_hold,
+            "differences": output::objects(&columns, rows),
+        }))?,
+        Format::Csv => output::rows(format, &columns, rows)?,
         Format::Table => {
             output::line(format!(
                 "Compared {accounts} accounts with {entries} ledger rows and {holds} open holds; {over_hold} requests \
@@ -51,12 +51,6 @@ pub(crate) async fn show(database: &Database, format: Format) -> anyhow::Result<
             if clean {
                 output::line("Clean: every account is the sum of its rows, to the microcredit.")?;
             } else {
-                let columns = [
-                    text("account", "Account"),
-                    text("what", "What"),
-                    number("recorded", "Recorded (credits)"),
-                    number("computed", "Computed (credits)"),
-                ];
                 output::rows(Format::Table, &columns, rows)?;
             }
         }

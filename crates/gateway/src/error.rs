@@ -135,10 +135,13 @@ impl ApiError {
     fn limit(limit: &LimitReached, contact: Option<&str>) -> Self {
         let LimitReached { account, limit: most, spent, needs, resets_text, seconds, free_models, .. } =
             limit;
-        let whose = match (account.sponsored(), account.user()) {
-            (None, _) => "Your daily credit limit",
-            (Some(_), Some(_)) => "Your daily limit of the sponsored allowance",
-            (Some(_), None) => "The total limit of the sponsored allowance",
+        let whose = match (account.sponsored(), account.period()) {
+            (None, Some((period, _))) => format!("Your {} credit limit", period.adjective()),
+            (None, None) => "Your credit limit".into(),
+            (Some(_), Some((period, _))) => {
+                format!("Your {} limit of the sponsored allowance", period.adjective())
+            }
+            (Some(_), None) => "The total limit of the sponsored allowance".into(),
         };
         let mut message = match needs {
             None => format!("{whose} is reached: {spent} of {most} credits are spent."),

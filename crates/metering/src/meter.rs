@@ -336,7 +336,8 @@ impl Meter {
     ) -> Result<LimitReached, MeterError> {
         let accounting::Refusal { account, limit, spent, needs } = refusal;
         let zone = &snapshot.settings().timezone;
-        let resets_at = account.day().map(|day| zone.end_of(day)).transpose()?;
+        let resets_at =
+            account.period().map(|(period, first)| zone.end_of_period(period, first)).transpose()?;
         let now = self.0.clock.now();
         let seconds = resets_at.map(|at| {
             let left = (at.as_microsecond() - now.as_microsecond()).max(0);

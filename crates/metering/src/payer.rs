@@ -6,7 +6,7 @@
 //! where it is public, by a model of its own ([`crate::sponsored`]). Then it pays from its first day to its last, for its
 //! members if it names any, and only for the models that it covers.
 
-use accounting::{AccountKey, AccountLimit, Credits, Day, SponsoredId, UserId};
+use accounting::{AccountKey, AccountLimit, Credits, Day, Period, SponsoredId, UserId};
 use storage::{Snapshot, SponsoredAllowance};
 
 use crate::MeterError;
@@ -215,9 +215,16 @@ pub(crate) fn accounts(
     if payer.limit.is_none() && snapshot.settings().base_credit_allowance.is_none() {
         return Err(MeterError::NoAllowance);
     }
-    let limit = match payer.limit {
-        Some(limit) => limit,
-        None => snapshot.allowance(&user)?,
+    let limits = snapshot.limits(&user)?;
+    let granted = |period: Period| match payer.limit {
+        Some(limit) if period == Period::Day => Some(limit),
+        _ => limits.of(period),
     };
-    Ok(vec![AccountLimit { account: AccountKey::User { day, user }, limit: Some(limit) }])
+    let account = |period: Period| {
+        let limit = granted(period)?;
+        let account = AccountKey::of_user(period, day, user.clone());
+        Some(AccountLimit { account, limit: Some(limit) })
+    };
+    // Those that start afresh soon come first: a refusal names the last that is in the way.
+    Ok(Period::ALL.into_iter().filter_map(account).collect())
 }

@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use accounting::{Clock, Credits, ModelId, Price, PriceVersion, ProviderName, UserId};
-use sqlx::{AssertSqlSafe, Row};
+use accounting::{Clock, ModelId, Price, PriceVersion, ProviderName, UserId};
+use sqlx::AssertSqlSafe;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::admin::prices;
+use crate::groups::{self, Limits};
 use crate::settings::Settings;
 use crate::sponsored::{self, Sponsorships, WorkspaceModel};
 use crate::{Database, Error, on_pool};
@@ -58,9 +60,11 @@ pub struct KnownUser {
 #[derive(Debug)]
 pub struct Snapshot {
     models: HashMap<(ProviderName, ModelId), PricedModel>,
+    /// The price of models that have none of their own.
+    default_price: Option<PricedModel>,
     settings: Settings,
-    /// The credits that each user's groups add.
-    group_credits: HashMap<String, Credits>,
+    /// What each user's groups add.
+    groups: HashMap<String, Limits>,
     pub(crate) sponsored: Sponsorships,
     user_table: bool,
 }
@@ -268,7 +272,12 @@ impl Snapshot {
         self.models.get(&(provider.clone(), model.clone()))
     }
 
-    /// All models that have a price now.
+    /// The price of models that have none of their own, if one was set.
+    pub const fn default_price(&self) -> Option<&PricedModel> {
+        self.default_price.as_ref()
+    }
+
+    /// All models that have a price of their own now.
     pub fn models(&self) -> impl Iterator<Item = &PricedModel> {
         self.models.values()
     }
@@ -278,13 +287,14 @@ impl Snapshot {
         &self.settings
     }
 
-    /// A user's daily credits: the base allowance and what each group adds. Without a base allowance, nothing.
+    /// A user's limits: for each period the base and what each group adds. Without a base allowance, nothing a day; there is a
+    /// weekly limit if the base or a group has one, and a monthly one likewise.
     ///
     /// # Errors
-    /// If the sum leaves the range of credits.
-    pub fn allowance(&self, user: &UserId) -> Result<Credits, accounting::Error> {
-        let base = self.settings.base_credit_allowance.unwrap_or_default();
-        base.plus(self.group_credits.get(user.as_str()).copied().unwrap_or_default())
+    /// If a sum leaves the range of credits.
+    pub fn limits(&self, user: &UserId) -> Result<Limits, accounting::Error> {
+        let base = self.settings.base();
+        self.groups.get(user.as_str()).map_or(Ok(base), |added| base.plus(*added))
     }
 
     /// Whether Open WebUI's `user` table is there.
@@ -295,10 +305,13 @@ impl Snapshot {
 
 async fn read(database: &Database, clock: &dyn Clock) -> Result<Snapshot, Error> {
     let now = clock.now().as_microsecond();
+    let mut models = read_models(database, now).await?;
+    let any = (ProviderName::new(prices::ANY)?, ModelId::new(prices::ANY)?);
     Ok(Snapshot {
-        models: read_models(database, now).await?,
+        default_price: models.remove(&any),
+        models,
         settings: read_settings(database).await?,
-        group_credits: read_group_credits(database).await?,
+        groups: groups::limits_by_user(database).await?,
         sponsored: Sponsorships::read(database).await?,
         user_table: database.has_table("user").await?,
     })
@@ -352,10 +365,8 @@ async fn read_models(
     now: i64,
 ) -> Result<HashMap<(ProviderName, ModelId), PricedModel>, Error> {
     let table = database.table("token_tracking_price");
-    let sql = format!(
-        "{} WHERE version IN (SELECT MAX(version) FROM {table} WHERE valid_from <= $1 GROUP BY provider, model)",
-        select_prices(database)
-    );
+    let sql =
+        format!("{} AS kept WHERE valid_from <= $1 AND {}", select_prices(database), prices::is_last(&table));
     let rows: Vec<PriceRow> = on_pool!(database, pool => {
         sqlx::query_as(AssertSqlSafe(sql)).bind(now).fetch_all(pool).await?
     });
@@ -393,24 +404,4 @@ async fn read_settings(database: &Database) -> Result<Settings, Error> {
         }
     }
     Ok(settings)
-}
-
-/// The sum over each user's groups. Someone entered twice into a group is in it once.
-async fn read_group_credits(database: &Database) -> Result<HashMap<String, Credits>, Error> {
-    let sql = format!(
-        "SELECT DISTINCT CAST(member.credit_group_id AS TEXT) AS id, CAST(member.user_id AS TEXT) AS user_id, \
-           CAST(tracked.max_credit AS BIGINT) AS credits \
-         FROM {} AS member JOIN {} AS tracked ON tracked.id = member.credit_group_id",
-        database.table("token_tracking_credit_group_user"),
-        database.table("token_tracking_credit_group")
-    );
-    let mut sums: HashMap<String, Credits> = HashMap::new();
-    on_pool!(database, pool => {
-        for row in sqlx::query(AssertSqlSafe(sql)).fetch_all(pool).await? {
-            let (user, credits): (String, Option<i64>) = (row.try_get("user_id")?, row.try_get("credits")?);
-            let sum = sums.entry(user).or_default();
-            *sum = sum.plus(Credits::from_whole(credits.unwrap_or_default())?)?;
-        }
-    });
-    Ok(sums)
 }

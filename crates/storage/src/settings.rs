@@ -6,13 +6,18 @@ use std::time::Duration;
 use accounting::{Credits, Policy, Zone};
 use jiff::tz::TimeZone;
 
-use crate::Error;
+use crate::groups::Limits;
+use crate::{Error, nearest};
 
 /// All settings, read.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Every user's daily credits; `None` if nobody set it, and then nothing is served.
     pub base_credit_allowance: Option<Credits>,
+    /// Every user's weekly credits; `None` for no weekly limit.
+    pub base_weekly_allowance: Option<Credits>,
+    /// Every user's monthly credits; `None` for no monthly limit.
+    pub base_monthly_allowance: Option<Credits>,
     /// The rule of admission.
     pub admission_policy: Policy,
     /// Output tokens for which a hold is estimated at most.
@@ -36,7 +41,13 @@ pub enum Unpriced {
     Refuse,
     /// Served for nothing, and logged.
     Free,
+    /// Charged at the default price.
+    Default,
 }
+
+/// The settings of the default price.
+pub(crate) const DEFAULT_INPUT: &str = "default_input_price";
+pub(crate) const DEFAULT_OUTPUT: &str = "default_output_price";
 
 /// A setting as people see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,11 +61,21 @@ pub struct KnownSetting {
 }
 
 /// All settings there are.
-pub const KNOWN: [KnownSetting; 8] = [
+pub const KNOWN: [KnownSetting; 12] = [
     KnownSetting {
         key: "base_credit_allowance",
         default: "",
         description: "Baseline credit allowance for all users, in credits per day.",
+    },
+    KnownSetting {
+        key: "base_weekly_allowance",
+        default: "none",
+        description: "Weekly limit of all users beside the daily one, in credits; or none.",
+    },
+    KnownSetting {
+        key: "base_monthly_allowance",
+        default: "none",
+        description: "Monthly limit of all users beside the daily one, in credits; or none.",
     },
     KnownSetting {
         key: "admission_policy",
@@ -84,7 +105,17 @@ pub const KNOWN: [KnownSetting; 8] = [
     KnownSetting {
         key: "unpriced_models",
         default: "refuse",
-        description: "Models without a price: refuse, or free.",
+        description: "Models without a price: refuse, free, or default (charged at the default price).",
+    },
+    KnownSetting {
+        key: DEFAULT_INPUT,
+        default: "",
+        description: "The default price: credits for a million input tokens.",
+    },
+    KnownSetting {
+        key: DEFAULT_OUTPUT,
+        default: "",
+        description: "The default price: credits for a million output tokens.",
     },
     KnownSetting {
         key: "credits_per_usd",
@@ -101,6 +132,8 @@ impl Settings {
     pub fn defaults() -> Self {
         Self {
             base_credit_allowance: None,
+            base_weekly_allowance: None,
+            base_monthly_allowance: None,
             admission_policy: Policy::OneCredit,
             hold_output_tokens: 4096,
             hold_wait: Duration::from_secs(20),
@@ -108,6 +141,15 @@ impl Settings {
             timezone: Zone::new(TimeZone::system()),
             unpriced_models: Unpriced::Refuse,
             credits_per_usd: None,
+        }
+    }
+
+    /// What all users are granted, whatever groups they are in.
+    pub fn base(&self) -> Limits {
+        Limits {
+            daily: self.base_credit_allowance.unwrap_or_default(),
+            weekly: self.base_weekly_allowance,
+            monthly: self.base_monthly_allowance,
         }
     }
 
@@ -127,8 +169,15 @@ impl Settings {
             let credits = value.parse::<Credits>().ok().filter(|credits| !credits.is_negative());
             credits.ok_or_else(|| wrong("write an amount of credits, such as 1000 or 12.5"))
         };
+        // NULL in the table is no value.
+        let cap = || match value {
+            "" | "none" => Ok(None),
+            _ => credits().map(Some).map_err(|_| wrong("write an amount of credits, such as 5000, or none")),
+        };
         match key {
             "base_credit_allowance" => self.base_credit_allowance = Some(credits()?),
+            "base_weekly_allowance" => self.base_weekly_allowance = cap()?,
+            "base_monthly_allowance" => self.base_monthly_allowance = cap()?,
             "admission_policy" => {
                 self.admission_policy = match value {
                     "one_credit" => Policy::OneCredit,
@@ -144,8 +193,13 @@ impl Settings {
                 self.unpriced_models = match value {
                     "refuse" => Unpriced::Refuse,
                     "free" => Unpriced::Free,
-                    _ => return Err(wrong("write refuse or free")),
+                    "default" => Unpriced::Default,
+                    _ => return Err(wrong("write refuse, free or default")),
                 };
+            }
+            // The price itself is a version in the price table, so that history keeps it.
+            DEFAULT_INPUT | DEFAULT_OUTPUT => {
+                credits()?;
             }
             "credits_per_usd" => {
                 let rate = credits()?;
@@ -162,18 +216,9 @@ impl Settings {
 
 /// The error for a key that is no setting, naming the nearest one.
 pub(crate) fn unknown(key: &str) -> Error {
-    let near =
-        KNOWN.iter().map(|known| known.key).max_by_key(|known| similarity(known, key)).unwrap_or_default();
-    Error::NotFound {
-        what: "setting",
-        name: key.to_owned(),
-        hint: format!("; did you mean {near}? `owui-token-tracking settings list` shows all"),
-    }
-}
-
-/// How many pairs of neighbouring letters two names share.
-fn similarity(a: &str, b: &str) -> usize {
-    a.as_bytes().windows(2).filter(|pair| b.as_bytes().windows(2).any(|other| other == *pair)).count()
+    let names = KNOWN.iter().map(|known| known.key);
+    let hint = nearest::hint(key, names, "`owui-token-tracking settings list` shows all");
+    Error::NotFound { what: "setting", name: key.to_owned(), hint }
 }
 
 #[cfg(test)]
@@ -186,6 +231,8 @@ mod tests {
         for (key, value) in [
             ("base_credit_allowance", "-1"),
             ("base_credit_allowance", "lots"),
+            ("base_weekly_allowance", "-1"),
+            ("base_monthly_allowance", "some"),
             ("admission_policy", "lax"),
             ("hold_wait", "3601"),
             ("hold_wait", "1.5"),
@@ -201,7 +248,7 @@ mod tests {
     #[test]
     fn unknown_keys_name_the_nearest() {
         let message = Settings::defaults().set("base_allowance", "1").unwrap_err().to_string();
-        assert!(message.contains("did you mean base_credit_allowance?"), "{message}");
+        assert!(message.contains("did you mean `base_credit_allowance`?"), "{message}");
     }
 
     #[test]

@@ -75,6 +75,20 @@ fn all_accounts_or_none() {
 }
 
 #[test]
+fn of_several_limits_that_refuse_the_last_is_named() {
+    let mut three = bid(1, 10, Quote::Estimate(credits(1)));
+    let more = [(2, 5), (3, 100)].map(|(user, limit)| bid(user, limit, Quote::Free).accounts.remove(0));
+    three.accounts.extend(more);
+    // The first is passed by more; it starts afresh before the second does.
+    let mut accounts = HashMap::from(
+        [(1, 90), (2, 5), (3, 95)]
+            .map(|(user, spent)| (key(user), Account { spent: credits(spent), held: Credits::ZERO })),
+    );
+    let refusal = Refusal { account: key(2), limit: credits(5), spent: credits(5), needs: None };
+    assert_eq!(decide_all(&[three], &mut accounts), [Decision::Refuse(refusal)]);
+}
+
+#[test]
 fn nobody_overtakes_on_a_shared_account() {
     let mut accounts = HashMap::from([(key(1), Account { spent: Credits::ZERO, held: credits(10) })]);
     let mut both = bid(1, 10, Quote::Estimate(credits(1)));

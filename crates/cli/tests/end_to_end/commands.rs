@@ -80,7 +80,7 @@ each_database!(an_administrators_session, async |test: TestDatabase| {
         "7"
     );
     let unknown = place.run(&["settings", "set", "base_allowance", "1"]);
-    assert!(String::from_utf8_lossy(&unknown.stderr).contains("did you mean base_credit_allowance?"));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("did you mean `base_credit_allowance`?"));
     assert!(place.ok(&["user", "find", "--id", "ann", "--format", "json"]).contains("ann"));
     assert!(!place.run(&["user", "find", "--id", "nobody"]).status.success());
     let key = json(&place.ok(&["key", "create", "laptop", "--user", "ann", "--format", "json"]));

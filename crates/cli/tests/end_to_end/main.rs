@@ -7,8 +7,11 @@
     reason = "a test fails by panicking, its helpers included"
 )]
 
+mod allowances;
 mod commands;
 mod crashes;
+mod doctor;
+mod feel;
 mod open_webui;
 mod process;
 mod several;

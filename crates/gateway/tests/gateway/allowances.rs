@@ -89,14 +89,14 @@ async fn paid(app: &App, user: &str) -> (String, String) {
     app.settled().await;
     let total = storage::reports::sponsored::sponsored(&app.database, &SystemClock, None).await.unwrap();
     let balance = storage::reports::balance::balances(&app.database, &SystemClock, Some(user)).await.unwrap();
-    (total[0].account.spent.to_string(), balance[0].spent.to_string())
+    (total[0].account.spent.to_string(), balance[0].day.spent.to_string())
 }
 
 each_database!(it_pays_from_its_first_day_to_its_last, async |test: TestDatabase| {
     open_webui(&test.open().await.unwrap()).await;
     // Berlin is one hour ahead.
     let clock = Arc::new(SettableClock::at("2031-01-09T22:59:59Z".parse().unwrap()));
-    let app = App::at(test, &[("timezone", "Europe/Berlin")], &[Kind::OPENAI], clock.clone()).await;
+    let app = App::with_clock(test, &[("timezone", "Europe/Berlin")], &[Kind::OPENAI], clock.clone()).await;
     let (starts_on, ends_on) = (Some("2031-01-10".parse().unwrap()), Some("2031-01-11".parse().unwrap()));
     grant(&app, Terms { starts_on, ends_on, ..terms(100, None) }).await;
     assert_refused(&asked(&app, "u1", "lab---one").await, "begins on 2031-01-10; today is 2031-01-09");
@@ -389,7 +389,7 @@ each_database!(the_total_holds_over_days_to_the_last_microcredit, async |test: T
     open_webui(&test.open().await.unwrap()).await;
     let clock = Arc::new(SettableClock::at("2031-01-01T12:00:00Z".parse().unwrap()));
     let strict = [("admission_policy", "strict"), ("strict_min_output", "1"), ("timezone", "UTC")];
-    let app = App::at(test, &strict, &[Kind::OPENAI], clock.clone()).await;
+    let app = App::with_clock(test, &strict, &[Kind::OPENAI], clock.clone()).await;
     grant(&app, terms(10, Some(4))).await;
     let mut body = chat("gpt-test", "[[sim input=3 output=700]]", false);
     body["max_tokens"] = json!(700);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use accounting::{Credits, ModelId, Price, ProviderName, Rate};
+use accounting::{Clock, Credits, ModelId, Price, ProviderName, Rate};
 use bytes::Bytes;
 use gateway::{Config, Gateway};
 use http::{HeaderMap, Method, Request, Response};
@@ -82,7 +82,7 @@ impl Answer {
 }
 
 /// Input costs 1 credit and output 2 for a thousand tokens; `dear` ten times that, `free` nothing.
-pub async fn prepare(database: &Database, changes: &[(&str, &str)]) {
+pub async fn prepare(database: &Database, changes: &[(&str, &str)], clock: &dyn Clock) {
     let price = |model: &str, factor: i64| {
         let rate = |credits: i64| Rate::new(Credits::from_whole(credits * factor).unwrap(), 1000);
         NewPrice {
@@ -95,8 +95,7 @@ pub async fn prepare(database: &Database, changes: &[(&str, &str)]) {
         }
     };
     let models = [price("gpt-test", 1), price("dear", 10), price("free", 0)];
-    let now = accounting::Clock::now(&SystemClock);
-    prices::write(database, &models, Write::Add, Source::Administrator, now).await.unwrap();
+    prices::write(database, &models, Write::Add, Source::Administrator, clock.now()).await.unwrap();
     settings::init(database, &settings::initial(), true).await.unwrap();
     for (key, value) in changes {
         settings::set(database, key, value).await.unwrap();
@@ -110,18 +109,18 @@ impl App {
 
     /// One with providers of those kinds, all of them the simulated server.
     pub async fn with(test: TestDatabase, changes: &[(&str, &str)], kinds: &[Kind]) -> Self {
-        Self::at(test, changes, kinds, Arc::new(SystemClock)).await
+        Self::with_clock(test, changes, kinds, Arc::new(SystemClock)).await
     }
 
-    /// One whose days are that clock's.
-    pub async fn at(
+    /// One whose time is that of a clock.
+    pub async fn with_clock(
         test: TestDatabase,
         changes: &[(&str, &str)],
         kinds: &[Kind],
-        clock: Arc<dyn accounting::Clock>,
+        clock: Arc<dyn Clock>,
     ) -> Self {
         let database = test.migrated().await.unwrap();
-        prepare(&database, changes).await;
+        prepare(&database, changes, &*clock).await;
         let simulator = Simulator::start().await.unwrap();
         let provider = |kind: &Kind| {
             let entry = kind.entry();

@@ -6,5 +6,7 @@ mod allowances;
 mod app;
 mod flow;
 mod local;
+mod periods;
+mod prices;
 mod providers;
 mod sponsored;

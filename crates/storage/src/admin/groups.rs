@@ -1,13 +1,18 @@
-//! Credit groups: each adds its credits to the daily allowance of its members. In the original's tables.
+//! Credit groups: each adds its credits to the allowances of its members. In the original's tables, and beside them what
+//! the original does not know.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use accounting::UserId;
+use accounting::{Clock, Credits, UserId};
+use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+use crate::admin::audit::{self, note};
+use crate::admin::users;
 use crate::database::in_transaction;
-use crate::{Database, Error, KnownUser, new_id, on_pool};
+use crate::groups::{self, Membership};
+use crate::{Database, Error, Kind, KnownUser, SystemClock, nearest, new_id, on_pool, open_webui_groups};
 
 /// A credit group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,65 +25,12 @@ pub struct Group {
     pub allowance: i64,
     /// What it is for.
     pub description: String,
-}
-
-type Row = (String, Option<String>, Option<i64>, Option<String>);
-
-/// All groups, by name.
-///
-/// # Errors
-/// [`Error::Unavailable`] if the database is away.
-pub async fn list(database: &Database) -> Result<Vec<Group>, Error> {
-    let sql = format!(
-        "SELECT CAST(id AS TEXT), name, CAST(max_credit AS BIGINT), description FROM {} ORDER BY lower(name)",
-        database.table("token_tracking_credit_group")
-    );
-    let rows: Vec<Row> =
-        on_pool!(database, pool => sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await?);
-    rows.into_iter().map(read).collect()
-}
-
-/// The group with that name, in any case.
-///
-/// # Errors
-/// [`Error::NotFound`] if there is none.
-pub async fn get(database: &Database, name: &str) -> Result<Group, Error> {
-    let found =
-        list(database).await?.into_iter().find(|group| group.name.to_lowercase() == name.to_lowercase());
-    found.ok_or_else(|| Error::NotFound {
-        what: "credit group",
-        name: name.to_owned(),
-        hint: "; `owui-token-tracking credit-group list` shows all".into(),
-    })
-}
-
-/// Makes a group.
-///
-/// # Errors
-/// [`Error::Conflict`] if there is one of that name.
-pub async fn create(
-    database: &Database,
-    name: &str,
-    allowance: i64,
-    description: &str,
-) -> Result<Group, Error> {
-    let group = Group {
-        id: new_id(),
-        name: bounded(name, "a name")?,
-        allowance: in_range(allowance)?,
-        description: bounded(description, "a description")?,
-    };
-    let sql = format!(
-        "INSERT INTO {} (id, name, max_credit, description) VALUES ({}, $2, $3, $4)",
-        database.table("token_tracking_credit_group"),
-        database.uuid("$1")
-    );
-    on_pool!(database, pool => {
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(group.id.simple().to_string()).bind(&group.name);
-        let done = query.bind(group.allowance).bind(&group.description).execute(pool).await.map_err(Error::from);
-        done.map_err(|error| taken(error, name))?;
-    });
-    Ok(group)
+    /// The credits that it adds for each week, if it has a weekly limit.
+    pub weekly: Option<Credits>,
+    /// The credits that it adds for each month, if it has a monthly limit.
+    pub monthly: Option<Credits>,
+    /// The id of the Open WebUI group whose members are in it too.
+    pub open_webui_group: Option<String>,
 }
 
 /// What of a group is to change; what is `None` stays.
@@ -90,59 +42,142 @@ pub struct Change {
     pub allowance: Option<i64>,
     /// What it is for.
     pub description: Option<String>,
+    /// The credits that it adds for each week; `Some(None)` for no weekly limit.
+    pub weekly: Option<Option<Credits>>,
+    /// The credits that it adds for each month; `Some(None)` for no monthly limit.
+    pub monthly: Option<Option<Credits>>,
+    /// The Open WebUI group to follow, by id or name; `Some(None)` for none.
+    pub open_webui_group: Option<Option<String>>,
 }
 
-/// Changes a group.
+type Row = (String, Option<String>, Option<i64>, Option<String>, Option<i64>, Option<i64>, Option<String>);
+
+/// All groups, by name.
 ///
 /// # Errors
-/// [`Error::NotFound`] if there is no such group, [`Error::Conflict`] if another has the new name.
+/// [`Error::Unavailable`] if the database is away.
+pub async fn list(database: &Database) -> Result<Vec<Group>, Error> {
+    let sql = select(database);
+    let rows: Vec<Row> =
+        on_pool!(database, pool => sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await?);
+    rows.into_iter().map(read).collect()
+}
+
+/// The group with that name, in any case.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is none.
+pub async fn get(database: &Database, name: &str) -> Result<Group, Error> {
+    named(list(database).await?, name)
+}
+
+/// Makes a group that adds to the daily allowance only.
+///
+/// # Errors
+/// [`Error::Conflict`] if there is one of that name.
+pub async fn create(
+    database: &Database,
+    name: &str,
+    allowance: i64,
+    description: &str,
+) -> Result<Group, Error> {
+    let terms =
+        Change { allowance: Some(allowance), description: Some(description.to_owned()), ..Change::default() };
+    create_with(database, name, terms).await
+}
+
+/// Makes a group on those terms.
+///
+/// # Errors
+/// [`Error::Conflict`] if there is one of that name, [`Error::NotFound`] if there is no such group in Open WebUI.
+pub async fn create_with(database: &Database, name: &str, terms: Change) -> Result<Group, Error> {
+    let terms = checked(database, Change { name: Some(name.to_owned()), ..terms }).await?;
+    let nothing = Group {
+        id: new_id(),
+        name: String::new(),
+        allowance: 0,
+        description: String::new(),
+        weekly: None,
+        monthly: None,
+        open_webui_group: None,
+    };
+    let group = changed(&nothing, terms);
+    let sql = format!(
+        "INSERT INTO {} (id, name, max_credit, description) VALUES ({}, $2, $3, $4)",
+        database.table("token_tracking_credit_group"),
+        database.uuid("$1")
+    );
+    let beside = write_beside(database);
+    in_transaction!(database, transaction => {
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(group.id.simple().to_string()).bind(&group.name);
+        let query = query.bind(group.allowance).bind(&group.description);
+        let done = query.execute(&mut *transaction).await.map_err(Error::from);
+        done.map_err(|error| taken(error, &group.name))?;
+        let query = sqlx::query(AssertSqlSafe(beside)).bind(group.id.simple().to_string());
+        let query = query.bind(group.weekly.map(Credits::micro)).bind(group.monthly.map(Credits::micro));
+        query.bind(&group.open_webui_group).execute(&mut *transaction).await?;
+        note!(transaction, database, audit::Change {
+            action: "credit-group create",
+            subject: &group.name,
+            before: None,
+            after: Some(shown(&group)),
+        });
+    });
+    Ok(group)
+}
+
+/// Changes a group. It counts within two seconds; what is under way is settled on the accounts of its admission.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is no such group, here or in Open WebUI, [`Error::Conflict`] if another has the new name.
 pub async fn update(database: &Database, name: &str, change: Change) -> Result<Group, Error> {
-    let mut group = get(database, name).await?;
-    if let Some(name) = &change.name {
-        group.name = bounded(name, "a name")?;
-    }
-    if let Some(allowance) = change.allowance {
-        group.allowance = in_range(allowance)?;
-    }
-    if let Some(description) = &change.description {
-        group.description = bounded(description, "a description")?;
-    }
+    let change = checked(database, change).await?;
     let sql = format!(
         "UPDATE {} SET name = $2, max_credit = $3, description = $4 WHERE id = {}",
         database.table("token_tracking_credit_group"),
         database.uuid("$1")
     );
-    on_pool!(database, pool => {
+    let (select, beside) = (select(database), write_beside(database));
+    let group = in_transaction!(database, transaction => {
+        let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(select)).fetch_all(&mut *transaction).await?;
+        let before = named(rows.into_iter().map(read).collect::<Result<_, _>>()?, name)?;
+        let group = changed(&before, change);
         let query = sqlx::query(AssertSqlSafe(sql)).bind(group.id.simple().to_string()).bind(&group.name);
         let query = query.bind(group.allowance).bind(&group.description);
-        query.execute(pool).await.map_err(Error::from).map_err(|error| taken(error, &group.name))?;
+        let done = query.execute(&mut *transaction).await.map_err(Error::from);
+        done.map_err(|error| taken(error, &group.name))?;
+        let query = sqlx::query(AssertSqlSafe(beside)).bind(group.id.simple().to_string());
+        let query = query.bind(group.weekly.map(Credits::micro)).bind(group.monthly.map(Credits::micro));
+        query.bind(&group.open_webui_group).execute(&mut *transaction).await?;
+        if before != group {
+            note!(transaction, database, audit::Change {
+                action: "credit-group update",
+                subject: &group.name,
+                before: Some(shown(&before)),
+                after: Some(shown(&group)),
+            });
+        }
+        group
     });
     Ok(group)
 }
 
-/// The groups of each user who is in any.
+/// The groups of each user who is in any, named or by the Open WebUI group that they follow.
 ///
 /// # Errors
 /// [`Error::Unavailable`] if the database is away.
 pub async fn memberships(database: &Database) -> Result<HashMap<String, Vec<Group>>, Error> {
-    let sql = format!(
-        "SELECT DISTINCT CAST(user_id AS TEXT), CAST(credit_group_id AS TEXT) FROM {} WHERE user_id IS NOT NULL",
-        database.table("token_tracking_credit_group_user")
-    );
-    let rows: Vec<(String, Option<String>)> =
-        on_pool!(database, pool => sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await?);
-    let all = list(database).await?;
+    let members = groups::members(database, &groups::terms(database).await?).await?;
     let mut memberships: HashMap<String, Vec<Group>> = HashMap::new();
-    for (user, id) in rows {
-        let id = id.and_then(|id| Uuid::try_parse(&id).ok());
-        let group = all.iter().find(|group| Some(group.id) == id);
-        memberships.entry(user).or_default().extend(group.cloned());
+    for group in list(database).await? {
+        for user in members.get(&group.id).into_iter().flat_map(|members| members.keys()) {
+            memberships.entry(user.clone()).or_default().push(group.clone());
+        }
     }
-    memberships.values_mut().for_each(|groups| groups.sort_by_key(|group| group.name.to_lowercase()));
     Ok(memberships)
 }
 
-/// Deletes a group; one with members only if `force`.
+/// Deletes a group; one with members only if `force`. Its name is kept for history.
 ///
 /// # Errors
 /// [`Error::NotFound`] if there is no such group, [`Error::Conflict`] if it has members.
@@ -155,20 +190,32 @@ pub async fn delete(database: &Database, name: &str, force: bool) -> Result<(), 
         );
         return Err(Error::Conflict { what });
     }
-    let unlink = format!(
-        "DELETE FROM {} WHERE credit_group_id = {}",
-        database.table("token_tracking_credit_group_user"),
-        database.uuid("$1")
-    );
-    let remove = format!(
-        "DELETE FROM {} WHERE id = {}",
-        database.table("token_tracking_credit_group"),
-        database.uuid("$1")
+    let uuid = database.uuid("$1");
+    let links = database.table("token_tracking_credit_group_user");
+    let removals = [
+        format!("DELETE FROM {links} WHERE credit_group_id = {uuid}"),
+        format!("DELETE FROM {} WHERE id = $1", database.table("token_tracking_group")),
+        format!("DELETE FROM {} WHERE id = {uuid}", database.table("token_tracking_credit_group")),
+    ];
+    let keep = format!(
+        "INSERT INTO {} (kind, id, name, kept_at) VALUES ('credit_group', $1, $2, $3) \
+         ON CONFLICT (kind, id) DO UPDATE SET name = excluded.name, kept_at = excluded.kept_at",
+        database.table("token_tracking_name")
     );
     let id = group.id.simple().to_string();
+    let now = SystemClock.now().as_microsecond();
     in_transaction!(database, transaction => {
-        sqlx::query(AssertSqlSafe(unlink)).bind(&id).execute(&mut *transaction).await?;
-        sqlx::query(AssertSqlSafe(remove)).bind(&id).execute(&mut *transaction).await?;
+        let query = sqlx::query(AssertSqlSafe(keep)).bind(&id).bind(&group.name).bind(now);
+        query.execute(&mut *transaction).await?;
+        for removal in removals {
+            sqlx::query(AssertSqlSafe(removal)).bind(&id).execute(&mut *transaction).await?;
+        }
+        note!(transaction, database, audit::Change {
+            action: "credit-group delete",
+            subject: &group.name,
+            before: Some(shown(&group)),
+            after: None,
+        });
     });
     Ok(())
 }
@@ -178,63 +225,241 @@ pub async fn delete(database: &Database, name: &str, force: bool) -> Result<(), 
 /// # Errors
 /// [`Error::NotFound`] if there is no such group.
 pub async fn add_user(database: &Database, name: &str, user: &UserId) -> Result<(), Error> {
+    add_users(database, name, std::slice::from_ref(user)).await.map(drop)
+}
+
+/// Adds users, all or none; returns how many were not named in it before.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is no such group.
+pub async fn add_users(database: &Database, name: &str, users: &[UserId]) -> Result<usize, Error> {
     let group = get(database, name).await?;
-    let table = database.table("token_tracking_credit_group_user");
-    let id = database.uuid("$1");
-    let sql = format!(
-        "INSERT INTO {table} (credit_group_id, user_id) SELECT {id}, $2 \
-         WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE credit_group_id = {id} AND user_id = $2)"
+    let id = group.id.simple().to_string();
+    let (select, table) = (select_named(database), database.table("token_tracking_credit_group_user"));
+    let insert =
+        format!("INSERT INTO {table} (credit_group_id, user_id) VALUES ({}, $2)", database.uuid("$1"));
+    let exists = format!(
+        "SELECT COUNT(*) FROM {} WHERE id = {}",
+        database.table("token_tracking_credit_group"),
+        database.uuid("$1")
     );
-    in_transaction!(database, transaction => {
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(group.id.simple().to_string()).bind(user.as_str());
-        query.execute(&mut *transaction).await?;
+    let added = in_transaction!(database, transaction => {
+        let found: i64 =
+            sqlx::query_scalar(AssertSqlSafe(exists)).bind(&id).fetch_one(&mut *transaction).await?;
+        if found == 0 {
+            // Deleted since.
+            return Err(missing(name, &[]));
+        }
+        let before: Vec<String> =
+            sqlx::query_scalar(AssertSqlSafe(select)).bind(&id).fetch_all(&mut *transaction).await?;
+        let before: BTreeSet<String> = before.into_iter().collect();
+        let wanted: BTreeSet<&str> = users.iter().map(UserId::as_str).collect();
+        let added: Vec<&str> = wanted.into_iter().filter(|user| !before.contains(*user)).collect();
+        for user in &added {
+            let query = sqlx::query(AssertSqlSafe(insert.clone())).bind(&id).bind(*user);
+            query.execute(&mut *transaction).await?;
+        }
+        if !added.is_empty() {
+            note!(transaction, database, audit::Change {
+                action: "credit-group add-user",
+                subject: &group.name,
+                before: None,
+                after: Some(json!({ "users": added })),
+            });
+        }
+        added.len()
     });
-    Ok(())
+    Ok(added)
 }
 
 /// Removes a user.
 ///
 /// # Errors
-/// [`Error::NotFound`] if there is no such group, or the user is not in it.
+/// [`Error::NotFound`] if there is no such group, or the user is not named in it.
 pub async fn remove_user(database: &Database, name: &str, user: &UserId) -> Result<(), Error> {
+    remove_users(database, name, std::slice::from_ref(user)).await
+}
+
+/// Removes users, all or none.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is no such group, or somebody is not named in it.
+pub async fn remove_users(database: &Database, name: &str, users: &[UserId]) -> Result<(), Error> {
     let group = get(database, name).await?;
-    let sql = format!(
+    let id = group.id.simple().to_string();
+    let select = select_named(database);
+    let delete = format!(
         "DELETE FROM {} WHERE credit_group_id = {} AND user_id = $2",
         database.table("token_tracking_credit_group_user"),
         database.uuid("$1")
     );
-    let removed = on_pool!(database, pool => {
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(group.id.simple().to_string()).bind(user.as_str());
-        query.execute(pool).await?.rows_affected()
+    in_transaction!(database, transaction => {
+        let before: Vec<String> =
+            sqlx::query_scalar(AssertSqlSafe(select)).bind(&id).fetch_all(&mut *transaction).await?;
+        let before: BTreeSet<String> = before.into_iter().collect();
+        let removed: BTreeSet<&str> = users.iter().map(UserId::as_str).collect();
+        if let Some(stranger) = removed.iter().find(|user| !before.contains(**user)) {
+            let hint = match &group.open_webui_group {
+                Some(_) => "; whoever is in the Open WebUI group that it follows leaves it there",
+                None => "",
+            };
+            return Err(Error::NotFound { what: "member", name: (*stranger).into(), hint: hint.into() });
+        }
+        for user in &removed {
+            let query = sqlx::query(AssertSqlSafe(delete.clone())).bind(&id).bind(*user);
+            query.execute(&mut *transaction).await?;
+        }
+        if !removed.is_empty() {
+            note!(transaction, database, audit::Change {
+                action: "credit-group remove-user",
+                subject: &group.name,
+                before: Some(json!({ "users": removed })),
+                after: None,
+            });
+        }
     });
-    if removed == 0 { Err(Error::not_found("member", user)) } else { Ok(()) }
+    Ok(())
 }
 
-/// The members of a group.
+/// The members of a group, by id.
 ///
 /// # Errors
 /// [`Error::NotFound`] if there is no such group.
 pub async fn members(database: &Database, name: &str) -> Result<Vec<KnownUser>, Error> {
+    Ok(memberships_of(database, name).await?.into_iter().map(|(user, _)| user).collect())
+}
+
+/// The members of a group, by id, and how they came to be in it.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is no such group.
+pub async fn memberships_of(database: &Database, name: &str) -> Result<Vec<(KnownUser, Membership)>, Error> {
     let group = get(database, name).await?;
-    let users = if database.has_table("user").await? { "user" } else { "token_tracking_user" };
-    let sql = format!(
-        "SELECT DISTINCT CAST(member.user_id AS TEXT), CAST(known.name AS TEXT), CAST(known.email AS TEXT) \
-         FROM {} AS member LEFT JOIN {} AS known ON known.id = member.user_id WHERE member.credit_group_id = {} ORDER BY 1",
-        database.table("token_tracking_credit_group_user"),
-        database.table(users),
-        database.uuid("$1")
-    );
-    let rows: Vec<(String, Option<String>, Option<String>)> = on_pool!(database, pool => {
-        sqlx::query_as(AssertSqlSafe(sql)).bind(group.id.simple().to_string()).fetch_all(pool).await?
-    });
-    let read = |(id, name, email): (String, Option<String>, Option<String>)| {
-        Ok(KnownUser {
-            id: UserId::new(id)?,
-            name: name.unwrap_or_default(),
-            email: email.unwrap_or_default(),
-        })
+    let mut terms = groups::terms(database).await?;
+    terms.retain(|id, _| *id == group.id);
+    let members = groups::members(database, &terms).await?.remove(&group.id).unwrap_or_default();
+    let known = users::find(database, &users::Wanted::default()).await?;
+    let mut known: HashMap<UserId, KnownUser> =
+        known.into_iter().map(|user| (user.id.clone(), user)).collect();
+    let read = |(id, how): (String, Membership)| {
+        let id = UserId::new(id)?;
+        let stranger = || KnownUser { id: id.clone(), name: String::new(), email: String::new() };
+        Ok((known.remove(&id).unwrap_or_else(stranger), how))
     };
-    rows.into_iter().map(read).collect()
+    members.into_iter().map(read).collect()
+}
+
+/// The id of the Open WebUI group with that id or name.
+async fn followed(database: &Database, which: &str) -> Result<String, Error> {
+    let all = open_webui_groups(database).await?;
+    if all.contains_key(which) {
+        return Ok(which.to_owned());
+    }
+    let fits = |name: &str| name.to_lowercase() == which.to_lowercase();
+    let mut found: Vec<&String> =
+        all.iter().filter(|(_, group)| fits(&group.name)).map(|(id, _)| id).collect();
+    found.sort_unstable();
+    match found.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => {
+            let names = all.values().map(|group| group.name.as_str());
+            let hint =
+                nearest::hint(which, names, "name one by id or name, as Open WebUI's admin panel shows it");
+            Err(Error::NotFound { what: "Open WebUI group", name: which.to_owned(), hint })
+        }
+        several => Err(Error::Conflict {
+            what: format!(
+                "several Open WebUI groups are called `{which}`; name one by id: {}",
+                several.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(", ")
+            ),
+        }),
+    }
+}
+
+/// A change that can be made, with the Open WebUI group by its id.
+async fn checked(database: &Database, mut change: Change) -> Result<Change, Error> {
+    if let Some(name) = &change.name {
+        bounded(name, "a name")?;
+    }
+    if let Some(allowance) = change.allowance {
+        in_range(allowance)?;
+    }
+    if let Some(description) = &change.description {
+        bounded(description, "a description")?;
+    }
+    for credits in [change.weekly, change.monthly].into_iter().flatten().flatten() {
+        not_negative(credits)?;
+    }
+    if let Some(Some(which)) = change.open_webui_group {
+        change.open_webui_group = Some(Some(followed(database, &which).await?));
+    }
+    Ok(change)
+}
+
+fn changed(before: &Group, change: Change) -> Group {
+    let Change { name, allowance, description, weekly, monthly, open_webui_group } = change;
+    Group {
+        id: before.id,
+        name: name.unwrap_or_else(|| before.name.clone()),
+        allowance: allowance.unwrap_or(before.allowance),
+        description: description.unwrap_or_else(|| before.description.clone()),
+        weekly: weekly.unwrap_or(before.weekly),
+        monthly: monthly.unwrap_or(before.monthly),
+        open_webui_group: open_webui_group.unwrap_or_else(|| before.open_webui_group.clone()),
+    }
+}
+
+fn select(database: &Database) -> String {
+    let hex = match database.kind() {
+        Kind::Sqlite => "CAST(granted.id AS TEXT)",
+        Kind::Postgres => "replace(CAST(granted.id AS TEXT), '-', '')",
+    };
+    format!(
+        "SELECT CAST(granted.id AS TEXT), name, CAST(max_credit AS BIGINT), description, weekly, monthly, open_webui_group \
+         FROM {} AS granted LEFT JOIN {} AS beside ON beside.id = {hex} ORDER BY lower(name)",
+        database.table("token_tracking_credit_group"),
+        database.table("token_tracking_group")
+    )
+}
+
+fn select_named(database: &Database) -> String {
+    format!(
+        "SELECT CAST(user_id AS TEXT) FROM {} WHERE credit_group_id = {} AND user_id IS NOT NULL",
+        database.table("token_tracking_credit_group_user"),
+        database.uuid("$1")
+    )
+}
+
+fn write_beside(database: &Database) -> String {
+    format!(
+        "INSERT INTO {} (id, weekly, monthly, open_webui_group) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (id) DO UPDATE SET weekly = excluded.weekly, monthly = excluded.monthly, \
+           open_webui_group = excluded.open_webui_group",
+        database.table("token_tracking_group")
+    )
+}
+
+/// A group as the audit keeps it.
+fn shown(group: &Group) -> Value {
+    json!({
+        "name": group.name,
+        "credit_allowance": group.allowance,
+        "weekly": group.weekly,
+        "monthly": group.monthly,
+        "description": group.description,
+        "open_webui_group": group.open_webui_group,
+    })
+}
+
+fn named(groups: Vec<Group>, name: &str) -> Result<Group, Error> {
+    let found = groups.iter().find(|group| group.name.to_lowercase() == name.to_lowercase());
+    found.cloned().ok_or_else(|| missing(name, &groups))
+}
+
+fn missing(name: &str, groups: &[Group]) -> Error {
+    let names = groups.iter().map(|group| group.name.as_str());
+    let hint = nearest::hint(name, names, "`owui-token-tracking credit-group list` shows all");
+    Error::NotFound { what: "credit group", name: name.to_owned(), hint }
 }
 
 fn taken(error: Error, name: &str) -> Error {
@@ -246,7 +471,7 @@ fn taken(error: Error, name: &str) -> Error {
     }
 }
 
-fn read((id, name, allowance, description): Row) -> Result<Group, Error> {
+fn read((id, name, allowance, description, weekly, monthly, open_webui_group): Row) -> Result<Group, Error> {
     let wrong = |column: &str| Error::Inconsistency {
         table: "token_tracking_credit_group".into(),
         column: column.into(),
@@ -257,14 +482,16 @@ fn read((id, name, allowance, description): Row) -> Result<Group, Error> {
         name: name.ok_or_else(|| wrong("name"))?,
         allowance: allowance.unwrap_or_default(),
         description: description.unwrap_or_default(),
+        weekly: weekly.map(Credits::from_micro),
+        monthly: monthly.map(Credits::from_micro),
+        open_webui_group,
     })
 }
 
 /// The original keeps whole credits in 32 bits.
-fn in_range(allowance: i64) -> Result<i64, Error> {
-    let fits = i32::try_from(allowance).is_ok_and(|allowance| allowance >= 0);
-    if fits {
-        Ok(allowance)
+fn in_range(allowance: i64) -> Result<(), Error> {
+    if i32::try_from(allowance).is_ok_and(|allowance| allowance >= 0) {
+        Ok(())
     } else {
         Err(Error::Invalid {
             what: format!("{allowance} can't be an allowance: write whole credits from 0 to {}", i32::MAX),
@@ -272,9 +499,18 @@ fn in_range(allowance: i64) -> Result<i64, Error> {
     }
 }
 
-fn bounded(text: &str, what: &str) -> Result<String, Error> {
+fn not_negative(credits: Credits) -> Result<(), Error> {
+    if credits.is_negative() {
+        let what =
+            format!("{credits} can't be an allowance: write an amount of credits, such as 5000, or none");
+        return Err(Error::Invalid { what });
+    }
+    Ok(())
+}
+
+fn bounded(text: &str, what: &str) -> Result<(), Error> {
     if text.chars().count() <= 255 && !text.contains('\0') && !(text.is_empty() && what == "a name") {
-        Ok(text.to_owned())
+        Ok(())
     } else {
         Err(Error::Invalid { what: format!("{what} has 1 to 255 characters") })
     }

@@ -7,7 +7,7 @@ use rand::rngs::OsRng;
 use sha2::{Digest, Sha256};
 use sqlx::AssertSqlSafe;
 
-use crate::{Database, Error, new_id, on_pool};
+use crate::{Database, Error, nearest, new_id, on_pool};
 
 /// What every key begins with, so that it is recognised where it leaked.
 const PREFIX: &str = "owui-tt-";
@@ -126,7 +126,14 @@ pub async fn revoke(database: &Database, which: &str, now: Timestamp) -> Result<
         let query = sqlx::query(AssertSqlSafe(sql)).bind(now.as_microsecond()).bind(which);
         query.execute(pool).await?.rows_affected()
     });
-    if revoked == 0 { Err(Error::not_found("key that could be revoked", which)) } else { Ok(revoked) }
+    if revoked > 0 {
+        return Ok(revoked);
+    }
+    let all = list(database).await?;
+    let working = all.iter().filter(|key| key.revoked_at.is_none());
+    let names = working.flat_map(|key| [key.id.as_str(), key.name.as_str()]);
+    let hint = nearest::hint(which, names, "`owui-token-tracking key list` shows all");
+    Err(Error::NotFound { what: "key that could be revoked", name: which.to_owned(), hint })
 }
 
 fn select(database: &Database) -> String {

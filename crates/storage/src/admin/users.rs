@@ -3,7 +3,7 @@
 use accounting::UserId;
 use sqlx::AssertSqlSafe;
 
-use crate::{Database, Error, KnownUser, on_pool};
+use crate::{Database, Error, KnownUser, nearest, on_pool};
 
 /// What to look for; all that is given must fit, names and addresses in any case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,9 +67,8 @@ pub async fn one(database: &Database, which: &str) -> Result<KnownUser, Error> {
             }
         }
     }
-    Err(Error::NotFound {
-        what: "user",
-        name: which.to_owned(),
-        hint: "; `owui-token-tracking user list` shows all".into(),
-    })
+    let all = find(database, &Wanted::default()).await?;
+    let names = all.iter().flat_map(|user| [user.id.as_str(), user.name.as_str(), user.email.as_str()]);
+    let hint = nearest::hint(which, names, "`owui-token-tracking user list` shows all");
+    Err(Error::NotFound { what: "user", name: which.to_owned(), hint })
 }

@@ -6,15 +6,20 @@
 //!
 //! The rule it protects: for each account, spent is the sum of its ledger rows and held the sum of its open holds.
 
+pub(crate) mod booking;
+mod carry;
 mod checkpoint;
 mod entry;
 mod hold;
 mod memory;
-mod owner;
+pub(crate) mod owner;
 mod plan;
 mod postgres;
 mod sqlite;
+mod turn;
 mod writer;
+
+pub(crate) use turn::Turn;
 
 pub use entry::{EntryKind, Estimated, Outcome, Progress, RequestRecord, Settlement, WayIn};
 pub use hold::{Abandoned, Hold, HoldOutcome, HoldRequest, Settled};
@@ -24,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use accounting::{OwnerId, RequestId};
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{Database, Error, Kind};
@@ -36,6 +42,7 @@ pub struct Ledger {
     database: Database,
     queue: Queue,
     owner: Arc<owner::Owner>,
+    carrier: Arc<carry::Carrier>,
 }
 
 /// Where operations wait for the writer. Unbounded by type, bounded by use: each caller waits for its own answer.
@@ -84,7 +91,7 @@ impl Ledger {
             .name("ledger".into())
             .spawn(run)
             .map_err(|error| Error::Unavailable { what: format!("no thread for the ledger: {error}") })?;
-        Ok(Self { database: database.clone(), queue, owner })
+        Ok(Self { database: database.clone(), queue, owner, carrier: Arc::default() })
     }
 
     /// The owner under whose name this process holds at present.
@@ -111,7 +118,11 @@ impl Ledger {
     pub async fn hold(&self, request: HoldRequest) -> Result<HoldOutcome, Error> {
         let patience = request.wait + ANSWER_GRACE;
         let queue = self.queue.clone();
-        let asked = self.queue.ask(move |reply| Op::hold(request, queue, reply));
+        let asked = async {
+            let at = Timestamp::from_microsecond(request.record.started_at).unwrap_or_default();
+            self.carrier.carry(&self.database, &request.bid, request.record.day, at).await?;
+            self.queue.ask(move |reply| Op::hold(request, queue, reply)).await
+        };
         tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| {
             Err(Error::Unavailable { what: "the database is busy or away: nothing was held in time".into() })
         })

@@ -4,7 +4,7 @@
 //! starves some of them. Writers that do not know this lock (Open WebUI itself) are met by `SQLITE_BUSY`, and the batch
 //! is tried again.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -193,9 +193,7 @@ impl Engine for SqliteEngine {
 
 fn open(path: &Path) -> Result<Open, Error> {
     let (connection, wal) = connect(path)?;
-    let mut beside = path.as_os_str().to_owned();
-    beside.push("-tracking-lock");
-    let turn = OpenOptions::new().create(true).truncate(false).write(true).open(&beside);
+    let turn = super::turn::file(path);
     if let Err(error) = &turn {
         tracing::warn!(%error, "no lock file beside the database: several processes will take turns less fairly");
     }

@@ -7,6 +7,13 @@ CREATE INDEX token_tracking_usage_log_new ON token_tracking_usage_log (log_date)
 
 -- Why an administrator's entry was made.
 ALTER TABLE token_tracking_ledger ADD COLUMN reason TEXT;
+-- What is in the ledger beside requests; no request writes it.
+CREATE INDEX token_tracking_ledger_beside ON token_tracking_ledger (user_id, day) WHERE kind <> 'request';
+
+-- Prices of the public list: which entry of which list, at how many credits for one USD (JSON).
+ALTER TABLE token_tracking_price ADD COLUMN upstream TEXT;
+-- 0: a price from a later date that the original's table does not show yet.
+ALTER TABLE token_tracking_price ADD COLUMN mirrored BIGINT NOT NULL DEFAULT 1;
 
 -- Who changed what, when: before and after as JSON.
 CREATE TABLE token_tracking_audit (
@@ -29,7 +36,8 @@ CREATE TABLE token_tracking_name (
     PRIMARY KEY (kind, id)
 );
 
--- What the original's credit groups have beside: weekly and monthly credits, the Open WebUI group that they follow.
+-- What the original's credit groups have beside: weekly and monthly microcredits, the id of the Open WebUI group that they
+-- follow.
 CREATE TABLE token_tracking_group (
     id TEXT NOT NULL PRIMARY KEY,
     weekly BIGINT,

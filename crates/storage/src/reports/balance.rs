@@ -1,22 +1,36 @@
-//! What users have left today.
+//! What users have left: today, and in the week and the month where there are limits for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use accounting::{Account, AccountKey, Clock, Credits, UserId};
+use accounting::{Account, AccountKey, Clock, Credits, Day, Period, UserId};
 use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 
 use crate::admin::users;
-use crate::{Database, Error, Snapshot, SponsoredAllowance, on_pool};
+use crate::database::in_snapshot;
+use crate::{Database, Error, Limits, Settings, Snapshot, SponsoredAllowance, on_pool};
 
-/// A user's day.
+/// What a user has left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Balance {
     /// The user.
     pub user: UserId,
     /// The name, if known.
     pub name: String,
-    /// The limit of the day.
+    /// Of the day.
+    pub day: PeriodBalance,
+    /// Of the week, if there is a weekly limit.
+    pub week: Option<PeriodBalance>,
+    /// Of the month, if there is a monthly limit.
+    pub month: Option<PeriodBalance>,
+}
+
+/// What is left of one period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeriodBalance {
+    /// The period.
+    pub period: Period,
+    /// Its limit.
     pub limit: Credits,
     /// What is spent of it.
     pub spent: Credits,
@@ -24,8 +38,21 @@ pub struct Balance {
     pub held: Credits,
     /// limit − spent − held.
     pub free: Credits,
-    /// When the next day begins.
+    /// When the next one begins.
     pub resets_at: Timestamp,
+}
+
+impl Balance {
+    /// The periods that have a limit, shortest first.
+    pub fn periods(&self) -> impl Iterator<Item = &PeriodBalance> {
+        std::iter::once(&self.day).chain(&self.week).chain(&self.month)
+    }
+
+    /// What the next request meets first: the least that is free. Of equals, the one that lasts longest.
+    pub fn tightest(&self) -> &PeriodBalance {
+        let others = self.week.iter().chain(&self.month);
+        others.fold(&self.day, |least, other| if other.free <= least.free { other } else { least })
+    }
 }
 
 /// The balance of one user, or of all that are known or have used something today.
@@ -38,9 +65,6 @@ pub async fn balances(
     which: Option<&str>,
 ) -> Result<Vec<Balance>, Error> {
     let snapshot = Snapshot::of(database, clock).await?;
-    let zone = &snapshot.settings().timezone;
-    let day = zone.day(clock.now());
-    let resets_at = zone.end_of(day)?;
     let mut known: BTreeMap<UserId, String> = BTreeMap::new();
     match which {
         Some(which) => {
@@ -52,30 +76,144 @@ pub async fn balances(
             known.extend(all.into_iter().map(|user| (user.id, user.name)));
         }
     }
-    let sql = format!(
-        "SELECT user_id, spent, held FROM {} WHERE kind = 'user-day' AND day = $1",
-        database.table("token_tracking_account")
-    );
-    let rows: Vec<(String, i64, i64)> = on_pool!(database, pool => {
-        sqlx::query_as(AssertSqlSafe(sql)).bind(day.to_string()).fetch_all(pool).await?
-    });
-    let mut accounts: BTreeMap<UserId, Account> = BTreeMap::new();
-    for (user, spent, held) in rows {
-        let account = Account { spent: Credits::from_micro(spent), held: Credits::from_micro(held) };
-        accounts.insert(UserId::new(user)?, account);
-    }
+    let now = Now::of(snapshot.settings(), clock);
+    let only = known.keys().next().filter(|_| which.is_some());
+    let counters = Counters::read(database, &now, only).await?;
     if which.is_none() {
-        for user in accounts.keys() {
+        for user in counters.users(now.day) {
             known.entry(user.clone()).or_default();
         }
     }
     let balance = |(user, name): (UserId, String)| {
-        let Account { spent, held } = accounts.get(&user).copied().unwrap_or_default();
-        let limit = snapshot.allowance(&user)?;
-        let free = Account { spent, held }.free(limit)?;
-        Ok(Balance { user, name, limit, spent, held, free, resets_at })
+        let limits = snapshot.limits(&user)?;
+        let of = |period| counters.balance(&now, &user, &limits, period);
+        let day = of(Period::Day)?.ok_or(accounting::Error::Overflow)?;
+        Ok(Balance { day, week: of(Period::Week)?, month: of(Period::Month)?, user, name })
     };
     known.into_iter().map(balance).collect()
+}
+
+/// The present day, where days begin and end.
+pub(super) struct Now<'a> {
+    pub settings: &'a Settings,
+    pub day: Day,
+}
+
+impl<'a> Now<'a> {
+    pub(super) fn of(settings: &'a Settings, clock: &dyn Clock) -> Self {
+        Self { settings, day: settings.timezone.day(clock.now()) }
+    }
+
+    /// The first day of the earliest of the present periods.
+    pub(super) fn earliest(&self) -> Day {
+        let first = |period: Period| period.first(self.day);
+        first(Period::Week).min(first(Period::Month))
+    }
+}
+
+/// The accounts of the present periods, as they are for the next request: what weeks and months still owe to their days is
+/// counted (see the ledger's `carry`).
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    days: HashMap<(UserId, Day), Account>,
+    held: HashMap<(UserId, Period), Credits>,
+    /// What administrators granted (less than nothing) or revoked, by the first day of the period concerned.
+    adjusted: HashMap<(UserId, Period, Day), Credits>,
+}
+
+type AccountRow = (String, i64, i64);
+
+impl Counters {
+    pub(super) async fn read(
+        database: &Database,
+        now: &Now<'_>,
+        only: Option<&UserId>,
+    ) -> Result<Self, Error> {
+        let accounts = format!(
+            "SELECT key, spent, held FROM {} WHERE kind IN ('user-day', 'user-week', 'user-month') \
+             AND day >= $1 AND day <= $2 AND ($3 IS NULL OR user_id = $3)",
+            database.table("token_tracking_account")
+        );
+        let adjustments = format!(
+            "SELECT accounts, CAST(SUM(charge) AS BIGINT) FROM {} \
+             WHERE kind <> 'request' AND kind = 'adjustment' AND day >= $1 AND day <= $2 AND sponsored_id IS NULL \
+               AND ($3 IS NULL OR user_id = $3) GROUP BY accounts",
+            database.table("token_tracking_ledger")
+        );
+        let (first, last, user) = (now.earliest().to_string(), now.day.to_string(), only.map(UserId::as_str));
+        let (accounts, adjustments): (Vec<AccountRow>, Vec<(String, i64)>) = in_snapshot!(database, transaction => {
+            let query = sqlx::query_as(AssertSqlSafe(accounts)).bind(&first).bind(&last).bind(user);
+            let accounts = query.fetch_all(&mut *transaction).await?;
+            let query = sqlx::query_as(AssertSqlSafe(adjustments)).bind(&first).bind(&last).bind(user);
+            (accounts, query.fetch_all(&mut *transaction).await?)
+        });
+        let mut counters = Self::default();
+        for (key, spent, held) in accounts {
+            let key: AccountKey = key.parse()?;
+            let (Some(user), Some((period, first))) = (key.user(), key.period()) else { continue };
+            let account = Account { spent: Credits::from_micro(spent), held: Credits::from_micro(held) };
+            match period {
+                Period::Day => {
+                    counters.days.insert((user.clone(), first), account);
+                }
+                _ if first == period.first(now.day) => {
+                    counters.held.insert((user.clone(), period), account.held);
+                }
+                _ => {}
+            }
+        }
+        for (accounts, charge) in adjustments {
+            let wrong = || Error::Inconsistency {
+                table: "token_tracking_ledger".into(),
+                column: "accounts".into(),
+                row: accounts.clone(),
+            };
+            let keys: Vec<String> = serde_json::from_str(&accounts).map_err(|_| wrong())?;
+            for key in keys {
+                let key: AccountKey = key.parse().map_err(|_| wrong())?;
+                let (Some(user), Some((period, first))) = (key.user(), key.period()) else { continue };
+                let sum = counters.adjusted.entry((user.clone(), period, first)).or_default();
+                *sum = sum.plus(Credits::from_micro(charge))?;
+            }
+        }
+        Ok(counters)
+    }
+
+    /// Who has an account of that day.
+    fn users(&self, day: Day) -> impl Iterator<Item = &UserId> {
+        self.days.keys().filter(move |(_, of)| *of == day).map(|(user, _)| user)
+    }
+
+    /// What administrators have changed in the present period.
+    pub(super) fn adjusted(&self, now: &Now<'_>, user: &UserId, period: Period) -> Credits {
+        self.adjusted.get(&(user.clone(), period, period.first(now.day))).copied().unwrap_or_default()
+    }
+
+    /// What is left of the present period; `None` if it has no limit.
+    pub(super) fn balance(
+        &self,
+        now: &Now<'_>,
+        user: &UserId,
+        limits: &Limits,
+        period: Period,
+    ) -> Result<Option<PeriodBalance>, Error> {
+        let Some(limit) = limits.of(period) else { return Ok(None) };
+        let of_day = |day| self.days.get(&(user.clone(), day)).copied().unwrap_or_default();
+        let account = match period {
+            Period::Day => of_day(now.day),
+            _ => {
+                let mut spent = self.adjusted(now, user, period);
+                for day in period.days(now.day)? {
+                    let adjusted = self.adjusted.get(&(user.clone(), Period::Day, day));
+                    spent = spent.plus(of_day(day).spent)?.minus(adjusted.copied().unwrap_or_default())?;
+                }
+                Account { spent, held: self.held.get(&(user.clone(), period)).copied().unwrap_or_default() }
+            }
+        };
+        let Account { spent, held } = account;
+        let resets_at = now.settings.timezone.end_of_period(period, now.day)?;
+        Ok(Some(PeriodBalance { period, limit, spent, held, free: account.free(limit)?, resets_at }))
+    }
 }
 
 /// What is left of a sponsored allowance for one user.

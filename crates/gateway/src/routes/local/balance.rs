@@ -1,4 +1,4 @@
-//! `GET /local/balance`: what a user has left today, of the base allowance and of each sponsored one.
+//! `GET /local/balance`: what a user has left, of the base allowance and of each sponsored one.
 
 use accounting::{Account, Credits};
 use axum::Json;
@@ -6,7 +6,7 @@ use axum::extract::{Query, State};
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use storage::reports::balance;
+use storage::reports::balance::{self, PeriodBalance};
 
 use super::number;
 use crate::Gateway;
@@ -29,7 +29,16 @@ pub(super) async fn get(
     let snapshot = gateway.meter.catalogue().snapshot().await.map_err(ApiError::of_storage)?;
     let zone = &snapshot.settings().timezone;
     let now = clock.now();
-    let left = (base.resets_at.as_microsecond() - now.as_microsecond()).max(0).unsigned_abs();
+    let of_period = |one: &PeriodBalance| {
+        let mut shown = counter(one.limit, Account { spent: one.spent, held: one.held });
+        let left = (one.resets_at.as_microsecond() - now.as_microsecond()).max(0).unsigned_abs();
+        shown["period"] = one.period.name().into();
+        shown["resets_at"] = one.resets_at.to_string().into();
+        shown["resets_text"] = zone.show(one.resets_at).into();
+        shown["resets_in"] = left.div_ceil(1_000_000).into();
+        shown
+    };
+    let day = of_period(&base.day);
     let sponsored = balance::sponsored(database, clock, &base.user).await.map_err(ApiError::of_storage)?;
     let sponsored: Vec<Value> = sponsored
         .into_iter()
@@ -48,10 +57,13 @@ pub(super) async fn get(
         "name": base.name,
         "day": zone.day(now).to_string(),
         "timezone": zone.name(),
-        "resets_at": base.resets_at.to_string(),
-        "resets_text": zone.show(base.resets_at),
-        "resets_in": left.div_ceil(1_000_000),
-        "base": counter(base.limit, Account { spent: base.spent, held: base.held }),
+        "resets_at": day["resets_at"],
+        "resets_text": day["resets_text"],
+        "resets_in": day["resets_in"],
+        "base": counter(base.day.limit, Account { spent: base.day.spent, held: base.day.held }),
+        "week": base.week.as_ref().map(of_period),
+        "month": base.month.as_ref().map(of_period),
+        "tightest": of_period(base.tightest()),
         "sponsored": sponsored,
     })))
 }

@@ -94,7 +94,7 @@ pub(super) async fn update(
     sent: Body,
 ) -> Result<Json<Value>, ApiError> {
     let Changed { name, new_name, credit_allowance, description } = body(&gateway, &headers, sent).await?;
-    let change = Change { name: new_name, allowance: credit_allowance, description };
+    let change = Change { name: new_name, allowance: credit_allowance, description, ..Change::default() };
     if change == Change::default() {
         return Err(ApiError::bad_request(
             "Say what is to change: new_name, credit_allowance, description.",

@@ -18,7 +18,7 @@ use self::terms::Resolved;
 use crate::admin::audit::{Change as Noted, note};
 use crate::database::in_transaction;
 use crate::sponsored::{read, rows};
-use crate::{Database, Error, SponsoredAllowance, new_id};
+use crate::{Database, Error, SponsoredAllowance, nearest, new_id};
 
 /// Which allowance is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,10 +154,10 @@ impl Which {
             Self::Id(id) => allowance.id == *id,
             Self::Name(name) => allowance.name.to_lowercase() == name.to_lowercase(),
         };
-        all.into_iter().find(is_it).ok_or_else(|| Error::NotFound {
-            what: "sponsored allowance",
-            name: self.to_string(),
-            hint: "; `owui-token-tracking sponsored list` shows all".into(),
+        all.iter().find(|allowance| is_it(allowance)).cloned().ok_or_else(|| {
+            let (name, names) = (self.to_string(), all.iter().map(|allowance| allowance.name.as_str()));
+            let hint = nearest::hint(&name, names, "`owui-token-tracking sponsored list` shows all");
+            Error::NotFound { what: "sponsored allowance", name, hint }
         })
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 use storage::admin::price_list;
 use storage::admin::prices::{self, NewPrice, Source, Write};
-use storage::{Database, PricedModel, SystemClock};
+use storage::{Database, PricedModel, SystemClock, nearest};
 
 use crate::connect::DatabaseArguments;
 use crate::models;
@@ -147,10 +147,11 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             show(&found, format.format)?;
         }
         Command::Get { model_id, provider, database, format } => {
+            let database = database.open().await?;
             let (model, provider) = (ModelId::new(model_id)?, provider.map(ProviderName::new).transpose()?);
-            let found = prices::get(&database.open().await?, &model, provider.as_ref(), now).await?;
+            let found = prices::get(&database, &model, provider.as_ref(), now).await?;
             if found.is_empty() {
-                return Err(prices::missing(&model).into());
+                return Err(nearest::unknown_price(&database, &model).await.into());
             }
             show(&found, format.format)?;
         }
@@ -243,7 +244,9 @@ impl One {
         };
         let (model, provider) = (ModelId::new(id)?, ProviderName::new(provider)?);
         let mut found = prices::get(database, &model, Some(&provider), now).await?;
-        let Some(there) = found.pop() else { return Err(prices::missing(&model).into()) };
+        let Some(there) = found.pop() else {
+            return Err(nearest::unknown_price(database, &model).await.into());
+        };
         let mut new = NewPrice::from(there);
         if let Some(name) = &self.name {
             new.name.clone_from(name);
@@ -285,8 +288,8 @@ impl One {
 }
 
 fn show(found: &[PricedModel], format: Format) -> anyhow::Result<()> {
-    if format == Format::Json {
-        return Ok(output::json(&Value::Array(found.iter().map(price_list::show).collect()))?);
+    if format != Format::Table {
+        return Ok(output::data(format, &Value::Array(found.iter().map(price_list::show).collect()))?);
     }
     let columns = [
         text("provider", "Provider"),

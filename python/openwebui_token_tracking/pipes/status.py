@@ -9,6 +9,7 @@ from openwebui_token_tracking import asynchronous
 from openwebui_token_tracking.client import Gateway
 from openwebui_token_tracking.errors import LocalError
 from openwebui_token_tracking.pipes.calling import Call
+from openwebui_token_tracking.tracking import is_allowance
 
 logger = logging.getLogger(__name__)
 
@@ -54,5 +55,7 @@ def _where(balance: Mapping[str, Any], sponsored: str | None) -> str:
     reset = f" until {balance['resets_text']}"
     if sponsored is None:
         return reset
-    daily = any(one["name"] == sponsored and one["daily"] is not None for one in balance["sponsored"])
-    return f" of {sponsored}" + (reset if daily else "")
+    for one in balance["sponsored"]:
+        if is_allowance(one["name"], sponsored):
+            return f" of {one['name']}" + (reset if one["daily"] is not None else "")
+    return f" of {sponsored}"

@@ -59,6 +59,29 @@ async def test_models_that_are_not_covered_are_refused(stage: Stage, daily: int 
     assert caught.value.code == "not_sponsored"
 
 
+async def test_its_models_are_models_of_their_own(stage: Stage) -> None:
+    """Listed for all, because Open WebUI keeps one list; refused to who is no member."""
+    user, pipe, emitter = stage.new_user(), OPENAI.made(stage.provider), Emitter()
+    name = f"Own {stage.sponsored(20, 100)}"
+    stage.command("sponsored", "create", "--sponsor-id", "dean", "--name", name, "-m", "gpt-test", "-t", "100", "-d", "20",
+                  "--member-user", str(user["id"]))  # fmt: skip
+    own = f"sponsored/{name.replace(' ', '-')}/gpt-test"
+
+    async def is_listed() -> bool:
+        return {"id": own, "name": f"{name} - gpt-test"} in await pipe.pipes()
+
+    async with asyncio.timeout(20):
+        while not await is_listed():
+            await asyncio.sleep(0.05)
+    asked = f"openai.{own}"
+    got = await read(await pipe.pipe(body(asked, LARGE), user, metadata(asked), __event_emitter__=emitter))
+    assert usage(got)["credits"] == 3.3 and usage(got)["credits_remaining"] == 16.7
+    (line,) = emitter.lines
+    assert line.startswith(f"3.3 credits used, 16.7 left of {name} until 20")
+    with pytest.raises(RequestError, match="members"):
+        await pipe.pipe(body(asked), stage.new_user(), metadata(asked))
+
+
 async def test_a_users_own_workspace_model_opens_nothing(stage: Stage) -> None:
     user, name = stage.new_user(), stage.sponsored(20, 100)
     stage.new_workspace_model(f"{name}---mine", BASE, user["id"])

@@ -13,7 +13,9 @@ mod crashes;
 mod doctor;
 mod feel;
 mod pricing;
+mod open_webui;
 mod process;
 mod several;
+mod sponsored;
 #[cfg(unix)]
 mod worker;

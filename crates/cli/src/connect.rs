@@ -36,6 +36,14 @@ impl DatabaseArguments {
         }
     }
 
+    /// The address, or the configured one where no option names it.
+    pub(crate) fn url_or(&self, configured: Option<DatabaseUrl>) -> anyhow::Result<DatabaseUrl> {
+        match configured {
+            Some(url) if self.option.is_none() => Ok(url),
+            _ => self.url(),
+        }
+    }
+
     /// The database, with tables as this program needs them.
     pub(crate) async fn open(&self) -> anyhow::Result<Database> {
         let url = self.url()?;

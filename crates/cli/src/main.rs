@@ -8,6 +8,7 @@ mod credit_group;
 mod credits;
 mod database;
 mod demo;
+mod doctor;
 mod init;
 mod install;
 mod key;
@@ -21,6 +22,7 @@ mod serve;
 mod settings;
 mod signals;
 mod sponsored;
+mod upstream;
 mod usage;
 mod user;
 mod verify;
@@ -64,6 +66,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Check every account against the ledger; exit code 1 if one differs.
     Verify(verify::Arguments),
+    /// Check everything that this program depends on, and say for each problem what to do.
+    Doctor(doctor::Arguments),
     /// Show what users have left today.
     Balance(balance::Arguments),
     /// Show who used what.
@@ -110,6 +114,7 @@ async fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Verify(arguments) => verify::run(arguments).await,
+        Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Balance(arguments) => balance::run(arguments).await,
         Command::Usage(arguments) => usage::run(arguments).await,
         Command::Pricing(command) => pricing::run(*command).await,

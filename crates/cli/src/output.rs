@@ -44,6 +44,7 @@ pub(crate) struct Column {
 enum Kind {
     Text,
     Number,
+    State,
 }
 
 /// A column of text.
@@ -54,6 +55,11 @@ pub(crate) const fn text(key: &'static str, head: &'static str) -> Column {
 /// A column of numbers; its head names the unit.
 pub(crate) const fn number(key: &'static str, head: &'static str) -> Column {
     Column { key, head, kind: Kind::Number }
+}
+
+/// A column of states: `ok`, `warning`, `problem`.
+pub(crate) const fn state(key: &'static str, head: &'static str) -> Column {
+    Column { key, head, kind: Kind::State }
 }
 
 /// Credits as an exact JSON number.
@@ -165,6 +171,9 @@ fn drawn(columns: &[Column], rows: &[Vec<Value>], coloured: bool, width: Option<
 fn colour(kind: Kind, text: &str) -> Option<Color> {
     match (kind, text) {
         (Kind::Number, text) if text.starts_with('-') => Some(Color::Red),
+        (Kind::State, "problem") => Some(Color::Red),
+        (Kind::State, "warning") => Some(Color::Yellow),
+        (Kind::State, "ok") => Some(Color::Green),
         _ => None,
     }
 }

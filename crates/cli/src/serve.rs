@@ -105,7 +105,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn read(file: Option<&Path>) -> anyhow::Result<Config> {
+/// The configuration, from that file or the usual one, and the environment.
+pub(crate) fn read(file: Option<&Path>) -> anyhow::Result<Config> {
     let path = file.map_or_else(|| PathBuf::from(DEFAULT_FILE), Path::to_path_buf);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,

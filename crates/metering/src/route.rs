@@ -124,8 +124,7 @@ impl Routes {
         }
     }
 
-    /// A model without a price that a provider offers: refused with the command that helps, or free, as the setting
-    /// `unpriced_models` says. `None` if no provider has it.
+    /// A model without a price that a provider offers: see [`unpriced`]. `None` if no provider has it.
     async fn without_price(
         &self,
         snapshot: &Snapshot,
@@ -186,20 +185,17 @@ fn priced(snapshot: &Snapshot, provider: &ProviderName, model: &ModelId) -> Opti
     })
 }
 
-/// A model without a price: refused with the command that helps, or free, as the setting `unpriced_models` says.
+/// A model without a price: refused with the command that helps, free, or at the default price, as the setting
+/// `unpriced_models` says. Without a default price, refused.
 fn unpriced(snapshot: &Snapshot, provider: &ProviderName, model: ModelId) -> Result<Route, MeterError> {
-    match snapshot.settings().unpriced_models {
-        Unpriced::Refuse => {
-            Err(MeterError::Unpriced { provider: provider.to_string(), model: model.to_string() })
+    let (price, version) = match (snapshot.settings().unpriced_models, snapshot.default_price()) {
+        (Unpriced::Refuse, _) | (Unpriced::Default, None) => {
+            return Err(MeterError::Unpriced { provider: provider.to_string(), model: model.to_string() });
         }
-        Unpriced::Free => Ok(Route {
-            provider: provider.clone(),
-            model,
-            price: Price::FREE,
-            version: None,
-            max_output_tokens: None,
-        }),
-    }
+        (Unpriced::Free, _) => (Price::FREE, None),
+        (Unpriced::Default, Some(default)) => (default.price.clone(), Some(default.version)),
+    };
+    Ok(Route { provider: provider.clone(), model, price, version, max_output_tokens: None })
 }
 
 fn unknown(asked: &str) -> MeterError {

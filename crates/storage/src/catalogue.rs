@@ -13,6 +13,7 @@ use sqlx::AssertSqlSafe;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::admin::prices;
 use crate::groups::{self, Limits};
 use crate::settings::Settings;
 use crate::sponsored::{self, SponsoredAllowance, WorkspaceModel};
@@ -59,6 +60,8 @@ pub struct KnownUser {
 #[derive(Debug)]
 pub struct Snapshot {
     models: HashMap<(ProviderName, ModelId), PricedModel>,
+    /// The price of models that have none of their own.
+    default_price: Option<PricedModel>,
     settings: Settings,
     /// What each user's groups add.
     groups: HashMap<String, Limits>,
@@ -264,7 +267,12 @@ impl Snapshot {
         self.models.get(&(provider.clone(), model.clone()))
     }
 
-    /// All models that have a price now.
+    /// The price of models that have none of their own, if one was set.
+    pub const fn default_price(&self) -> Option<&PricedModel> {
+        self.default_price.as_ref()
+    }
+
+    /// All models that have a price of their own now.
     pub fn models(&self) -> impl Iterator<Item = &PricedModel> {
         self.models.values()
     }
@@ -308,8 +316,11 @@ impl Snapshot {
 
 async fn read(database: &Database, clock: &dyn Clock) -> Result<Snapshot, Error> {
     let now = clock.now().as_microsecond();
+    let mut models = read_models(database, now).await?;
+    let any = (ProviderName::new(prices::ANY)?, ModelId::new(prices::ANY)?);
     Ok(Snapshot {
-        models: read_models(database, now).await?,
+        default_price: models.remove(&any),
+        models,
         settings: read_settings(database).await?,
         groups: groups::limits_by_user(database).await?,
         sponsored: sponsored::read(database).await?,
@@ -365,10 +376,8 @@ async fn read_models(
     now: i64,
 ) -> Result<HashMap<(ProviderName, ModelId), PricedModel>, Error> {
     let table = database.table("token_tracking_price");
-    let sql = format!(
-        "{} WHERE version IN (SELECT MAX(version) FROM {table} WHERE valid_from <= $1 GROUP BY provider, model)",
-        select_prices(database)
-    );
+    let sql =
+        format!("{} AS kept WHERE valid_from <= $1 AND {}", select_prices(database), prices::is_last(&table));
     let rows: Vec<PriceRow> = on_pool!(database, pool => {
         sqlx::query_as(AssertSqlSafe(sql)).bind(now).fetch_all(pool).await?
     });

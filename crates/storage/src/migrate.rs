@@ -18,7 +18,7 @@ pub const CURRENT: i64 = MIGRATIONS.len() as i64;
 const ORIGINAL_SQLITE: &str = include_str!("migrations/original_sqlite.sql");
 const ORIGINAL_POSTGRES: &str = include_str!("migrations/original_postgres.sql");
 /// The newest migration of the original, noted where we create all of its tables.
-const ORIGINAL_HEAD: &str = "a118dd7f6b7f";
+pub const ORIGINAL_HEAD: &str = "a118dd7f6b7f";
 
 /// What a migration did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -41,7 +41,13 @@ pub enum Unpriced {
     Refuse,
     /// Served for nothing, and logged.
     Free,
+    /// Charged at the default price.
+    Default,
 }
+
+/// The settings of the default price.
+pub(crate) const DEFAULT_INPUT: &str = "default_input_price";
+pub(crate) const DEFAULT_OUTPUT: &str = "default_output_price";
 
 /// A setting as people see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +61,7 @@ pub struct KnownSetting {
 }
 
 /// All settings there are.
-pub const KNOWN: [KnownSetting; 10] = [
+pub const KNOWN: [KnownSetting; 12] = [
     KnownSetting {
         key: "base_credit_allowance",
         default: "",
@@ -99,7 +105,17 @@ pub const KNOWN: [KnownSetting; 10] = [
     KnownSetting {
         key: "unpriced_models",
         default: "refuse",
-        description: "Models without a price: refuse, or free.",
+        description: "Models without a price: refuse, free, or default (charged at the default price).",
+    },
+    KnownSetting {
+        key: DEFAULT_INPUT,
+        default: "",
+        description: "The default price: credits for a million input tokens.",
+    },
+    KnownSetting {
+        key: DEFAULT_OUTPUT,
+        default: "",
+        description: "The default price: credits for a million output tokens.",
     },
     KnownSetting {
         key: "credits_per_usd",
@@ -177,8 +193,13 @@ impl Settings {
                 self.unpriced_models = match value {
                     "refuse" => Unpriced::Refuse,
                     "free" => Unpriced::Free,
-                    _ => return Err(wrong("write refuse or free")),
+                    "default" => Unpriced::Default,
+                    _ => return Err(wrong("write refuse, free or default")),
                 };
+            }
+            // The price itself is a version in the price table, so that history keeps it.
+            DEFAULT_INPUT | DEFAULT_OUTPUT => {
+                credits()?;
             }
             "credits_per_usd" => {
                 let rate = credits()?;

@@ -51,8 +51,7 @@ async def show_credits(emitter: Emitter, gateway: Gateway, call: Call, bill: Map
 
 def _where(balance: Mapping[str, Any], sponsored: str | None) -> str:
     """Of which allowance that is left, and until when. A total is never reset."""
-    reset = f" until {balance['resets_text']}"
     if sponsored is None:
-        return reset
+        return f" until {balance['tightest']['resets_text']}"
     daily = any(one["name"] == sponsored and one["daily"] is not None for one in balance["sponsored"])
-    return f" of {sponsored}" + (reset if daily else "")
+    return f" of {sponsored}" + (f" until {balance['resets_text']}" if daily else "")

@@ -10,6 +10,7 @@
 mod allowances;
 mod commands;
 mod crashes;
+mod doctor;
 mod feel;
 mod process;
 mod several;

@@ -6,5 +6,6 @@ mod app;
 mod flow;
 mod local;
 mod periods;
+mod prices;
 mod providers;
 mod sponsored;

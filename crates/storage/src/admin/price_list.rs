@@ -1,8 +1,11 @@
 //! Prices as people write them: the original's JSON, with the classes and tiers that it did not know.
 
+use std::collections::BTreeMap;
+
 use accounting::{Credits, ModelId, Price, ProviderName, Rate, Tier};
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Number, Value, json};
 
@@ -24,91 +27,117 @@ impl Amount {
     }
 }
 
-/// A model and its price in a file. Costs are credits for `per_input_tokens` or `per_output_tokens` tokens.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    id: String,
-    provider: String,
-    name: String,
-    input_cost_credits: Amount,
-    #[serde(default = "million")]
-    per_input_tokens: u64,
-    output_cost_credits: Amount,
-    #[serde(default = "million")]
-    per_output_tokens: u64,
-    cached_input_cost_credits: Option<Amount>,
-    cache_write_cost_credits: Option<Amount>,
-    cache_write_long_cost_credits: Option<Amount>,
-    input_audio_cost_credits: Option<Amount>,
-    reasoning_cost_credits: Option<Amount>,
-    output_audio_cost_credits: Option<Amount>,
-    /// Credits for each image made.
-    image_cost_credits: Option<Amount>,
-    /// Credits for each request.
-    request_cost_credits: Option<Amount>,
-    #[serde(default)]
-    tiers: Vec<TierEntry>,
-    max_output_tokens: Option<u64>,
-    context_tokens: Option<u64>,
+/// Which tokens a class is part of: its rate is for as many, where nothing else is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whole {
+    Input,
+    Output,
 }
 
-/// The price of longer inputs.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TierEntry {
-    above_input_tokens: u64,
-    input_cost_credits: Amount,
-    output_cost_credits: Amount,
-    cached_input_cost_credits: Option<Amount>,
-    cache_write_cost_credits: Option<Amount>,
-    cache_write_long_cost_credits: Option<Amount>,
-    input_audio_cost_credits: Option<Amount>,
-    reasoning_cost_credits: Option<Amount>,
-    output_audio_cost_credits: Option<Amount>,
-}
+type Slot = fn(&mut Price) -> &mut Option<Rate>;
 
-const fn million() -> u64 {
-    MILLION
-}
+/// The classes of tokens beside input and output: `{name}_cost_credits` for `per_{name}_tokens`.
+const CLASSES: [(&str, Whole, Slot); 6] = [
+    ("cached_input", Whole::Input, |price| &mut price.cached_input),
+    ("cache_write", Whole::Input, |price| &mut price.cache_write),
+    ("cache_write_long", Whole::Input, |price| &mut price.cache_write_long),
+    ("input_audio", Whole::Input, |price| &mut price.input_audio),
+    ("reasoning", Whole::Output, |price| &mut price.reasoning),
+    ("output_audio", Whole::Output, |price| &mut price.output_audio),
+];
+/// What is counted apiece: `{name}_cost_credits` for `per_{name}s`.
+const APIECE: [(&str, Slot); 2] =
+    [("image", |price| &mut price.images), ("request", |price| &mut price.calls)];
 
-impl Entry {
-    fn read(self) -> Result<NewPrice, accounting::Error> {
-        let (input, output) = (self.per_input_tokens, self.per_output_tokens);
-        let rate = |amount: &Amount, per: u64| Ok::<_, accounting::Error>(Rate::new(amount.credits()?, per));
-        let maybe =
-            |amount: &Option<Amount>, per| amount.as_ref().map(|amount| rate(amount, per)).transpose();
-        let mut price =
-            Price::new(rate(&self.input_cost_credits, input)?, rate(&self.output_cost_credits, output)?);
-        price.cached_input = maybe(&self.cached_input_cost_credits, input)?;
-        price.cache_write = maybe(&self.cache_write_cost_credits, input)?;
-        price.cache_write_long = maybe(&self.cache_write_long_cost_credits, input)?;
-        price.input_audio = maybe(&self.input_audio_cost_credits, input)?;
-        price.reasoning = maybe(&self.reasoning_cost_credits, output)?;
-        price.output_audio = maybe(&self.output_audio_cost_credits, output)?;
-        price.images = maybe(&self.image_cost_credits, 1)?;
-        price.calls = maybe(&self.request_cost_credits, 1)?;
-        for tier in &self.tiers {
-            let mut dearer =
-                Price::new(rate(&tier.input_cost_credits, input)?, rate(&tier.output_cost_credits, output)?);
-            dearer.cached_input = maybe(&tier.cached_input_cost_credits, input)?;
-            dearer.cache_write = maybe(&tier.cache_write_cost_credits, input)?;
-            dearer.cache_write_long = maybe(&tier.cache_write_long_cost_credits, input)?;
-            dearer.input_audio = maybe(&tier.input_audio_cost_credits, input)?;
-            dearer.reasoning = maybe(&tier.reasoning_cost_credits, output)?;
-            dearer.output_audio = maybe(&tier.output_audio_cost_credits, output)?;
-            (dearer.images, dearer.calls) = (price.images, price.calls);
-            price.tiers.push(Tier { above_input: tier.above_input_tokens, price: dearer });
-        }
-        Ok(NewPrice {
-            provider: ProviderName::new(&self.provider)?,
-            model: ModelId::new(self.id)?,
-            name: self.name,
-            price: price.checked()?,
-            max_output_tokens: self.max_output_tokens,
-            context_tokens: self.context_tokens,
-        })
+/// A JSON object that is taken apart field by field, so that what is left over is a mistake.
+struct Fields(BTreeMap<String, Box<RawValue>>);
+
+impl Fields {
+    fn read(raw: &RawValue) -> Result<Self, String> {
+        serde_json::from_str(raw.get()).map(Self).map_err(|error| error.to_string())
     }
+
+    fn maybe<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, String> {
+        let Some(raw) = self.0.remove(key).filter(|raw| raw.get() != "null") else { return Ok(None) };
+        serde_json::from_str(raw.get()).map_err(|error| format!("{key}: {error}"))
+    }
+
+    fn must<T: DeserializeOwned>(&mut self, key: &str) -> Result<T, String> {
+        self.maybe(key)?.ok_or_else(|| format!("missing field `{key}`"))
+    }
+
+    /// Credits for so many, if they are given.
+    fn rate(&mut self, cost: &str, per: &str, default_per: u64) -> Result<Option<Rate>, String> {
+        let (credits, per) = (self.maybe::<Amount>(cost)?, self.maybe::<u64>(per)?.unwrap_or(default_per));
+        let credits =
+            credits.map(|amount| amount.credits().map_err(|error| format!("{cost}: {error}"))).transpose()?;
+        Ok(credits.map(|credits| Rate::new(credits, per)))
+    }
+
+    /// The rates of tokens, for the model or for one of its tiers.
+    fn tokens(&mut self, per_input: u64, per_output: u64) -> Result<Price, String> {
+        let must = |rate: Option<Rate>, key: &str| rate.ok_or_else(|| format!("missing field `{key}`"));
+        let input =
+            must(self.rate("input_cost_credits", "per_input_tokens", per_input)?, "input_cost_credits")?;
+        let output =
+            must(self.rate("output_cost_credits", "per_output_tokens", per_output)?, "output_cost_credits")?;
+        let mut price = Price::new(input, output);
+        for (name, whole, slot) in CLASSES {
+            let per = if whole == Whole::Input { input.per } else { output.per };
+            *slot(&mut price) =
+                self.rate(&format!("{name}_cost_credits"), &format!("per_{name}_tokens"), per)?;
+        }
+        Ok(price)
+    }
+
+    fn nothing_else(self) -> Result<(), String> {
+        self.0.into_keys().next().map_or(Ok(()), |key| Err(format!("unknown field `{key}`")))
+    }
+}
+
+fn read(raw: &RawValue) -> Result<NewPrice, String> {
+    let mut fields = Fields::read(raw)?;
+    let (id, provider, name): (String, String, String) =
+        (fields.must("id")?, fields.must("provider")?, fields.must("name")?);
+    let mut price = fields.tokens(MILLION, MILLION)?;
+    for (name, slot) in APIECE {
+        *slot(&mut price) = fields.rate(&format!("{name}_cost_credits"), &format!("per_{name}s"), 1)?;
+    }
+    for raw in fields.maybe::<Vec<Box<RawValue>>>("tiers")?.unwrap_or_default() {
+        let tier = read_tier(&raw, &price).map_err(|error| format!("tiers: {error}"))?;
+        price.tiers.push(tier);
+    }
+    let new = NewPrice {
+        provider: ProviderName::new(&provider).map_err(|error| error.to_string())?,
+        model: ModelId::new(id).map_err(|error| error.to_string())?,
+        name,
+        price: price.checked().map_err(|error| error.to_string())?,
+        max_output_tokens: fields.maybe("max_output_tokens")?,
+        context_tokens: fields.maybe("context_tokens")?,
+    };
+    fields.nothing_else()?;
+    Ok(new)
+}
+
+fn read_tier(raw: &RawValue, base: &Price) -> Result<Tier, String> {
+    let mut fields = Fields::read(raw)?;
+    let above_input = fields.must("above_input_tokens")?;
+    let mut price = fields.tokens(base.input.per, base.output.per)?;
+    // What is counted apiece costs the same at any length.
+    (price.images, price.calls) = (base.images, base.calls);
+    fields.nothing_else()?;
+    Ok(Tier { above_input, price })
+}
+
+/// A tier of a price as people write it, in JSON: `above_input_tokens`, and costs as of a model. Tokens are counted by as many as
+/// in `base`, where nothing else is said.
+///
+/// # Errors
+/// [`Error::Invalid`] says what is wrong.
+pub fn parse_tier(text: &str, base: &Price) -> Result<Tier, Error> {
+    let raw: &RawValue = serde_json::from_str(text)
+        .map_err(|error| Error::Invalid { what: format!("this is no valid JSON: {error}") })?;
+    read_tier(raw, base).map_err(|what| Error::Invalid { what })
 }
 
 /// The prices in a JSON text: a list of models, or one.
@@ -120,13 +149,11 @@ pub fn parse(text: &str) -> Result<Vec<NewPrice>, Error> {
         .map_err(|error| Error::Invalid { what: format!("this is no valid JSON: {error}") })?;
     let list: Vec<&RawValue> = serde_json::from_str(whole.get()).unwrap_or_else(|_| vec![whole]);
     let read = |(index, raw): (usize, &RawValue)| {
-        let wrong = |error: String| {
+        read(raw).map_err(|error| {
             let value: Value = serde_json::from_str(raw.get()).unwrap_or_default();
             let id = value.get("id").and_then(Value::as_str).unwrap_or("without id");
             Error::Invalid { what: format!("model {} ({id}): {error}", index + 1) }
-        };
-        let entry: Entry = serde_json::from_str(raw.get()).map_err(|error| wrong(error.to_string()))?;
-        entry.read().map_err(|error| wrong(error.to_string()))
+        })
     };
     list.into_iter().enumerate().map(read).collect()
 }
@@ -148,7 +175,7 @@ pub async fn updated(database: &Database, text: &str, now: Timestamp) -> Result<
         let (model, provider) = (ModelId::new(id)?, ProviderName::new(provider)?);
         let found = prices::get(database, &model, Some(&provider), now).await?;
         let Some(there) = found.first() else { return Err(nearest::unknown_price(database, &model).await) };
-        let mut merged = show(there);
+        let mut merged = shown(&NewPrice::from(there.clone()), true);
         if let (Value::Object(merged), Value::Object(change)) = (&mut merged, change) {
             merged.extend(change);
         }
@@ -164,44 +191,32 @@ fn number(credits: Credits) -> Value {
 
 /// A price as JSON, in the form in which it can be read again.
 pub fn show(model: &PricedModel) -> Value {
-    let price = &model.price;
-    let cost = |rate: Rate| number(rate.credits);
-    let mut shown = json!({
-        "provider": model.provider.as_str(),
-        "id": model.model.as_str(),
-        "name": model.name,
-        "input_cost_credits": cost(price.input),
-        "per_input_tokens": price.input.per,
-        "output_cost_credits": cost(price.output),
-        "per_output_tokens": price.output.per,
-    });
-    let classes = |shown: &mut Value, price: &Price| {
-        for (key, rate) in [
-            ("cached_input_cost_credits", price.cached_input),
-            ("cache_write_cost_credits", price.cache_write),
-            ("cache_write_long_cost_credits", price.cache_write_long),
-            ("input_audio_cost_credits", price.input_audio),
-            ("reasoning_cost_credits", price.reasoning),
-            ("output_audio_cost_credits", price.output_audio),
-        ] {
-            if let Some(rate) = rate {
-                shown[key] = cost(rate);
-            }
-        }
-    };
-    classes(&mut shown, price);
-    for (key, rate) in [("image_cost_credits", price.images), ("request_cost_credits", price.calls)] {
-        if let Some(rate) = rate {
-            shown[key] = cost(rate);
-        }
+    describe(&NewPrice::from(model.clone()))
+}
+
+/// The same of a price that is not written yet.
+pub fn describe(model: &NewPrice) -> Value {
+    shown(model, false)
+}
+
+/// In full, each rate says for how many it is, so that none changes with another.
+fn shown(model: &NewPrice, full: bool) -> Value {
+    let mut shown =
+        json!({"provider": model.provider.as_str(), "id": model.model.as_str(), "name": model.name});
+    let mut price = model.price.clone();
+    show_tokens(&mut shown, &mut price, None, full);
+    for (name, slot) in APIECE {
+        show_rate(
+            &mut shown,
+            *slot(&mut price),
+            &format!("{name}_cost_credits"),
+            &format!("per_{name}s"),
+            Some(1),
+        );
     }
-    let tiers = price.tiers.iter().map(|tier| {
-        let mut shown = json!({
-            "above_input_tokens": tier.above_input,
-            "input_cost_credits": cost(tier.price.input),
-            "output_cost_credits": cost(tier.price.output),
-        });
-        classes(&mut shown, &tier.price);
+    let tiers = model.price.tiers.iter().map(|tier| {
+        let mut shown = json!({"above_input_tokens": tier.above_input});
+        show_tokens(&mut shown, &mut tier.price.clone(), Some(&model.price).filter(|_| !full), full);
         shown
     });
     let tiers: Vec<Value> = tiers.collect();
@@ -216,6 +231,27 @@ pub fn show(model: &PricedModel) -> Value {
         }
     }
     shown
+}
+
+/// The rates of tokens; in a tier, `per` only where it is not that of its model.
+fn show_tokens(shown: &mut Value, price: &mut Price, base: Option<&Price>, full: bool) {
+    let (input, output) = (price.input, price.output);
+    let (per_input, per_output) = (base.map(|base| base.input.per), base.map(|base| base.output.per));
+    show_rate(shown, Some(input), "input_cost_credits", "per_input_tokens", per_input);
+    show_rate(shown, Some(output), "output_cost_credits", "per_output_tokens", per_output);
+    for (name, whole, slot) in CLASSES {
+        let per = if whole == Whole::Input { input.per } else { output.per };
+        let (cost, per_key) = (format!("{name}_cost_credits"), format!("per_{name}_tokens"));
+        show_rate(shown, *slot(price), &cost, &per_key, Some(per).filter(|_| !full));
+    }
+}
+
+fn show_rate(shown: &mut Value, rate: Option<Rate>, cost: &str, per: &str, usual_per: Option<u64>) {
+    let Some(rate) = rate else { return };
+    shown[cost] = number(rate.credits);
+    if usual_per != Some(rate.per) {
+        shown[per] = rate.per.into();
+    }
 }
 
 #[cfg(test)]

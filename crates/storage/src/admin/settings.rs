@@ -3,8 +3,9 @@
 use sqlx::AssertSqlSafe;
 
 use crate::admin::audit::{Change, note};
+use crate::admin::prices::default_price;
 use crate::database::in_transaction;
-use crate::settings::{KNOWN, KnownSetting, Settings, unknown};
+use crate::settings::{DEFAULT_INPUT, DEFAULT_OUTPUT, KNOWN, KnownSetting, Settings, unknown};
 use crate::{Database, Error, on_pool};
 
 /// A setting as it is.
@@ -120,6 +121,14 @@ async fn write(database: &Database, rows: &[(&str, &str, &str)], overwrite: bool
             }
             let query = sqlx::query(AssertSqlSafe(sql.clone())).bind(*key).bind(*value).bind(*description);
             query.execute(&mut *transaction).await?;
+        }
+        let is_default = |row: &&(&str, &str, &str)| row.0 == "unpriced_models" && row.1 == "default";
+        if rows.iter().any(|row| [DEFAULT_INPUT, DEFAULT_OUTPUT].contains(&row.0) || is_default(&row)) {
+            let set = default_price!(transaction, database, select);
+            if !set && rows.iter().any(|row| is_default(&row)) {
+                let what = format!("there is no default price yet: set {DEFAULT_INPUT} and {DEFAULT_OUTPUT} first");
+                return Err(Error::Invalid { what });
+            }
         }
     });
     Ok(())

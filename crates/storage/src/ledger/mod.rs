@@ -12,7 +12,7 @@ mod checkpoint;
 mod entry;
 mod hold;
 mod memory;
-mod owner;
+pub(crate) mod owner;
 mod plan;
 mod postgres;
 mod sqlite;

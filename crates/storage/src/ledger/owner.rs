@@ -14,7 +14,7 @@ use super::hold::Abandoned;
 use crate::{Database, Error, Kind, new_id, on_pool};
 
 /// A lease that was not renewed for this long, in microseconds, has run out.
-const LEASE: i64 = 12_000_000;
+pub(crate) const LEASE: i64 = 12_000_000;
 /// At most so many abandoned holds are returned at once.
 const MOST_ABANDONED: i64 = 1000;
 
@@ -69,7 +69,7 @@ async fn insert(database: &Database, id: OwnerId) -> Result<(), Error> {
 }
 
 /// The database's own clock, in microseconds since 1970 UTC.
-const fn now(kind: Kind) -> &'static str {
+pub(crate) const fn now(kind: Kind) -> &'static str {
     match kind {
         Kind::Sqlite => "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
         Kind::Postgres => "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",

@@ -10,6 +10,11 @@ ALTER TABLE token_tracking_ledger ADD COLUMN reason TEXT;
 -- What is in the ledger beside requests; no request writes it.
 CREATE INDEX token_tracking_ledger_beside ON token_tracking_ledger (user_id, day) WHERE kind <> 'request';
 
+-- Prices of the public list: which entry of which list, at how many credits for one USD (JSON).
+ALTER TABLE token_tracking_price ADD COLUMN upstream TEXT;
+-- 0: a price from a later date that the original's table does not show yet.
+ALTER TABLE token_tracking_price ADD COLUMN mirrored BIGINT NOT NULL DEFAULT 1;
+
 -- Who changed what, when: before and after as JSON.
 CREATE TABLE token_tracking_audit (
     id TEXT NOT NULL PRIMARY KEY,

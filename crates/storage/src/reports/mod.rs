@@ -2,6 +2,7 @@
 
 pub mod balance;
 pub mod explain;
+pub mod health;
 pub mod requests;
 pub mod usage;
 pub mod verify;

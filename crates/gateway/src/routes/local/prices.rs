@@ -69,7 +69,7 @@ pub(super) async fn write(
     let (new, how) = match how {
         How::Add => (price_list::parse(prices.get()), Write::Add),
         How::Upsert => (price_list::parse(prices.get()), Write::Upsert),
-        How::Update => (price_list::updated(database, prices.get(), now).await, Write::Upsert),
+        How::Update => (price_list::updated(database, prices.get(), now).await, Write::Update),
     };
     let new = new.map_err(ApiError::of_storage)?;
     let changed = prices::write(database, &new, how, Source::Administrator, now).await;

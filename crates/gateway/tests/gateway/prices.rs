@@ -1,0 +1,89 @@
+//! Which price a request is charged at: that of its admission, whatever happens to it, and the default price for models that
+//! have none.
+
+use accounting::{Clock, Credits, ModelId, Price, ProviderName, Rate};
+use http_body_util::BodyExt;
+use storage::SystemClock;
+use storage::admin::prices::{self, NewPrice, Source, Write};
+use storage::admin::settings;
+use testing::databases::TestDatabase;
+use testing::each_database;
+
+use crate::app::{App, chat, read};
+
+/// `credits` for a thousand tokens of input, twice that for output.
+async fn write(app: &App, model: &str, credits: i64) {
+    let rate = |credits| Rate::new(Credits::from_whole(credits).unwrap(), 1000);
+    let new = NewPrice {
+        provider: ProviderName::new("openai").unwrap(),
+        model: ModelId::new(model).unwrap(),
+        name: model.into(),
+        price: Price::new(rate(credits), rate(2 * credits)),
+        max_output_tokens: None,
+        context_tokens: None,
+    };
+    let source = Source::Administrator;
+    prices::write(&app.database, &[new], Write::Upsert, source, SystemClock.now()).await.unwrap();
+    app.meter.catalogue().changed();
+}
+
+each_database!(what_runs_is_charged_at_the_price_of_its_admission, async |test: TestDatabase| {
+    let app = App::start(test, &[]).await;
+    let model = ModelId::new("gpt-test").unwrap();
+    let begin = async |user: &str| {
+        let mut running = app.send(user, chat("gpt-test", "[[sim input=100 output=50 delay=2]]", true)).await;
+        running.body_mut().frame().await.unwrap().unwrap();
+        running
+    };
+    // One runs while the price rises, one while it is deleted.
+    let first = begin("ann").await;
+    write(&app, "gpt-test", 10).await;
+    let second = begin("bob").await;
+    prices::delete(&app.database, &model, None, SystemClock.now()).await.unwrap();
+    app.meter.catalogue().changed();
+    read(first).await;
+    read(second).await;
+    let refused = read(app.send("cora", chat("gpt-test", "", false)).await).await;
+    assert_eq!((refused.status, refused.code()), (403, "model_not_priced".into()));
+    let (ann, bob) = (app.entries("ann").await, app.entries("bob").await);
+    assert_eq!((ann[0].charge, bob[0].charge), (200_000, 2_000_000));
+    assert!(bob[0].price_version > ann[0].price_version);
+    app.end().await;
+});
+
+each_database!(models_without_a_price_are_charged_at_the_default_price, async |test: TestDatabase| {
+    let changes =
+        [("default_input_price", "5000"), ("default_output_price", "7000"), ("unpriced_models", "default")];
+    let app = App::start(test, &changes).await;
+    let ask = async || {
+        let answer =
+            read(app.send("ann", chat("unpriced-test", "[[sim input=1000 output=100]]", false)).await).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    };
+    ask().await;
+    settings::set(&app.database, "default_output_price", "70000").await.unwrap();
+    app.meter.catalogue().changed();
+    ask().await;
+    let entries = app.entries("ann").await;
+    let charges: Vec<i64> = entries.iter().map(|entry| entry.charge).collect();
+    assert_eq!(charges, [5_700_000, 12_000_000]);
+    // The ledger names the version that was charged.
+    assert!(entries[0].price_version.is_some() && entries[1].price_version > entries[0].price_version);
+    // It is no model that anybody could ask for.
+    assert_eq!(read(app.send("ann", chat("*", "", false)).await).await.status, 404);
+    let offered = app.meter.models().await.unwrap();
+    assert!(offered.iter().all(|offer| offer.id != "*" && offer.provider != "*"), "{offered:?}");
+    app.end().await;
+});
+
+each_database!(without_a_default_price_they_are_refused, async |test: TestDatabase| {
+    let app = App::start(test, &[]).await;
+    // Written by hand, past the check of the command.
+    let table = app.database.table("token_tracking_base_settings");
+    let sql = format!("INSERT INTO {table} VALUES ('unpriced_models', 'default', '')");
+    app.database.run(sql).await.unwrap();
+    app.meter.catalogue().changed();
+    let refused = read(app.send("ann", chat("unpriced-test", "", false)).await).await;
+    assert_eq!((refused.status, refused.code()), (403, "model_not_priced".into()));
+    app.end().await;
+});

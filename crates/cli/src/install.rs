@@ -242,7 +242,8 @@ async fn show(
             !function.is_action && id.strip_prefix(function.id).is_some_and(|rest| rest.starts_with('.'))
         };
         let Some(function) = functions.iter().find(is_of) else { continue };
-        if has_row(id) || model["preset"] == true {
+        // What sponsored allowances offer is for their members: `sponsored publish` shows it to them.
+        if has_row(id) || model["preset"] == true || id.contains(".sponsored/") {
             continue;
         }
         steps.push(Step { function: function.id, what: "show to everyone", detail: id.to_owned() });

@@ -25,6 +25,7 @@ mod quote;
 mod route;
 mod settlement;
 mod shared;
+mod sponsored;
 mod stream;
 
 pub use errand::{Errand, Used};
@@ -33,5 +34,6 @@ pub use meter::{Labels, Meter, MeterOptions, MeteredAnswer, MeteredBody};
 pub use payer::Requester;
 pub use route::OfferedModel;
 pub use settlement::Bill;
+pub use sponsored::Audience;
 pub use storage::ledger::{Outcome, WayIn};
 pub use stream::MeteredStream;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use accounting::{Clock, OwnerId, RequestId};
+use accounting::{Clock, OwnerId, ProviderName, RequestId};
 use bytes::Bytes;
 use providers::{Answer, ChatRequest, Complete, EmbeddingsRequest, Provider, ProviderError, Reported};
 use storage::ledger::{HoldOutcome, HoldRequest, Ledger, Outcome, RequestRecord, WayIn};
@@ -13,11 +13,12 @@ use crate::answer::Tell;
 use crate::count::Input;
 use crate::error::LimitReached;
 use crate::flight::{Cargo, Flight, Seen};
-use crate::payer::{Requester, accounts, payer};
+use crate::payer::{Requester, When, accounts, payer};
 use crate::quote::{Asked, quote};
 use crate::route::{self, OfferedModel, Route, Routes};
 use crate::settlement::Bill;
 use crate::shared::Shared;
+use crate::sponsored::{self, Audience};
 use crate::stream::MeteredStream;
 use crate::{MeterError, beat};
 
@@ -166,13 +167,27 @@ impl Meter {
         }
     }
 
-    /// The models that can be asked for.
+    /// The models that can be asked for, those that sponsored allowances offer as models of their own included.
     ///
     /// # Errors
     /// [`MeterError::Unavailable`] if the database is away.
-    pub async fn models(&self) -> Result<Vec<OfferedModel>, MeterError> {
+    pub async fn models(&self, audience: Audience<'_>) -> Result<Vec<OfferedModel>, MeterError> {
         let snapshot = self.0.catalogue.snapshot().await?;
-        Ok(self.0.routes.offered(&snapshot))
+        let mut models = self.0.routes.offered(&snapshot);
+        models.extend(sponsored::offered(&snapshot, &models, audience));
+        Ok(models)
+    }
+
+    /// The models that sponsored allowances offer as models of their own, of one provider or of all, whoever serves it.
+    ///
+    /// # Errors
+    /// [`MeterError::Unavailable`] if the database is away.
+    pub async fn sponsored_models(
+        &self,
+        provider: Option<&ProviderName>,
+    ) -> Result<Vec<OfferedModel>, MeterError> {
+        let snapshot = self.0.catalogue.snapshot().await?;
+        Ok(sponsored::offered(&snapshot, &sponsored::at(&snapshot, provider), Audience::Anybody))
     }
 
     /// Whether requests can be served now.
@@ -245,7 +260,8 @@ impl Meter {
         let settings = snapshot.settings();
         let now = self.0.clock.now();
         let day = settings.timezone.day(now);
-        let payer = payer(&self.0, &snapshot, requester, &labels, &route).await?;
+        let when = if matches!(input, Input::Told) { When::Happened } else { When::Now(day) };
+        let payer = payer(&self.0, &snapshot, requester, &labels, &route, when).await?;
         let limits = accounts(&payer, &snapshot, day)?;
         let quoted = quote(asked, limits.clone(), &route, settings).await?;
         let record = RequestRecord {

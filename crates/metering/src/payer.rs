@@ -1,8 +1,10 @@
 //! Who is charged: the user, or a sponsored allowance.
 //!
-//! The rule it protects: nobody spends somebody else's money by a name alone. A sponsored allowance opens only through a
-//! workspace model that an administrator made in Open WebUI, named `{allowance}---{anything}`, and only for the models that
-//! it covers.
+//! The rule it protects: nobody spends somebody else's money by a name alone. A sponsored allowance opens in three ways:
+//! through a workspace model named `{allowance}---{anything}` that an administrator made in Open WebUI, or any that an
+//! administrator registered; for a task, through its chat, whose last request it paid; and to its members, or to everybody
+//! where it is public, by a model of its own ([`crate::sponsored`]). Then it pays from its first day to its last, for its
+//! members if it names any, and only for the models that it covers.
 
 use accounting::{AccountKey, AccountLimit, Credits, Day, Period, SponsoredId, UserId};
 use storage::{Snapshot, SponsoredAllowance};
@@ -24,12 +26,14 @@ pub struct Requester {
     pub limit: Option<Credits>,
     /// The sponsored allowance that pays, by name or id, where the caller may say so itself.
     pub sponsored: Option<String>,
+    /// Whether Open WebUI says from which chat the request comes: only it knows what is a task of a chat.
+    pub by_open_webui: bool,
 }
 
 impl Requester {
     /// A user with the allowance of the database.
     pub const fn user(user: UserId) -> Self {
-        Self { user, limit: None, sponsored: None }
+        Self { user, limit: None, sponsored: None, by_open_webui: false }
     }
 }
 
@@ -41,6 +45,15 @@ pub(crate) struct Payer {
     pub sponsored: Option<SponsoredId>,
 }
 
+/// When a request is charged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    /// It is about to be sent, on that day.
+    Now(Day),
+    /// It has happened, whatever the terms say.
+    Happened,
+}
+
 /// Who pays for a request to that model.
 pub(crate) async fn payer(
     shared: &Shared,
@@ -48,30 +61,74 @@ pub(crate) async fn payer(
     requester: Requester,
     labels: &Labels,
     route: &Route,
+    when: When,
 ) -> Result<Payer, MeterError> {
-    let Requester { user, limit, sponsored } = requester;
-    let allowance = match sponsored {
-        Some(named) => Some(named_allowance(snapshot, &named)?),
-        None => opened(shared, snapshot, labels, route).await?,
-    };
+    let Requester { user, limit, sponsored, by_open_webui } = requester;
+    let chat = labels.chat_id.as_deref().filter(|_| by_open_webui && !snapshot.all_sponsored().is_empty());
     let is_task = labels.task.is_some();
-    let allowance = match allowance {
-        Some(allowance) if allowance.covers(&route.model) => Some(allowance),
-        // The task model is the administrator's choice, not the sponsor's: then the user pays.
-        Some(_) if is_task => None,
-        Some(allowance) => {
-            return Err(MeterError::NotSponsored {
-                message: format!(
-                    "the sponsored allowance `{}` does not cover the model `{}`; it covers: {}",
-                    allowance.name,
-                    route.model,
-                    allowance.models.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-                ),
-            });
-        }
-        None => None,
+    let allowance = match (route.sponsored, sponsored) {
+        (Some(id), _) => Some(snapshot.sponsored(id).ok_or(MeterError::NoAllowance)?),
+        (None, Some(named)) => Some(named_allowance(snapshot, &named)?),
+        (None, None) => opened(shared, snapshot, labels, route).await?,
     };
-    Ok(Payer { user, limit, sponsored: allowance.map(|allowance| allowance.id) })
+    let allowance = match (allowance, chat) {
+        (None, Some(chat)) if is_task => of_chat(shared, snapshot, &user, chat).await?,
+        (allowance, _) => allowance,
+    };
+    let allowance = match allowance {
+        None => None,
+        Some(allowance) => match refusal(snapshot, allowance, &user, route, when) {
+            None => Some(allowance),
+            // The task model is the administrator's choice, not the sponsor's: then the user pays.
+            Some(_) if is_task && route.sponsored.is_none() => None,
+            Some(message) => return Err(MeterError::NotSponsored { message }),
+        },
+    };
+    let sponsored = allowance.map(|allowance| allowance.id);
+    if let Some(chat) = chat.filter(|_| !is_task)
+        && let Err(error) = shared.catalogue.note_sponsor_of_chat(&user, chat, sponsored).await
+    {
+        // Then the chat's tasks are paid as before. The request itself needs no such note.
+        tracing::warn!(%error, "who pays a chat could not be noted");
+    }
+    Ok(Payer { user, limit, sponsored })
+}
+
+/// Why that allowance does not pay for this, if it does not.
+fn refusal(
+    snapshot: &Snapshot,
+    allowance: &SponsoredAllowance,
+    user: &UserId,
+    route: &Route,
+    when: When,
+) -> Option<String> {
+    let name = &allowance.name;
+    if !allowance.pays_for(&route.provider, &route.model) {
+        let covered: Vec<String> = allowance.models.iter().map(ToString::to_string).collect();
+        let (provider, model, covered) = (&route.provider, &route.model, covered.join(", "));
+        let of_provider = if allowance.covers(model) { format!(" of {provider}") } else { String::new() };
+        return Some(format!(
+            "the sponsored allowance `{name}` does not cover the model `{model}`{of_provider}; it covers: {covered}"
+        ));
+    }
+    let When::Now(today) = when else { return None };
+    if let Some(first) = allowance.starts_on.filter(|first| today < *first) {
+        return Some(format!("the sponsored allowance `{name}` begins on {first}; today is {today}"));
+    }
+    if let Some(last) = allowance.ends_on.filter(|last| today > *last) {
+        return Some(format!("the sponsored allowance `{name}` ended on {last}"));
+    }
+    let is_open = allowance.public || (allowance.members.is_empty() && route.sponsored.is_none());
+    if is_open || snapshot.is_member(allowance, user) {
+        return None;
+    }
+    Some(if allowance.members.is_empty() {
+        format!(
+            "the sponsored allowance `{name}` names no members and is not public, so it offers no models of its own; use              one of its workspace models"
+        )
+    } else {
+        format!("the sponsored allowance `{name}` is for its members, and you are not one; ask who grants it")
+    })
 }
 
 fn named_allowance<'a>(snapshot: &'a Snapshot, named: &str) -> Result<&'a SponsoredAllowance, MeterError> {
@@ -79,6 +136,17 @@ fn named_allowance<'a>(snapshot: &'a Snapshot, named: &str) -> Result<&'a Sponso
     by_id.or_else(|| snapshot.sponsored_named(named)).ok_or_else(|| MeterError::NotSponsored {
         message: format!("there is no sponsored allowance `{named}`"),
     })
+}
+
+/// The allowance that paid the last request of the task's chat.
+async fn of_chat<'a>(
+    shared: &Shared,
+    snapshot: &'a Snapshot,
+    user: &UserId,
+    chat: &str,
+) -> Result<Option<&'a SponsoredAllowance>, MeterError> {
+    let sponsor = shared.catalogue.sponsor_of_chat(user, chat).await?;
+    Ok(sponsor.and_then(|id| snapshot.sponsored(id)))
 }
 
 /// The allowance that the request's workspace model opens, if it is one that does.
@@ -89,18 +157,28 @@ async fn opened<'a>(
     route: &Route,
 ) -> Result<Option<&'a SponsoredAllowance>, MeterError> {
     let Some(id) = &labels.workspace_model else { return Ok(None) };
-    let Some((name, _)) = id.split_once(MARK) else { return Ok(None) };
     let refused = |message: String| Err(MeterError::NotSponsored { message });
-    let Some(allowance) = snapshot.sponsored_named(name) else {
-        return refused(format!(
-            "the model `{id}` names the sponsored allowance `{name}`, which does not exist"
-        ));
+    let registered = snapshot.sponsored_by_registration(id);
+    let allowance = match (registered, id.split_once(MARK)) {
+        (Some(allowance), _) => allowance,
+        (None, None) => return Ok(None),
+        (None, Some((name, _))) => match snapshot.sponsored_named(name) {
+            Some(allowance) => allowance,
+            None => {
+                return refused(format!(
+                    "the model `{id}` names the sponsored allowance `{name}`, which does not exist"
+                ));
+            }
+        },
     };
+    let name = &allowance.name;
     match shared.catalogue.workspace_model(id).await? {
+        // Without Open WebUI's tables, the registration is all that can be known.
+        None if registered.is_some() && !snapshot.has_user_table() => Ok(Some(allowance)),
         None => refused(format!("there is no workspace model `{id}` in Open WebUI's database")),
-        Some(model) if !model.by_administrator => refused(format!(
+        Some(model) if registered.is_none() && !model.by_administrator => refused(format!(
             "the workspace model `{id}` was not made by an administrator, so it does not open the sponsored allowance \
-             `{name}`"
+             `{name}`; an administrator can let it: owui-token-tracking sponsored register {id} \"{name}\""
         )),
         Some(model) if labels.task.is_none() && !is_made_of(model.base.as_deref(), route) => {
             refused(format!(

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use accounting::{ModelId, Price, PriceVersion, ProviderName};
+use accounting::{ModelId, Price, PriceVersion, ProviderName, SponsoredId};
 use providers::Provider;
 use storage::{Snapshot, Unpriced};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::MeterError;
+use crate::{MeterError, sponsored};
 
 /// A provider's own list of models is asked for again after this long.
 const LIST_AGE: Duration = Duration::from_secs(60);
@@ -23,6 +23,8 @@ pub(crate) struct Route {
     /// `None` for a model that is served free because it has no price.
     pub version: Option<PriceVersion>,
     pub max_output_tokens: Option<u64>,
+    /// The allowance whose model of its own was asked for.
+    pub sponsored: Option<SponsoredId>,
 }
 
 /// A model that can be asked for.
@@ -32,6 +34,8 @@ pub struct OfferedModel {
     pub id: String,
     /// The provider's name in the price table.
     pub provider: String,
+    /// The provider's own id.
+    pub model: ModelId,
     /// The name for people.
     pub name: String,
 }
@@ -65,6 +69,7 @@ impl Routes {
             .map(|model| OfferedModel {
                 id: id(model),
                 provider: model.provider.to_string(),
+                model: model.model.clone(),
                 name: model.name.clone(),
             })
             .collect();
@@ -90,12 +95,22 @@ impl Routes {
         ids
     }
 
-    /// The route of `asked`: a model's id, or `provider/id`.
+    /// The route of `asked`: a model's id, or `provider/id`; or one of those as an allowance's own.
     pub(crate) async fn find(
         &self,
         snapshot: &Snapshot,
         asked: &str,
     ) -> Result<(Provider, Route), MeterError> {
+        match sponsored::own_model(snapshot, asked)? {
+            Some((id, model)) => {
+                let (provider, route) = self.plain(snapshot, model).await?;
+                Ok((provider, Route { sponsored: Some(id), ..route }))
+            }
+            None => self.plain(snapshot, asked).await,
+        }
+    }
+
+    async fn plain(&self, snapshot: &Snapshot, asked: &str) -> Result<(Provider, Route), MeterError> {
         let unknown = || unknown(asked);
         let model = ModelId::new(asked).map_err(|_| unknown())?;
         let priced = |provider: &Provider, model: &ModelId| {
@@ -167,11 +182,16 @@ impl Routes {
 
 /// The route to a model of that provider, whoever sends the request.
 pub(crate) fn at(snapshot: &Snapshot, provider: &ProviderName, asked: &str) -> Result<Route, MeterError> {
+    let (sponsored, asked) = match sponsored::own_model(snapshot, asked)? {
+        Some((id, model)) => (Some(id), model),
+        None => (None, asked),
+    };
     let model = ModelId::new(asked).map_err(|_| unknown(asked))?;
-    match priced(snapshot, provider, &model) {
-        Some(route) => Ok(route),
-        None => unpriced(snapshot, provider, model),
-    }
+    let route = match priced(snapshot, provider, &model) {
+        Some(route) => route,
+        None => unpriced(snapshot, provider, model)?,
+    };
+    Ok(Route { sponsored, ..route })
 }
 
 fn priced(snapshot: &Snapshot, provider: &ProviderName, model: &ModelId) -> Option<Route> {
@@ -182,6 +202,7 @@ fn priced(snapshot: &Snapshot, provider: &ProviderName, model: &ModelId) -> Opti
         price: priced.price.clone(),
         version: Some(priced.version),
         max_output_tokens: priced.max_output_tokens,
+        sponsored: None,
     })
 }
 
@@ -195,7 +216,7 @@ fn unpriced(snapshot: &Snapshot, provider: &ProviderName, model: ModelId) -> Res
         (Unpriced::Free, _) => (Price::FREE, None),
         (Unpriced::Default, Some(default)) => (default.price.clone(), Some(default.version)),
     };
-    Ok(Route { provider: provider.clone(), model, price, version, max_output_tokens: None })
+    Ok(Route { provider: provider.clone(), model, price, version, max_output_tokens: None, sponsored: None })
 }
 
 fn unknown(asked: &str) -> MeterError {

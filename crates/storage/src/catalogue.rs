@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use accounting::{Clock, ModelId, Price, PriceVersion, ProviderName, SponsoredId, UserId};
+use accounting::{Clock, ModelId, Price, PriceVersion, ProviderName, UserId};
 use sqlx::AssertSqlSafe;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::admin::prices;
 use crate::groups::{self, Limits};
 use crate::settings::Settings;
-use crate::sponsored::{self, SponsoredAllowance, WorkspaceModel};
+use crate::sponsored::{self, Sponsorships, WorkspaceModel};
 use crate::{Database, Error, on_pool};
 
 /// Knowledge older than this is not used any more.
@@ -65,7 +65,7 @@ pub struct Snapshot {
     settings: Settings,
     /// What each user's groups add.
     groups: HashMap<String, Limits>,
-    sponsored: Vec<SponsoredAllowance>,
+    pub(crate) sponsored: Sponsorships,
     user_table: bool,
 }
 
@@ -110,6 +110,11 @@ impl Catalogue {
             users: RwLock::default(),
             workspace_models: RwLock::default(),
         })))
+    }
+
+    /// The database.
+    pub(crate) fn database(&self) -> &Database {
+        &self.0.database
     }
 
     /// What holds now.
@@ -292,22 +297,6 @@ impl Snapshot {
         self.groups.get(user.as_str()).map_or(Ok(base), |added| base.plus(*added))
     }
 
-    /// The sponsored allowance with that name, in any case.
-    pub fn sponsored_named(&self, name: &str) -> Option<&SponsoredAllowance> {
-        let lower = name.to_lowercase();
-        self.sponsored.iter().find(|allowance| allowance.name.to_lowercase() == lower)
-    }
-
-    /// The sponsored allowance with that id.
-    pub fn sponsored(&self, id: SponsoredId) -> Option<&SponsoredAllowance> {
-        self.sponsored.iter().find(|allowance| allowance.id == id)
-    }
-
-    /// All sponsored allowances, by name.
-    pub fn all_sponsored(&self) -> &[SponsoredAllowance] {
-        &self.sponsored
-    }
-
     /// Whether Open WebUI's `user` table is there.
     pub const fn has_user_table(&self) -> bool {
         self.user_table
@@ -323,7 +312,7 @@ async fn read(database: &Database, clock: &dyn Clock) -> Result<Snapshot, Error>
         models,
         settings: read_settings(database).await?,
         groups: groups::limits_by_user(database).await?,
-        sponsored: sponsored::read(database).await?,
+        sponsored: Sponsorships::read(database).await?,
         user_table: database.has_table("user").await?,
     })
 }

@@ -26,6 +26,6 @@ pub use crate::groups::{Limits, Membership};
 pub use crate::ids::new_id;
 pub use crate::open_webui_groups::{OpenWebUiGroup, members as open_webui_groups};
 pub use crate::settings::{KNOWN as KNOWN_SETTINGS, KnownSetting, Settings, Unpriced};
-pub use crate::sponsored::{SponsoredAllowance, WorkspaceModel};
+pub use crate::sponsored::{CoveredModel, Member, MemberKind, SponsoredAllowance, WorkspaceModel, handle};
 pub use crate::time::SystemClock;
 pub use crate::url::{DatabaseUrl, Kind};

@@ -25,6 +25,7 @@ use storage::KnownUser;
 use crate::Gateway;
 use crate::bounds::{Reserved, Seat, skim};
 use crate::error::ApiError;
+use crate::keys::Access;
 
 /// Names the fields of a request that its provider can't take, and without which it was sent.
 const OMITTED: &str = "x-tracking-omitted";
@@ -84,7 +85,9 @@ async fn head(gateway: &Gateway, headers: &HeaderMap) -> Result<Head, ApiError> 
     let limit = gateway.identity.limit(headers, gateway.is_private())?;
     known(gateway, user).await?;
     let seat = gateway.bounds.seat(&id)?;
-    Ok(Head { requester: Requester { user: id, limit, sponsored: None }, labels, server, seat })
+    let by_open_webui = matches!(access, Access::Forwarding);
+    let requester = Requester { user: id, limit, sponsored: None, by_open_webui };
+    Ok(Head { requester, labels, server, seat })
 }
 
 /// Refuses a user whom Open WebUI does not know; where there is no Open WebUI, remembers them.

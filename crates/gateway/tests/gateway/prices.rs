@@ -3,6 +3,7 @@
 
 use accounting::{Clock, Credits, ModelId, Price, ProviderName, Rate};
 use http_body_util::BodyExt;
+use metering::Audience;
 use storage::SystemClock;
 use storage::admin::prices::{self, NewPrice, Source, Write};
 use storage::admin::settings;
@@ -71,7 +72,7 @@ each_database!(models_without_a_price_are_charged_at_the_default_price, async |t
     assert!(entries[0].price_version.is_some() && entries[1].price_version > entries[0].price_version);
     // It is no model that anybody could ask for.
     assert_eq!(read(app.send("ann", chat("*", "", false)).await).await.status, 404);
-    let offered = app.meter.models().await.unwrap();
+    let offered = app.meter.models(Audience::Anybody).await.unwrap();
     assert!(offered.iter().all(|offer| offer.id != "*" && offer.provider != "*"), "{offered:?}");
     app.end().await;
 });

@@ -151,7 +151,8 @@ each_database!(allowances_are_made_changed_and_deleted, async |test: TestDatabas
     let change = json!({"name": "lab", "new_name": "Labor", "models": ["gpt-test", "dear"], "daily_credit_limit": null});
     let changed = app.call(Method::PATCH, "/local/sponsored", "k", change).await.json();
     let expected = json!({"id": made["id"], "name": "Labor", "sponsor_id": "boss", "models": ["dear", "gpt-test"],
-        "total_credit_limit": 100, "daily_credit_limit": null, "created_at": made["created_at"]});
+        "covered_models": ["dear", "gpt-test"], "total_credit_limit": 100, "daily_credit_limit": null, "starts_on": null,
+        "ends_on": null, "members": [], "public": false, "created_at": made["created_at"]});
     assert_eq!(changed, expected);
     assert_eq!(made["created_at"].as_str().unwrap().len(), "2026-11-24 00:00:00".len());
     // A model cannot lose its price while an allowance covers it.

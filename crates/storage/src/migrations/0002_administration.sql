@@ -73,6 +73,16 @@ CREATE TABLE token_tracking_sponsored_workspace_model (
     id TEXT NOT NULL PRIMARY KEY,
     sponsored_id TEXT NOT NULL
 );
+-- The chats whose last request an allowance paid, so that it pays for what Open WebUI asks about them: a task names its chat,
+-- but not its workspace model. Only of the last weeks.
+CREATE TABLE token_tracking_sponsored_chat (
+    user_id TEXT NOT NULL,
+    chat_id TEXT NOT NULL,
+    sponsored_id TEXT NOT NULL,
+    noted_at BIGINT NOT NULL,
+    PRIMARY KEY (user_id, chat_id)
+) /*clustered*/;
+CREATE INDEX token_tracking_sponsored_chat_age ON token_tracking_sponsored_chat (noted_at);
 
 -- The ledger summed for each day that is closed. '' stands for none.
 CREATE TABLE token_tracking_rollup (

@@ -227,7 +227,7 @@ pub struct SponsoredBalance {
     pub total: Account,
 }
 
-/// What is left of each sponsored allowance for that user.
+/// What is left of each sponsored allowance that the user may use.
 ///
 /// # Errors
 /// [`Error::Unavailable`] if the database is away.
@@ -239,7 +239,10 @@ pub async fn sponsored(
     let snapshot = Snapshot::of(database, clock).await?;
     let day = snapshot.settings().timezone.day(clock.now());
     let mut balances = Vec::new();
-    for allowance in snapshot.all_sponsored() {
+    let may_use = |allowance: &&SponsoredAllowance| {
+        allowance.public || allowance.members.is_empty() || snapshot.is_member(allowance, user)
+    };
+    for allowance in snapshot.all_sponsored().iter().filter(may_use) {
         let sponsored = allowance.id;
         let today = AccountKey::SponsoredUser { day, sponsored, user: user.clone() };
         balances.push(SponsoredBalance {

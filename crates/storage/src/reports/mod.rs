@@ -4,5 +4,6 @@ pub mod balance;
 pub mod explain;
 pub mod health;
 pub mod requests;
+pub mod sponsored;
 pub mod usage;
 pub mod verify;

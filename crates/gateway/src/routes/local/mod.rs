@@ -151,7 +151,7 @@ impl Asking {
         };
         super::known(gateway, user).await?;
         let limit = self.limit.as_ref().map(Amount::credits).transpose()?;
-        Ok(Requester { user: id, limit, sponsored: self.sponsored.clone() })
+        Ok(Requester { user: id, limit, sponsored: self.sponsored.clone(), by_open_webui: true })
     }
 
     fn provider(&self) -> Result<ProviderName, ApiError> {

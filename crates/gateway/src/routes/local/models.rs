@@ -1,11 +1,13 @@
-//! `GET /local/models`: the models that have a price.
+//! `GET /local/models`: the models that have a price, and those that sponsored allowances offer as models of their own.
 
+use accounting::ProviderName;
 use axum::Json;
 use axum::extract::{Query, State};
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::bad;
 use crate::Gateway;
 use crate::error::ApiError;
 
@@ -21,10 +23,9 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, ApiError> {
     gateway.keys.administers(&headers)?;
     let snapshot = gateway.meter.catalogue().snapshot().await.map_err(ApiError::of_storage)?;
-    let provider = wanted.provider.map(|provider| provider.to_lowercase());
-    let is_wanted = |model: &&storage::PricedModel| {
-        provider.as_deref().is_none_or(|provider| model.provider.as_str() == provider)
-    };
+    let named = wanted.provider.map(ProviderName::new).transpose().map_err(bad)?;
+    let is_wanted =
+        |model: &&storage::PricedModel| named.as_ref().is_none_or(|provider| model.provider == *provider);
     let mut found: Vec<_> = snapshot.models().filter(is_wanted).collect();
     found.sort_by(|a, b| (&a.provider, &a.model).cmp(&(&b.provider, &b.model)));
     let models: Vec<Value> = found
@@ -38,5 +39,13 @@ pub(super) async fn list(
             })
         })
         .collect();
-    Ok(Json(json!({ "models": models })))
+    let sponsored = gateway.meter.sponsored_models(named.as_ref()).await;
+    let sponsored: Vec<Value> = sponsored
+        .map_err(|error| ApiError::of_meter(error, gateway.contact()))?
+        .into_iter()
+        .map(|model| {
+            json!({"provider": model.provider, "id": model.id, "name": model.name, "model": model.model.as_str()})
+        })
+        .collect();
+    Ok(Json(json!({ "models": models, "sponsored": sponsored })))
 }

@@ -1,6 +1,8 @@
 //! `/local/sponsored`: as the command `sponsored`.
 
-use accounting::{Credits, ModelId};
+use std::collections::BTreeSet;
+
+use accounting::Credits;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Query, State};
@@ -86,9 +88,10 @@ pub(super) async fn create(
     let terms = Terms {
         name: made.name,
         sponsor: made.sponsor_id,
-        models: ids(made.models)?,
+        models: made.models,
         total: made.total_credit_limit,
         daily: made.daily_credit_limit,
+        ..Terms::default()
     };
     let allowance = sponsored::create(&gateway.database, &terms).await.map_err(ApiError::of_storage)?;
     Ok((StatusCode::CREATED, Json(show(&allowance))))
@@ -104,9 +107,10 @@ pub(super) async fn update(
     let change = Change {
         name: changed.new_name,
         sponsor: changed.sponsor_id,
-        models: changed.models.map(ids).transpose()?,
+        models: changed.models,
         total: changed.total_credit_limit,
         daily: changed.daily_credit_limit,
+        ..Change::default()
     };
     let allowance =
         sponsored::update(&gateway.database, &which, change).await.map_err(ApiError::of_storage)?;
@@ -119,23 +123,27 @@ pub(super) async fn delete(
     Query(wanted): Query<Wanted>,
 ) -> Result<StatusCode, ApiError> {
     gateway.keys.administers(&headers)?;
-    sponsored::delete(&gateway.database, &wanted.one()?).await.map_err(ApiError::of_storage)?;
+    let deleted = sponsored::delete(&gateway.database, &wanted.one()?, &*gateway.clock).await;
+    deleted.map_err(ApiError::of_storage)?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn ids(models: Vec<String>) -> Result<Vec<ModelId>, ApiError> {
-    models.into_iter().map(|model| ModelId::new(model).map_err(bad)).collect()
 }
 
 fn show(allowance: &SponsoredAllowance) -> Value {
     let whole = |credits: Credits| credits.micro() / 1_000_000;
+    // As the original has them: without providers.
+    let ids: BTreeSet<&str> = allowance.models.iter().map(|covered| covered.model.as_str()).collect();
     json!({
         "id": allowance.id.to_string(),
         "name": allowance.name,
         "sponsor_id": allowance.sponsor,
-        "models": allowance.models.iter().map(ModelId::as_str).collect::<Vec<_>>(),
+        "models": ids,
+        "covered_models": allowance.models.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "total_credit_limit": whole(allowance.total),
         "daily_credit_limit": allowance.daily.map(whole),
+        "starts_on": allowance.starts_on,
+        "ends_on": allowance.ends_on,
+        "members": allowance.members.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "public": allowance.public,
         "created_at": allowance.created_at,
     })
 }

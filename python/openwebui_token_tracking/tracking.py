@@ -156,13 +156,13 @@ class TokenTracker:
         """What can still be spent today, in whole credits, rounded down; credits set aside for running requests are gone.
 
         :param user: needs its ``id``
-        :return: what the user has left today (with a sponsored allowance: of it), and what the sponsored allowance has left
-            in all. Without a daily limit, the first is the second too
+        :return: what the user has left today, a weekly and a monthly limit included (with a sponsored allowance: of it), and
+            what the sponsored allowance has left in all. Without a daily limit, the first is the second too
         :raises KeyError: if there is no such sponsored allowance
         """
         balance = self._balance(user)
         if sponsored_allowance_name is None:
-            return math.floor(balance["base"]["remaining"]), None
+            return math.floor(balance["tightest"]["remaining"]), None
         for allowance in balance["sponsored"]:
             if is_allowance(allowance["name"], sponsored_allowance_name):
                 total = math.floor(allowance["total"]["remaining"])

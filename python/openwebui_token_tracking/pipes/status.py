@@ -52,10 +52,9 @@ async def show_credits(emitter: Emitter, gateway: Gateway, call: Call, bill: Map
 
 def _where(balance: Mapping[str, Any], sponsored: str | None) -> str:
     """Of which allowance that is left, and until when. A total is never reset."""
-    reset = f" until {balance['resets_text']}"
     if sponsored is None:
-        return reset
+        return f" until {balance['tightest']['resets_text']}"
     for one in balance["sponsored"]:
         if is_allowance(one["name"], sponsored):
-            return f" of {one['name']}" + (reset if one["daily"] is not None else "")
+            return f" of {one['name']}" + (f" until {balance['resets_text']}" if one["daily"] is not None else "")
     return f" of {sponsored}"

@@ -1,6 +1,7 @@
 """Sponsored allowances and tasks through the pipes: who pays, and what the ledger says of it."""
 
 import asyncio
+import uuid
 from typing import Any
 
 import pytest
@@ -141,6 +142,18 @@ async def test_the_balance_button(stage: Stage) -> None:
     )
     assert hidden not in line
     assert [event["data"]["done"] for event in emitter.shown] == [False, True]
+
+
+async def test_limits_of_the_week_and_the_month(stage: Stage) -> None:
+    user, emitter, group = stage.new_user(), Emitter(), f"group-{uuid.uuid4()}"
+    stage.command("credit-group", "create", group, "0", "Seldom", "--weekly", "5", "--monthly", "70.5")
+    stage.command("credit-group", "add-user", user["id"], group)
+    await CreditBalance().action({"model": "a", "messages": []}, user, {}, emitter)
+    today, week, month = emitter.lines[-1].split(" | ")
+    assert today.startswith("Credits today: 1,000 of 1,000 left (reset at 20")
+    assert week.startswith("this week: 5 of 5 left (reset at 20") and week.endswith(" min)")
+    assert month.startswith("this month: 70.5 of 70.5 left (reset at 20")
+    assert await asyncio.to_thread(TokenTracker().remaining_credits, user) == (5, None)
 
 
 async def test_the_balance_button_says_what_is_wrong(stage: Stage) -> None:

@@ -68,7 +68,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let database = Database::create(&url).await?;
     let mut begin = settings::initial();
     begin.iter_mut().for_each(|(_, value, _)| BASE.clone_into(value));
-    init::initialise(&database, &models::built_in()?, prices::Source::BuiltIn, &begin).await?;
+    init::initialise(&database, &models::built_in(SystemClock.now())?, prices::Source::BuiltIn, &begin)
+        .await?;
     groups::create(&database, GROUP, GROUP_ADDS, "They get more.").await?;
 
     let simulator = Simulator::start().await.context("starting the simulated model server")?;

@@ -49,7 +49,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     // Everything is read before anything is written.
     let (models, source) = match &arguments.model_json {
         Some(path) => (models::read_file(path)?, Source::Administrator),
-        None => (models::built_in()?, Source::BuiltIn),
+        None => (models::built_in(SystemClock.now())?, Source::BuiltIn),
     };
     let mut begin = match &arguments.settings_json {
         Some(path) => read_settings(path)?,

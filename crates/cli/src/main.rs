@@ -27,6 +27,7 @@ mod upstream;
 mod usage;
 mod user;
 mod verify;
+mod when;
 mod worker;
 
 use std::process::ExitCode;

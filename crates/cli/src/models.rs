@@ -1,10 +1,35 @@
-//! The prices that come with this program, and those in files.
+//! The prices that a new installation begins with, and those in files.
 
+use accounting::{ModelId, ProviderName};
 use anyhow::Context;
+use jiff::Timestamp;
+use serde::Deserialize;
 use storage::admin::price_list;
 use storage::admin::prices::NewPrice;
 
-const BUILT_IN: &str = include_str!("models.json");
+use crate::upstream;
+
+/// Current models of the four vendors whose pipes are here, and every model that the original begins with.
+const FIRST: &str = include_str!("models.json");
+
+/// What the original begins with and the public list does not have: Mistral Small 24.09 at the price of its release, by Mistral's
+/// announcement of 17 September 2024 (0.20 USD and 0.60 USD); its endpoint was retired in November 2025.
+const OWN: &str = r#"[{"provider": "mistral", "id": "mistral-small-2409", "name": "Mistral Small 24.09",
+    "input_cost_credits": 200, "output_cost_credits": 600, "context_tokens": 32000}]"#;
+
+/// A model to begin with; its price is the public list's.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct First {
+    provider: String,
+    id: String,
+    /// Where the list's name will not do.
+    name: Option<String>,
+    /// The list does not know it.
+    max_output_tokens: Option<u64>,
+    /// `PROVIDER/MODEL` in the list, if another provider's price is meant: weights that anybody may serve.
+    list: Option<String>,
+}
 
 /// The prices in a JSON file.
 pub(crate) fn read_file(path: &std::path::Path) -> anyhow::Result<Vec<NewPrice>> {
@@ -12,22 +37,63 @@ pub(crate) fn read_file(path: &std::path::Path) -> anyhow::Result<Vec<NewPrice>>
     price_list::parse(&text).with_context(|| format!("in {}", path.display()))
 }
 
-/// The list that comes with this program.
-pub(crate) fn built_in() -> anyhow::Result<Vec<NewPrice>> {
-    Ok(price_list::parse(BUILT_IN)?)
+/// The prices that a new installation begins with, as they are now.
+pub(crate) fn built_in(now: Timestamp) -> anyhow::Result<Vec<NewPrice>> {
+    let first: Vec<First> = serde_json::from_str(FIRST)?;
+    let mut prices = first.into_iter().map(|first| first.priced(now)).collect::<anyhow::Result<Vec<_>>>()?;
+    prices.extend(price_list::parse(OWN)?);
+    Ok(prices)
+}
+
+impl First {
+    fn priced(self, now: Timestamp) -> anyhow::Result<NewPrice> {
+        let provider = ProviderName::new(&self.provider)?;
+        let listed = self.list.as_deref().and_then(|list| list.split_once('/'));
+        let (from, model) = listed.unwrap_or((&self.provider, &self.id));
+        let listed = upstream::price(from, model, Some(&provider), upstream::usual_rate(), now)?;
+        Ok(NewPrice {
+            model: ModelId::new(self.id)?,
+            name: self.name.unwrap_or(listed.new.name),
+            max_output_tokens: self.max_output_tokens,
+            ..listed.new
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use accounting::{Credits, Rate};
-
     use super::*;
 
     #[test]
-    fn the_built_in_list_can_be_used() {
-        let models = built_in().unwrap();
-        assert!(models.len() > 10);
-        let free = Rate::new(Credits::ZERO, 1_000_000);
-        assert!(models.iter().all(|model| model.max_output_tokens.is_some() || model.price.output == free));
+    fn a_new_installation_begins_with_prices_by_tokens_of_models_that_are_offered_once() {
+        let models = built_in("2026-11-24T12:00:00Z".parse().unwrap()).unwrap();
+        let mut keys: Vec<_> = models.iter().map(|model| (&model.provider, &model.model)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), models.len());
+        for model in &models {
+            assert!(model.price.input.credits > accounting::Credits::ZERO, "{model:?}");
+            assert!(!model.name.is_empty() && model.price.clone().checked().is_ok());
+        }
+    }
+
+    /// What the original's `init` adds: only ids, so that whoever comes from there finds all models priced.
+    #[test]
+    fn every_model_that_the_original_begins_with_is_there() {
+        let models = built_in("2026-11-24T12:00:00Z".parse().unwrap()).unwrap();
+        for (provider, id) in [
+            ("openai", "gpt-4o-2024-08-06"),
+            ("openai", "gpt-4o-mini-2024-07-18"),
+            ("anthropic", "claude-3-5-haiku-20241022"),
+            ("anthropic", "claude-3-5-sonnet-20241022"),
+            ("google_genai", "gemini-2.0-flash-001"),
+            ("google_genai", "gemini-1.5-pro-002"),
+            ("mistral", "pixtral-large-2411"),
+            ("mistral", "mistral-small-2409"),
+            ("meta", "llama-3-2-11b-vision-instruct"),
+        ] {
+            let there = |model: &&NewPrice| model.provider.as_str() == provider && model.model.as_str() == id;
+            assert!(models.iter().any(|model| there(&model)), "{provider}/{id}");
+        }
     }
 }

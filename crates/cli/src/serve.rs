@@ -127,7 +127,13 @@ async fn open_database(configured: Option<&DatabaseUrl>) -> anyhow::Result<Datab
     let path = std::env::current_dir()?.join(OWN_DATABASE);
     let url = DatabaseUrl::sqlite_file(&path);
     let database = Database::create(&url).await.with_context(|| format!("creating {}", path.display()))?;
-    init::initialise(&database, &models::built_in()?, prices::Source::BuiltIn, &settings::initial()).await?;
+    init::initialise(
+        &database,
+        &models::built_in(accounting::Clock::now(&SystemClock))?,
+        prices::Source::BuiltIn,
+        &settings::initial(),
+    )
+    .await?;
     output::line(format!("database {}", path.display()))?;
     Ok(database)
 }

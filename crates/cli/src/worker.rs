@@ -119,7 +119,8 @@ async fn open(arguments: &DatabaseArguments) -> anyhow::Result<Database> {
     let database = Database::open(&url).await.with_context(|| format!("opening {url}"))?;
     match migrate::require_current(&database).await {
         Err(storage::Error::NotMigrated { .. }) if database.has_table("token_tracking_usage_log").await? => {
-            let (models, begin) = (models::built_in()?, settings::initial());
+            let (models, begin) =
+                (models::built_in(accounting::Clock::now(&SystemClock))?, settings::initial());
             let done = init::initialise(&database, &models, prices::Source::BuiltIn, &begin).await?;
             tracing::info!(prices = ?done.absorbed, "took over the tables of an earlier installation");
             // The latest usage comes first. What takes longer is taken over while requests are served.

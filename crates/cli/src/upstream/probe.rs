@@ -60,15 +60,15 @@ impl<'a> Probe<'a> {
         now: Timestamp,
     ) -> anyhow::Result<Self> {
         let day = now.as_second() - now.as_second().rem_euclid(86_400);
+        let tokens = [(UsageKey::INPUT_TOKENS, LENGTHS[0]), (UsageKey::OUTPUT_TOKENS, LENGTHS[0])];
         let mut dearest = Self { provider, model, at: system_time(now)?, credits_per_usd };
-        let mut most = dearest.level(LENGTHS[0])?;
+        let mut most = dearest.cost(&tokens)?.total_price;
         for time in 0..TIMES_OF_DAY {
             let at = Timestamp::from_second(day)?.checked_add(SignedDuration::from_mins(30 * time))?;
             let probe = Self { provider, model, at: system_time(at)?, credits_per_usd };
-            let level = probe.level(LENGTHS[0])?;
-            let cost = |price: &Price| (price.input.credits, price.output.credits);
-            if cost(&level) > cost(&most) {
-                (dearest, most) = (probe, level);
+            let cost = probe.cost(&tokens)?.total_price;
+            if cost > most {
+                (dearest, most) = (probe, cost);
             }
         }
         Ok(dearest)

@@ -10,8 +10,6 @@ const MICRO: i128 = 1_000_000;
 pub(super) struct Usd(i128);
 
 impl Usd {
-    pub(super) const ZERO: Self = Self(0);
-
     /// What `per` cost, if `of` of them cost `usd`: the nearest billionth. `None` for what is no price.
     ///
     /// Lists name prices of a million tokens with up to six decimals; what is behind the ninth is the noise of binary

@@ -12,6 +12,7 @@ mod commands;
 mod crashes;
 mod doctor;
 mod feel;
+mod pricing;
 mod process;
 mod several;
 #[cfg(unix)]

@@ -97,6 +97,10 @@ impl Fields {
 
 fn read(raw: &RawValue) -> Result<NewPrice, String> {
     let mut fields = Fields::read(raw)?;
+    // What lists say beside the price itself.
+    for about in ["version", "valid_from", "source", "upstream"] {
+        fields.0.remove(about);
+    }
     let (id, provider, name): (String, String, String) =
         (fields.must("id")?, fields.must("provider")?, fields.must("name")?);
     let mut price = fields.tokens(MILLION, MILLION)?;

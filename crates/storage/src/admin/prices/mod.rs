@@ -60,7 +60,7 @@ impl Source {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Administrator => "administrator",
-            Self::BuiltIn => "built-in",
+            Self::BuiltIn => BUILT_IN,
             Self::Original => "original",
         }
     }
@@ -68,6 +68,8 @@ impl Source {
 
 /// The source of what is from a public list.
 pub const LISTED: &str = "genai-prices";
+/// The source of what a new installation begins with, from the same list.
+pub const BUILT_IN: &str = "built-in";
 
 /// How to write where a price may be there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +82,8 @@ pub enum Write {
     Upsert,
     /// Only where the model never had one, deleted ones included.
     OnlyNew,
+    /// Only where the one that is there is from a list: never over one's own.
+    Refresh,
 }
 
 impl Write {
@@ -89,6 +93,7 @@ impl Write {
             Self::Update => "pricing update",
             Self::Upsert => "pricing upsert",
             Self::OnlyNew => "init",
+            Self::Refresh => "pricing sync",
         }
     }
 }
@@ -235,6 +240,9 @@ async fn apply(database: &Database, prices: Vec<Written<'_>>, writing: Writing) 
                 Write::Add if before.is_some() => return Err(exists(new)),
                 Write::Update if before.is_none() && sound => return Err(missing(&new.model)),
                 Write::OnlyNew if !kept.is_empty() || !sound => continue,
+                Write::Refresh if !before.is_some_and(|before| [LISTED, BUILT_IN].contains(&before.source.as_str())) => {
+                    continue;
+                }
                 Write::Update | Write::Upsert
                     if sound && before.is_some_and(|before| same(before, new, source, upstream)) =>
                 {

@@ -14,5 +14,6 @@ mod doctor;
 mod feel;
 mod process;
 mod several;
+mod usage;
 #[cfg(unix)]
 mod worker;

@@ -17,5 +17,6 @@ mod open_webui;
 mod process;
 mod several;
 mod sponsored;
+mod usage;
 #[cfg(unix)]
 mod worker;

@@ -223,10 +223,10 @@ async fn show(database: &Database, all: Vec<Group>, format: FormatArguments) -> 
         text("id", "Id"),
         text("name", "Name"),
         number("max_credit", "Credits a day"),
+        text("description", "Description"),
         number("weekly", "A week"),
         number("monthly", "A month"),
         text("owui_group", "Open WebUI group"),
-        text("description", "Description"),
     ];
     let follows = all.iter().any(|group| group.open_webui_group.is_some());
     let open_webui = if follows { open_webui_groups(database).await? } else { HashMap::new() };
@@ -240,10 +240,10 @@ async fn show(database: &Database, all: Vec<Group>, format: FormatArguments) -> 
             group.id.to_string().into(),
             group.name.into(),
             group.allowance.into(),
+            group.description.into(),
             cap(group.weekly),
             cap(group.monthly),
             group.open_webui_group.map_or(Value::Null, |id| followed(id).into()),
-            group.description.into(),
         ]
     };
     Ok(output::rows(format.format, &columns, all.into_iter().map(row).collect())?)

@@ -13,6 +13,7 @@ mod help;
 mod init;
 mod install;
 mod key;
+mod ledger;
 mod man;
 mod members;
 mod models;
@@ -66,7 +67,10 @@ enum Command {
     /// Show what users have left today.
     Balance(balance::Arguments),
     /// Show who used what.
-    Usage(usage::Arguments),
+    Usage(Box<usage::Arguments>),
+    /// Look into the ledger.
+    #[command(subcommand)]
+    Ledger(ledger::Command),
     /// Manage prices.
     #[command(subcommand)]
     Pricing(Box<pricing::Command>),
@@ -112,7 +116,8 @@ async fn main() -> ExitCode {
         Command::Verify(arguments) => verify::run(arguments).await,
         Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Balance(arguments) => balance::run(arguments).await,
-        Command::Usage(arguments) => usage::run(arguments).await,
+        Command::Usage(arguments) => usage::run(*arguments).await,
+        Command::Ledger(command) => ledger::run(command).await,
         Command::Pricing(command) => pricing::run(*command).await,
         Command::Settings(command) => settings::run(command).await,
         Command::CreditGroup(command) => credit_group::run(command).await,

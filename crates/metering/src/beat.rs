@@ -29,6 +29,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         }
         renew(&shared).await;
         recover(&shared).await;
+        if let Err(error) = shared.catalogue.mirror_due_prices().await {
+            tracing::warn!(%error, "prices whose time has come are not in the original's table yet");
+        }
     }
 }
 

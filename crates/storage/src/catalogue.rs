@@ -160,6 +160,14 @@ impl Catalogue {
         row.map(PriceRow::read).transpose()
     }
 
+    /// Shows those prices in the original's table whose time has come. Returns of how many models.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the database is away.
+    pub async fn mirror_due_prices(&self) -> Result<usize, Error> {
+        prices::mirror_due(&self.0.database, self.0.clock.now()).await
+    }
+
     /// The user with that id: Open WebUI's, where its `user` table is, else one that was seen here before.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use jiff::civil::{Date, Weekday};
+use jiff::civil::{Date, DateTime, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -53,6 +53,16 @@ impl Zone {
     /// The day in which `now` falls here.
     pub fn day(&self, now: Timestamp) -> Day {
         Day(self.0.to_datetime(now).date())
+    }
+
+    /// What clocks here show at that moment.
+    pub fn local(&self, moment: Timestamp) -> DateTime {
+        self.0.to_datetime(moment)
+    }
+
+    /// When clocks here show that: the first time, if they do so twice; as if they had not been set forward, if they never do.
+    pub fn at(&self, local: DateTime) -> Option<Timestamp> {
+        self.0.to_timestamp(local).ok()
     }
 
     /// When that day begins here: its first moment, also where clocks change at midnight.

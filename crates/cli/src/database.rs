@@ -1,16 +1,20 @@
-//! `database migrate|status`.
+//! `database migrate|status|sync|downgrade`.
 
+use std::fs::{File, OpenOptions};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use accounting::Clock;
-use serde_json::json;
-use storage::admin::prices;
-use storage::{Database, SystemClock, migrate};
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+use storage::original::{Revision, Status};
+use storage::{Database, DatabaseUrl, SystemClock, migrate};
 
-use crate::connect::LastDatabase;
+use crate::connect::{DatabaseArguments, LastDatabase};
+use crate::original::{self, ImportBar};
 use crate::output::{self, Format, FormatArguments};
 
-/// Migrate the database, or show its state.
+/// Migrate the database, show its state, follow the original's tables, or go back to the original.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Bring the tables to the version that this program needs.
@@ -18,53 +22,196 @@ pub(crate) enum Command {
         #[command(flatten)]
         database: LastDatabase,
     },
-    /// Show which version the tables have, and which this program needs. Exit code 1 if they differ.
+    /// Show which version the tables have, which this program needs, and what is in them. Exit code 1 if they differ.
     Status {
         #[command(flatten)]
         database: LastDatabase,
         #[command(flatten)]
         format: FormatArguments,
     },
+    /// Take over what the original has written: usage, and prices that were edited in its table. Every running gateway does so
+    /// by itself.
+    #[command(after_help = "Example:\n  owui-token-tracking database sync")]
+    Sync {
+        #[command(flatten)]
+        database: LastDatabase,
+        #[command(flatten)]
+        format: FormatArguments,
+    },
+    /// Go back to the original: write everything of ours into a file, then remove it. The original's rows stay as they are.
+    #[command(after_help = "Example:\n  owui-token-tracking database downgrade --export tracking.jsonl\n\n\
+                      The file has one JSON object for each row: {\"table\": …, \"row\": {…}}. It holds names and the hashes of keys. \
+                      Usage that was served meanwhile stays in the original's log, prices in its table. `init` leads here again.")]
+    Downgrade {
+        #[command(flatten)]
+        database: DatabaseArguments,
+        /// Where to write what is removed, as JSON Lines. The file must not exist yet.
+        #[arg(long, value_name = "FILE")]
+        export: PathBuf,
+        /// Do not ask.
+        #[arg(long, short = 'y')]
+        yes: bool,
+    },
 }
 
 pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Migrate { database } => {
-            let database = Database::create(&database.chosen().url()?).await?;
-            let done = migrate::migrate(&database).await?;
-            let adopted = prices::adopt(&database, SystemClock.now()).await?;
-            if done.from == done.to {
-                output::line(format!("The tables have version {} already.", done.to))?;
-            } else {
-                output::line(format!("The tables were brought from version {} to {}.", done.from, done.to))?;
-            }
-            if adopted > 0 {
-                output::line(format!("{adopted} prices of an earlier installation were taken over."))?;
-            }
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Migrate { database } => migrate_tables(&database.chosen().url()?).await,
         Command::Status { database, format } => {
             let database = Database::open(&database.chosen().url()?).await?;
-            let status = migrate::status(&database).await?;
-            let current = status.found == status.known;
-            match format.format {
-                Format::Json | Format::Csv => {
-                    let state = json!({"found": status.found, "needed": status.known, "current": current});
-                    output::data(format.format, &state)?;
-                }
-                Format::Table => {
-                    let advice = match status.found.cmp(&status.known) {
-                        std::cmp::Ordering::Less => ": run `owui-token-tracking init`",
-                        std::cmp::Ordering::Equal => "",
-                        std::cmp::Ordering::Greater => ": install the newer version of this program",
-                    };
-                    let (found, known) = (status.found, status.known);
-                    output::line(format!(
-                        "The tables have version {found}, this program needs {known}{advice}"
-                    ))?;
-                }
+            show(&storage::original::status(&database).await?, format.format)
+        }
+        Command::Sync { database, format } => sync(&database.chosen().open().await?, format.format).await,
+        Command::Downgrade { database, export, yes } => downgrade(&database, &export, yes).await,
+    }
+}
+
+async fn migrate_tables(url: &DatabaseUrl) -> anyhow::Result<ExitCode> {
+    let database = Database::create(url).await?;
+    let done = migrate::migrate(&database).await?;
+    let mut bar = ImportBar::new(&database).await?;
+    let synced = storage::original::sync(&database, &SystemClock, &mut |rows| bar.at(rows)).await?;
+    bar.finish();
+    if done.from == done.to {
+        output::line(format!("The tables have version {} already.", done.to))?;
+    } else {
+        output::line(format!("The tables were brought from version {} to {}.", done.from, done.to))?;
+    }
+    if let Some(prices) = original::prices(&synced.prices) {
+        output::line(format!("Prices: {prices}."))?;
+    }
+    for line in original::usage(&synced.usage) {
+        output::line(format!("Usage: {line}."))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(status: &Status, format: Format) -> anyhow::Result<ExitCode> {
+    let (found, known) = (status.schema.found, status.schema.known);
+    let current = found == known;
+    if format == Format::Table {
+        let advice = match found.cmp(&known) {
+            std::cmp::Ordering::Less => ": run `owui-token-tracking init`",
+            std::cmp::Ordering::Equal => "",
+            std::cmp::Ordering::Greater => ": install the newer version of this program",
+        };
+        output::line(format!("The tables have version {found}, this program needs {known}{advice}"))?;
+        output::line(match &status.original {
+            Revision::None => "The original's tables are not there yet.".to_owned(),
+            Revision::Head => {
+                format!("The original's tables are at its newest state ({}).", status.original.name())
             }
-            Ok(if current { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            Revision::Older(name) => {
+                format!("The original's tables are at its state {name}; `init` brings them to the newest.")
+            }
+            Revision::Unknown(name) => {
+                format!("The original's tables are at a state that this program does not know ({name}).")
+            }
+        })?;
+        output::line(format!(
+            "{} rows of its usage log are not in the ledger yet, {} can't be.",
+            status.not_imported, status.unusable
+        ))?;
+        let rows = status.tables.iter().map(|(table, rows)| vec![table.as_str().into(), (*rows).into()]);
+        output::rows(
+            format,
+            &[output::text("table", "Table"), output::number("rows", "Rows")],
+            rows.collect(),
+        )?;
+        if !status.missing.is_empty() {
+            output::line(format!("Missing: {}.", status.missing.join(", ")))?;
+        }
+    } else {
+        let tables: serde_json::Map<String, Value> =
+            status.tables.iter().map(|(table, rows)| (table.clone(), (*rows).into())).collect();
+        output::data(
+            format,
+            &json!({
+                "found": found, "needed": known, "current": current, "original": status.original.name(),
+                "original_current": status.original == Revision::Head, "not_imported": status.not_imported,
+                "unusable": status.unusable, "missing": status.missing, "tables": tables,
+            }),
+        )?;
+    }
+    Ok(if current { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn sync(database: &Database, format: Format) -> anyhow::Result<ExitCode> {
+    let mut bar = ImportBar::new(database).await?;
+    let synced = storage::original::sync(database, &SystemClock, &mut |rows| bar.at(rows)).await?;
+    bar.finish();
+    let (prices, usage) = (&synced.prices, &synced.usage);
+    if format != Format::Table {
+        let unpriced: Vec<Value> = usage
+            .unpriced
+            .iter()
+            .map(|((provider, model), rows)| json!({"provider": provider, "model": model, "rows": rows}))
+            .collect();
+        output::data(
+            format,
+            &json!({
+                "rows": usage.rows, "credits": output::credits(usage.charge), "unusable": usage.unusable, "unpriced": unpriced,
+                "prices_adopted": prices.adopted, "prices_changed": prices.changed, "prices_ended": prices.ended,
+                "prices_restored": prices.restored,
+            }),
+        )?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let lines = original::usage(usage);
+    if let Some(prices) = original::prices(prices) {
+        output::line(format!("Prices: {prices}."))?;
+    } else if lines.is_empty() {
+        output::line("Nothing new: all that the original wrote is here already.")?;
+    }
+    for line in lines {
+        output::line(format!("Usage: {line}."))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn downgrade(database: &DatabaseArguments, export: &Path, yes: bool) -> anyhow::Result<ExitCode> {
+    let database = database.open().await?;
+    let question = format!(
+        "Remove all tables and settings of owui-token-tracking from {}, after writing them to {}?",
+        database.url(),
+        export.display()
+    );
+    if !yes && !output::confirmed(&question)? {
+        bail!("nothing was removed");
+    }
+    let file = new_file(export)?;
+    let mut out = BufWriter::new(&file);
+    match storage::original::downgrade(&database, &mut out, || file.sync_all()).await {
+        Ok(removed) => {
+            let rows: u64 = removed.tables.iter().map(|(_, rows)| rows).sum();
+            output::line(format!(
+                "{rows} rows of {} tables were written to {} and removed.",
+                removed.tables.len(),
+                export.display()
+            ))?;
+            if !removed.settings.is_empty() {
+                output::line(format!("Settings removed: {}.", removed.settings.join(", ")))?;
+            }
+            output::line(
+                "The original's tables are as its newest version leaves them, with all of its rows.",
+            )?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            drop(out);
+            let _ = std::fs::remove_file(export);
+            Err(error.into())
         }
     }
+}
+
+/// A file that was not there, for its owner alone.
+fn new_file(path: &Path) -> anyhow::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).with_context(|| {
+        format!("making the file {}: name one that is not there yet, in a folder that is", path.display())
+    })
 }

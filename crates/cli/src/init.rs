@@ -8,15 +8,19 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 use storage::admin::prices::{self, NewPrice, Source, Write};
 use storage::admin::settings;
-use storage::{Database, SystemClock, migrate};
+use storage::original::{Absorbed, Imported};
+use storage::{Database, DatabaseUrl, Settings, SystemClock, migrate};
 
 use crate::connect::DatabaseArguments;
+use crate::original::{self, ImportBar};
 use crate::{models, output};
 
 /// Set up a database: tables, prices, settings. Safe to repeat.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  DATABASE_URL=sqlite:////app/backend/data/webui.db owui-token-tracking init"
+    after_help = "Examples:\n  DATABASE_URL=sqlite:////app/backend/data/webui.db owui-token-tracking init\n  \
+                  owui-token-tracking init --dry-run --database-url postgresql://webui@db/webui\n\n\
+                  On a database of openwebui-token-tracking 0.1, its prices and its usage are taken over; its rows stay as they are."
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -27,6 +31,9 @@ pub(crate) struct Arguments {
     /// Settings to begin with (a JSON list of setting_key, setting_value, description).
     #[arg(long, value_name = "FILE")]
     settings_json: Option<PathBuf>,
+    /// Say what would be done, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -54,21 +61,34 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     let url = arguments.database.url()?;
+    if arguments.dry_run {
+        return preview(&url, &models, &begin).await;
+    }
     let database = Database::create(&url).await.with_context(|| format!("opening {url}"))?;
-    let done = initialise(&database, &models, source, &begin).await?;
+    let mut bar = ImportBar::new(&database).await?;
+    let mut done = initialise(&database, &models, source, &begin).await?;
+    let synced = storage::original::sync(&database, &SystemClock, &mut |rows| bar.at(rows)).await;
+    done.usage = synced.context("taking over the usage of an earlier installation")?.usage;
+    bar.finish();
     output::line(format!("Database  {url}"))?;
     let beside = match (done.migrated.original_found, done.migrated.user_table) {
-        (true, _) => "with the tables of an earlier installation, which were kept",
+        (true, _) => "with the tables of an earlier installation, whose rows stay as they are",
         (false, true) => "beside Open WebUI's tables",
         (false, false) => "standalone: users are those that the gateway sees",
     };
     output::line(format!("Tables    version {} ({beside})", done.migrated.to))?;
-    let adopted = if done.adopted > 0 { format!("{} taken over, ", done.adopted) } else { String::new() };
+    let adopted = original::prices(&done.absorbed).map(|what| format!("{what}, ")).unwrap_or_default();
     output::line(format!(
         "Prices    {adopted}{} added, {} there already and left as they are",
         done.added, done.kept
     ))?;
+    for line in original::usage(&done.usage) {
+        output::line(format!("Usage     {line}"))?;
+    }
     output::line("Settings  ready (owui-token-tracking settings list)")?;
+    if done.nothing_changed() {
+        output::line("\nNothing has changed: all of it was there already.")?;
+    }
     output::line("\nNext: start the gateway with `owui-token-tracking serve`.")?;
     Ok(ExitCode::SUCCESS)
 }
@@ -76,12 +96,22 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 /// What `init` did.
 pub(crate) struct Initialised {
     pub migrated: migrate::Migrated,
-    pub adopted: usize,
+    pub absorbed: Absorbed,
     pub added: usize,
     pub kept: usize,
+    pub settings: usize,
+    pub usage: Imported,
 }
 
-/// The same for other commands that make databases.
+impl Initialised {
+    fn nothing_changed(&self) -> bool {
+        let same_tables = self.migrated.from == self.migrated.to;
+        let same_usage = self.usage == Imported::default();
+        same_tables && same_usage && self.absorbed.is_empty() && self.added == 0 && self.settings == 0
+    }
+}
+
+/// The same for other commands that make databases, but for the usage of an earlier installation.
 pub(crate) async fn initialise(
     database: &Database,
     models: &[NewPrice],
@@ -90,12 +120,78 @@ pub(crate) async fn initialise(
 ) -> anyhow::Result<Initialised> {
     let migrated = migrate::migrate(database).await.context("migrating the database")?;
     let now = SystemClock.now();
-    let adopted =
-        prices::adopt(database, now).await.context("taking over the prices of an earlier installation")?;
+    let absorbed = storage::original::sync_prices(database, now)
+        .await
+        .context("taking over the prices of an earlier installation")?;
     let added =
         prices::write(database, models, Write::OnlyNew, source, now).await.context("writing prices")?;
+    let missing = missing_settings(database, begin).await?;
     settings::init(database, begin, false).await.context("writing settings")?;
-    Ok(Initialised { migrated, adopted, added, kept: models.len() - added })
+    let (kept, settings) = (models.len() - added, missing.len());
+    Ok(Initialised { migrated, absorbed, added, kept, settings, usage: Imported::default() })
+}
+
+/// The settings among these that nobody has set.
+async fn missing_settings(
+    database: &Database,
+    begin: &[(String, String, String)],
+) -> anyhow::Result<Vec<String>> {
+    let table = database.has_table("token_tracking_base_settings").await?;
+    let there = if table { settings::list(database).await? } else { Vec::new() };
+    let is_set = |key: &str| there.iter().any(|setting| setting.key == key && setting.value.is_some());
+    Ok(begin.iter().map(|(key, ..)| key.clone()).filter(|key| !is_set(key)).collect())
+}
+
+/// Says what would be done.
+async fn preview(
+    url: &DatabaseUrl,
+    models: &[NewPrice],
+    begin: &[(String, String, String)],
+) -> anyhow::Result<ExitCode> {
+    if let Some(path) = url.path().filter(|path| !path.exists()) {
+        output::line(format!(
+            "The SQLite file {} would be made, with all tables, {} prices and {} settings.",
+            path.display(),
+            models.len(),
+            begin.len()
+        ))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let database = Database::open(url).await.with_context(|| format!("opening {url}"))?;
+    let status = storage::original::status(&database).await?;
+    output::line(format!("Database  {url}: this is what `init` would do; nothing was changed."))?;
+    if status.missing.is_empty() {
+        output::line("Tables    nothing to add")?;
+    } else {
+        output::line(format!("Tables    would be added: {}", status.missing.join(", ")))?;
+    }
+    let prices = storage::original::preview_prices(&database, models, SystemClock.now()).await?;
+    let adopted = original::prices(&prices.absorbed).map(|what| format!("{what}, ")).unwrap_or_default();
+    output::line(format!(
+        "Prices    {adopted}{} added, {} there already and left as they are",
+        prices.added,
+        models.len() - prices.added
+    ))?;
+    let missing = missing_settings(&database, begin).await?;
+    let mut read = Settings::defaults();
+    for (key, value, _) in begin.iter().filter(|(key, ..)| missing.contains(key)) {
+        // Keys that only others know are kept for them.
+        let _ = read.set(key, value);
+    }
+    if database.has_table("token_tracking_base_settings").await? {
+        for setting in settings::list(&database).await? {
+            let _ = setting.value.map(|value| read.set(&setting.key, &value));
+        }
+    }
+    let usage = storage::original::preview(&database, &read.timezone, &prices.prices).await?;
+    for line in original::usage(&usage) {
+        output::line(format!("Usage     {line}"))?;
+    }
+    match missing.as_slice() {
+        [] => output::line("Settings  nothing to add")?,
+        missing => output::line(format!("Settings  would be added: {}", missing.join(", ")))?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn read_settings(path: &std::path::Path) -> anyhow::Result<Vec<(String, String, String)>> {

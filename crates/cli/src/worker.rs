@@ -7,6 +7,7 @@ use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use gateway::{Gateway, GatewayConfig, Listener};
@@ -33,6 +34,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t, env = "OWUI_TRACKING_LOG_FORMAT")]
     log_format: LogFormat,
 }
+
+/// Open WebUI waits so long at most for usage of the original to be taken over.
+const LONGEST_IMPORT: Duration = Duration::from_secs(5);
 
 /// What the parent says.
 #[derive(Debug, Deserialize)]
@@ -114,13 +118,17 @@ async fn open(arguments: &DatabaseArguments) -> anyhow::Result<Database> {
     let url = arguments.url()?;
     let database = Database::open(&url).await.with_context(|| format!("opening {url}"))?;
     match migrate::require_current(&database).await {
-        Err(storage::Error::NotMigrated { .. })
-            if database.has_table("token_tracking_base_settings").await? =>
-        {
+        Err(storage::Error::NotMigrated { .. }) if database.has_table("token_tracking_usage_log").await? => {
             let (models, begin) =
                 (models::built_in(accounting::Clock::now(&SystemClock))?, settings::initial());
             let done = init::initialise(&database, &models, prices::Source::BuiltIn, &begin).await?;
-            tracing::info!(adopted = done.adopted, "took over the tables of an earlier installation");
+            tracing::info!(prices = ?done.absorbed, "took over the tables of an earlier installation");
+            // The latest usage comes first. What takes longer is taken over while requests are served.
+            let mut ignored = |_| {};
+            let sync = storage::original::sync(&database, &SystemClock, &mut ignored);
+            if let Ok(synced) = tokio::time::timeout(LONGEST_IMPORT, sync).await {
+                tracing::info!(usage = ?synced?.usage, "took over the usage of an earlier installation");
+            }
         }
         other => other?,
     }

@@ -93,6 +93,7 @@ impl Meter {
         let shared = Shared::new(Routes::new(providers), catalogue, ledger, clock, instance, settle_wait);
         let shared = Arc::new(shared);
         shared.tasks.spawn(beat::run(Arc::clone(&shared)));
+        shared.tasks.spawn(beat::follow(Arc::clone(&shared)));
         Ok(Self(shared))
     }
 

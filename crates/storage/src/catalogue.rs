@@ -112,8 +112,8 @@ impl Catalogue {
         })))
     }
 
-    /// The database.
-    pub(crate) fn database(&self) -> &Database {
+    /// The database that it reads.
+    pub fn database(&self) -> &Database {
         &self.0.database
     }
 
@@ -158,14 +158,6 @@ impl Catalogue {
             sqlx::query_as(AssertSqlSafe(sql)).bind(version.0).fetch_optional(pool).await?
         });
         row.map(PriceRow::read).transpose()
-    }
-
-    /// Shows those prices in the original's table whose time has come. Returns of how many models.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] if the database is away.
-    pub async fn mirror_due_prices(&self) -> Result<usize, Error> {
-        prices::mirror_due(&self.0.database, self.0.clock.now()).await
     }
 
     /// The user with that id: Open WebUI's, where its `user` table is, else one that was seen here before.

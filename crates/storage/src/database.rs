@@ -241,6 +241,24 @@ impl Database {
         Ok(count > 0)
     }
 
+    /// Whether a table has a column.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the database is away.
+    pub(crate) async fn has_column(&self, table: &str, column: &str) -> Result<bool, Error> {
+        let sql = match self.kind() {
+            Kind::Sqlite => "SELECT count(*) FROM pragma_table_info($1) WHERE name = $2 AND $3 = $3",
+            Kind::Postgres => {
+                "SELECT count(*) FROM information_schema.columns \
+                 WHERE table_name = $1 AND column_name = $2 AND table_schema = $3"
+            }
+        };
+        let count: i64 = on_pool!(self, pool => {
+            sqlx::query_scalar(sql).bind(table).bind(column).bind(&self.schema).fetch_one(pool).await?
+        });
+        Ok(count > 0)
+    }
+
     /// Whether the database answers.
     ///
     /// # Errors

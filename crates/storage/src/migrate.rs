@@ -1,24 +1,22 @@
 //! Our migrations, under a lock: of several processes that start at once, one migrates and the others wait.
 //!
-//! The original's tables are created where they are missing and never altered; Open WebUI's `user` table is only looked
-//! for. Migrations are append-only.
+//! The original's tables are brought to its own newest state in the same transaction, and its rows stay as they are; Open
+//! WebUI's `user` table is only looked for. Migrations are append-only.
 
 use sqlx::{AssertSqlSafe, Row, raw_sql};
 
 use crate::database::LOCK;
+use crate::original::{self, schema};
 use crate::{Database, Error, Kind, on_pool};
 
 /// Our migrations, oldest first. Version N is the state after the first N.
 const MIGRATIONS: [&str; 2] =
     [include_str!("migrations/0001_tracking.sql"), include_str!("migrations/0002_administration.sql")];
+/// The table that notes them.
+const VERSIONS: &str = "token_tracking_schema_version";
 /// The schema that this program needs.
 #[expect(clippy::cast_possible_wrap, reason = "a handful of migrations")]
 pub const CURRENT: i64 = MIGRATIONS.len() as i64;
-
-const ORIGINAL_SQLITE: &str = include_str!("migrations/original_sqlite.sql");
-const ORIGINAL_POSTGRES: &str = include_str!("migrations/original_postgres.sql");
-/// The newest migration of the original, noted where we create all of its tables.
-pub const ORIGINAL_HEAD: &str = "a118dd7f6b7f";
 
 /// What a migration did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,26 +42,18 @@ pub struct SchemaStatus {
 
 /// The steps of a migration inside a transaction of either kind; evaluates to the version found.
 macro_rules! apply {
-    ($transaction:expr, $kind:expr, $version_table:expr, $original:expr, $original_found:expr) => {{
-        let create = format!(
-            "CREATE TABLE IF NOT EXISTS {} (version BIGINT NOT NULL PRIMARY KEY)",
-            $version_table
-        );
+    ($transaction:expr, $kind:expr, $version_table:expr, $original:expr) => {{
+        let create =
+            format!("CREATE TABLE IF NOT EXISTS {} (version BIGINT NOT NULL PRIMARY KEY)", $version_table);
         raw_sql(AssertSqlSafe(create)).execute(&mut **$transaction).await?;
         let select = format!("SELECT COALESCE(MAX(version), 0) FROM {}", $version_table);
-        let from: i64 = sqlx::query(AssertSqlSafe(select)).fetch_one(&mut **$transaction).await?.try_get(0)?;
+        let from: i64 =
+            sqlx::query(AssertSqlSafe(select)).fetch_one(&mut **$transaction).await?.try_get(0)?;
         if from > CURRENT {
             return Err(Error::NewerSchema { found: from, known: CURRENT });
         }
         if from < CURRENT {
             raw_sql(AssertSqlSafe($original.clone())).execute(&mut **$transaction).await?;
-            if !$original_found {
-                let head = format!(
-                    "CREATE TABLE IF NOT EXISTS token_tracking_alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY); \
-                     INSERT INTO token_tracking_alembic_version (version_num) VALUES ('{ORIGINAL_HEAD}') ON CONFLICT DO NOTHING"
-                );
-                raw_sql(AssertSqlSafe(head)).execute(&mut **$transaction).await?;
-            }
         }
         for (version, migration) in (1_i64..).zip(MIGRATIONS).filter(|(version, _)| *version > from) {
             let migration = filled_in(migration, $kind);
@@ -74,38 +64,56 @@ macro_rules! apply {
         from
     }};
 }
+
 /// Brings the database to the schema of this program. Safe to run at every start.
 ///
 /// # Errors
-/// [`Error::NewerSchema`] if a newer version was here, [`Error::NoRights`] if the database user may not create tables.
+/// [`Error::NewerSchema`] if a newer version was here, [`Error::NoRights`] if the database user may not do what it takes, with
+/// what is missing.
 pub async fn migrate(database: &Database) -> Result<Migrated, Error> {
     let user_table = database.has_table("user").await?;
-    let original_found = database.has_table("token_tracking_usage_log").await?;
-    let version_table = database.table("token_tracking_schema_version");
-    let reference = if user_table { "REFERENCES \"user\" (id)" } else { "" };
-    let original = match database.kind() {
-        Kind::Sqlite => ORIGINAL_SQLITE,
-        Kind::Postgres => ORIGINAL_POSTGRES,
+    let original_found = database.has_table(schema::USAGE_LOG).await?;
+    if status(database).await?.found == CURRENT {
+        return Ok(Migrated { from: CURRENT, to: CURRENT, original_found, user_table });
     }
-    .replace("/*user*/", reference);
-    let from: i64 = match database.pool() {
+    match apply_all(database, user_table).await {
+        Ok(from) => Ok(Migrated { from, to: CURRENT, original_found, user_table }),
+        Err(Error::NoRights { what }) => {
+            let missing = original::missing_rights(database).await.unwrap_or_default();
+            let what = if missing.is_empty() { what } else { missing.join("; ") };
+            Err(Error::NoRights { what })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn apply_all(database: &Database, user_table: bool) -> Result<i64, Error> {
+    let version_table = database.table(VERSIONS);
+    let original = schema::to_head(database, user_table).await?;
+    match database.pool() {
         crate::Pool::Sqlite(pool) => {
             let mut transaction = begin_immediate(pool).await?;
-            let from = apply!(&mut transaction, database.kind(), version_table, original, original_found);
+            let from = apply!(&mut transaction, database.kind(), version_table, original);
             transaction.commit().await?;
-            from
+            Ok(from)
         }
         crate::Pool::Postgres(pool) => {
             let mut transaction = pool.begin().await?;
             sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
             let path = format!("SET LOCAL search_path TO \"{}\"", database.schema().replace('"', "\"\""));
             raw_sql(AssertSqlSafe(path)).execute(&mut *transaction).await?;
-            let from = apply!(&mut transaction, database.kind(), version_table, original, original_found);
+            let from = apply!(&mut transaction, database.kind(), version_table, original);
             transaction.commit().await?;
-            from
+            Ok(from)
         }
-    };
-    Ok(Migrated { from, to: CURRENT, original_found, user_table })
+    }
+}
+
+/// All tables of ours, as the migrations make them.
+pub(crate) fn tables() -> Vec<&'static str> {
+    let lines = MIGRATIONS.into_iter().flat_map(str::lines);
+    let made = lines.filter_map(|line| line.strip_prefix("CREATE TABLE ")?.split_whitespace().next());
+    made.chain([VERSIONS]).collect()
 }
 
 /// A migration with its marks filled in.
@@ -126,11 +134,8 @@ async fn begin_immediate(pool: &sqlx::SqlitePool) -> Result<sqlx::Transaction<'s
 /// # Errors
 /// [`Error::Unavailable`] if it can't be reached.
 pub async fn status(database: &Database) -> Result<SchemaStatus, Error> {
-    let found = if database.has_table("token_tracking_schema_version").await? {
-        let sql = format!(
-            "SELECT COALESCE(MAX(version), 0) FROM {}",
-            database.table("token_tracking_schema_version")
-        );
+    let found = if database.has_table(VERSIONS).await? {
+        let sql = format!("SELECT COALESCE(MAX(version), 0) FROM {}", database.table(VERSIONS));
         on_pool!(database, pool => sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(pool).await?)
     } else {
         0

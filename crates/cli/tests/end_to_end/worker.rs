@@ -187,48 +187,30 @@ each_database!(a_database_of_the_original_is_brought_up_to_date, async |test: Te
     let place = Place { folder, environment, database };
     let greeting = json!({"listen": "127.0.0.1:0", "key": KEY});
     assert!(refusal(&place, &greeting).contains("owui-token-tracking init"));
-    // As the original leaves it: its tables, a setting, a price; none of ours.
+    // As the original leaves it: its tables, a setting, a price, usage; none of ours.
     storage::migrate::migrate(&place.database).await.unwrap();
-    let ours = [
-        "price",
-        "owner",
-        "account",
-        "hold",
-        "ledger",
-        "user",
-        "key",
-        "schema_version",
-        "audit",
-        "name",
-        "group",
-        "sponsored",
-        "sponsored_member",
-        "sponsored_model",
-        "sponsored_workspace_model",
-        "rollup",
-        "rollup_day",
-    ];
-    for table in ours {
-        let table = place.database.table(&format!("token_tracking_{table}"));
-        place.database.run(format!("DROP TABLE {table}")).await.unwrap();
-    }
-    let log = place.database.table("token_tracking_usage_log");
-    let index = place.database.table("token_tracking_usage_log_new");
-    let unmark = format!("DROP INDEX {index}; ALTER TABLE {log} DROP COLUMN tracking_id");
-    place.database.run(unmark).await.unwrap();
+    place.ok(&["database", "downgrade", "--export", "nothing.jsonl", "--yes"]);
+    assert!(place.run(&["balance"]).status.code() == Some(1));
     let (settings, prices) = (
         place.database.table("token_tracking_base_settings"),
         place.database.table("token_tracking_model_pricing"),
     );
     let sql = format!(
         "INSERT INTO {settings} VALUES ('base_credit_allowance', '7', ''); \
-         INSERT INTO {prices} VALUES ('gpt-test', 'openai', 'Test', 1000, 1000000, 2000, 1000000)"
+         INSERT INTO {prices} VALUES ('gpt-test', 'openai', 'Test', 1000, 1000000, 2000, 1000000); \
+         INSERT INTO {log} (log_date, user_id, provider, model_id, prompt_tokens, response_tokens) \
+         VALUES ({now}, 'u1', 'openai', 'gpt-test', 1000, 0)",
+        now = match place.database.kind() {
+            storage::Kind::Sqlite => "datetime('now', 'localtime')",
+            storage::Kind::Postgres => "CURRENT_TIMESTAMP",
+        },
+        log = place.database.table("token_tracking_usage_log")
     );
     place.database.run(sql).await.unwrap();
     let mut worker = Worker::start(&place);
     let answer = worker.send(&server(&simulator), "u1", chat("[[sim input=1000 output=500]]"), &[]).await;
     let answer = text(answer).await;
-    assert!(answer.contains("\"credits\":2") && answer.contains("\"credits_remaining\":5"), "{answer}");
+    assert!(answer.contains("\"credits\":2") && answer.contains("\"credits_remaining\":4"), "{answer}");
     worker.parent_dies();
     worker.ended();
 });

@@ -51,6 +51,8 @@ named! {
         Gateway = "gateway",
         /// A tracked pipe.
         Pipe = "pipe",
+        /// The original, which served and logged it.
+        Original = "original",
     }
 }
 

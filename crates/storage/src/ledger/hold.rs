@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::Queue;
 use super::entry::{Progress, RequestRecord, Settlement};
+use super::foreign::ForeignRow;
 use super::owner::Lease;
 use crate::Error;
 
@@ -150,6 +151,7 @@ pub(super) enum Op {
     Settle { settlement: Box<Settlement>, reply: Reply<Settled> },
     Release { id: RequestId, accounts: Vec<AccountKey>, reply: Option<Reply<()>> },
     Renew { progress: Vec<(RequestId, Progress)>, reply: Reply<Lease> },
+    Import { rows: Vec<ForeignRow>, reply: Reply<()> },
 }
 
 /// A hold that waits for the writer, or for other holds.

@@ -10,6 +10,7 @@ pub(crate) mod booking;
 mod carry;
 mod checkpoint;
 mod entry;
+mod foreign;
 mod hold;
 mod memory;
 pub(crate) mod owner;
@@ -22,8 +23,10 @@ mod writer;
 pub(crate) use turn::Turn;
 
 pub use entry::{EntryKind, Estimated, Outcome, Progress, RequestRecord, Settlement, WayIn};
+pub(crate) use foreign::{ForeignRow, UNUSABLE};
 pub use hold::{Abandoned, Hold, HoldOutcome, HoldRequest, Settled};
 pub use owner::Lease;
+pub(crate) use owner::{live, live_owners, select_living};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,6 +146,20 @@ impl Ledger {
     /// [`Error::Unavailable`] if the database could not be written; try again at the next beat.
     pub async fn renew(&self, progress: Vec<(RequestId, Progress)>) -> Result<Lease, Error> {
         self.queue.ask(|reply| Op::Renew { progress, reply }).await
+    }
+
+    /// Enters rows that the original wrote, all or none, and marks them.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if another process has entered some of them meanwhile: read again. [`Error::Unavailable`] if the
+    /// database could not be written.
+    pub(crate) async fn import(&self, rows: Vec<ForeignRow>) -> Result<(), Error> {
+        self.queue.ask(|reply| Op::Import { rows, reply }).await
+    }
+
+    /// The database that it is in.
+    pub(crate) const fn database(&self) -> &Database {
+        &self.database
     }
 
     /// Takes a new owner's name after the old one was declared dead.

@@ -7,7 +7,7 @@
 use std::sync::RwLock;
 
 use accounting::{AccountKey, OwnerId};
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::AssertSqlSafe;
 
 use super::entry::Progress;
 use super::hold::Abandoned;
@@ -113,22 +113,47 @@ pub(super) async fn abandoned(database: &Database, this: &Owner) -> Result<Vec<A
 
 /// Owners not declared dead: id, process, and whether the lease has run out.
 async fn living(database: &Database) -> Result<Vec<(OwnerId, String, bool)>, Error> {
-    let sql = format!(
-        "SELECT id, process, CASE WHEN renewed_at < {} - $1 THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS lapsed \
-         FROM {} WHERE dead = 0",
-        now(database.kind()),
+    let sql = select_living(database);
+    let rows: Vec<(String, String, i64)> =
+        on_pool!(database, pool => sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await?);
+    rows.into_iter().map(|(id, process, lapsed)| Ok((id.parse()?, process, lapsed == 1))).collect()
+}
+
+/// The processes that hold a live lease, as people can find them. For a transaction that must be alone.
+macro_rules! live_owners {
+    ($transaction:expr, $database:expr) => {{
+        let sql = $crate::ledger::select_living($database);
+        let rows: Vec<(String, String, i64)> =
+            sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(&mut *$transaction).await?;
+        $crate::ledger::live(rows)
+    }};
+}
+pub(crate) use live_owners;
+
+/// The query for owners not declared dead: id, process, and whether the lease has run out.
+pub(crate) fn select_living(database: &Database) -> String {
+    let now = now(database.kind());
+    format!(
+        "SELECT id, process, CASE WHEN renewed_at < {now} - {LEASE} THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS lapsed \
+         FROM {} WHERE dead = 0 ORDER BY started_at",
         database.table("token_tracking_owner")
-    );
-    on_pool!(database, pool => {
-        let rows = sqlx::query(AssertSqlSafe(sql)).bind(LEASE).fetch_all(pool).await?;
-        rows.iter()
-            .map(|row| {
-                let id: String = row.try_get("id")?;
-                let lapsed: i64 = row.try_get("lapsed")?;
-                Ok((id.parse()?, row.try_get("process")?, lapsed == 1))
-            })
-            .collect()
-    })
+    )
+}
+
+/// Those of them that live: where the process of each is.
+pub(crate) fn live(rows: Vec<(String, String, i64)>) -> Vec<String> {
+    let living = rows.into_iter().filter(|(_, process, lapsed)| *lapsed == 0 && !is_gone(process));
+    living
+        .map(|(owner, process, _)| {
+            let mut parts = process.rsplitn(3, '/');
+            let (pid, its_host) = (parts.nth(1).map(str::to_owned), parts.next());
+            match pid {
+                Some(pid) if its_host.map(str::to_owned) == host() => format!("process {pid}"),
+                Some(pid) => format!("process {pid} of another host or container"),
+                None => format!("owner {owner}"),
+            }
+        })
+        .collect()
 }
 
 /// Removes owners that are dead and hold nothing.

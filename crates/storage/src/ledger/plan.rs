@@ -1,14 +1,18 @@
 //! What a batch does, decided purely: from the rows loaded to the rows to write and an answer for each
 //! operation. Both databases run this code.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use accounting::{Account, AccountKey, Credits, Decision, OwnerId, Policy, Refusal, RequestId, Usage, admit};
+use accounting::{
+    Account, AccountKey, Clock, Credits, Day, Decision, OwnerId, Policy, Refusal, RequestId, Usage, admit,
+};
 use uuid::Uuid;
 
 use super::entry::{EntryKind, Progress, Settlement};
+use super::foreign::{ForeignRow, UNUSABLE};
 use super::hold::{HoldRequest, Op, Settled};
-use crate::{Error, new_id};
+use crate::rollup::first_open_day;
+use crate::{Error, SystemClock, new_id};
 
 /// The rows that a batch needs, in the order in which they are locked.
 #[derive(Debug, Default)]
@@ -21,6 +25,8 @@ pub(super) struct Wanted {
     pub ended: Vec<RequestId>,
     /// Those of them that are to be settled.
     pub settled: Vec<RequestId>,
+    /// Whether rows of the original are to be entered, which the database has to see unchanged.
+    pub foreign: bool,
 }
 
 /// Those rows, locked or remembered.
@@ -54,6 +60,8 @@ pub(super) struct Changes<'a> {
     pub ended_holds: Vec<RequestId>,
     pub entries: Vec<Entry<'a>>,
     pub progress: Vec<(RequestId, &'a Progress)>,
+    /// Rows of the original by their place, and what they are marked with.
+    pub marked: Vec<(&'a str, String)>,
     /// Whether the owner's lease is to be renewed.
     pub renew: bool,
 }
@@ -88,14 +96,26 @@ pub(super) enum Answer {
     Settled(Settled),
     Released,
     Renewed,
+    Imported,
     Failed(Error),
 }
 
 impl Changes<'_> {
+    /// The days that are over already and get an entry all the same: the roll-up must sum them anew.
+    pub(super) fn reopened_days(&self) -> BTreeSet<Day> {
+        let now = SystemClock.now();
+        let late = |entry: &&Entry<'_>| {
+            let Settlement { record, ended_at, .. } = entry.settlement;
+            record.day < first_open_day(now.max(*ended_at))
+        };
+        self.entries.iter().filter(late).map(|entry| entry.settlement.record.day).collect()
+    }
+
     /// How many rows they write, those of indexes among them.
     pub(super) fn rows(&self) -> usize {
         let holds = self.new_holds.len() + self.ended_holds.len() + self.progress.len();
-        self.accounts.len() + holds + 2 * self.entries.len() + usize::from(self.renew)
+        let entries = 3 * self.entries.len() + self.marked.len();
+        self.accounts.len() + holds + entries + usize::from(self.renew)
     }
 }
 
@@ -122,6 +142,11 @@ impl Wanted {
                     wanted.holds.push(*id);
                     wanted.ended.push(*id);
                 }
+                Op::Import { rows, .. } => {
+                    let settlements = rows.iter().filter_map(|row| row.settlement.as_ref());
+                    settlements.flat_map(|settlement| &settlement.accounts).for_each(&mut add);
+                    wanted.foreign = true;
+                }
                 Op::Renew { .. } => {}
             }
         }
@@ -145,6 +170,10 @@ pub(super) fn plan<'a>(ops: &'a [Op], loaded: Loaded, owner: OwnerId) -> (Change
             Op::Release { id, accounts, .. } => {
                 let done = planner.release(*id, accounts, &mut holds);
                 Some(done.map_or_else(Answer::Failed, |()| Answer::Released))
+            }
+            Op::Import { rows, .. } => {
+                rows.iter().for_each(|row| planner.import(row));
+                Some(Answer::Imported)
             }
             Op::Renew { progress, .. } => {
                 planner.changes.renew = true;
@@ -255,6 +284,20 @@ impl<'a> Planner<'a> {
         }
         recorded.insert(id, Recorded { charge: settlement.charge, counts });
         Ok(Settled { accounts, over_hold })
+    }
+
+    /// Enters a row of the original; one that can't be entered is only marked.
+    fn import(&mut self, row: &'a ForeignRow) {
+        let entered = row.settlement.as_ref().and_then(|settlement| {
+            let counts = counts(&settlement.usage).ok()?;
+            let charge = settlement.charge;
+            self.change(&settlement.accounts, charge, Credits::ZERO).ok()?;
+            let (id, kind) = (settlement.id.uuid(), EntryKind::Import);
+            let entry = Entry { id, kind, corrects: None, settlement, counts, charge, over_hold: false };
+            self.changes.entries.push(entry);
+            Some(settlement.id.to_string())
+        });
+        self.changes.marked.push((&row.place, entered.unwrap_or_else(|| UNUSABLE.into())));
     }
 
     fn release(

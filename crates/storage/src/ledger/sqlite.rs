@@ -8,12 +8,14 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use accounting::{Account, Credits, OwnerId, RequestId, UserId};
+use accounting::{Account, Credits, OwnerId, RequestId, UserId, Zone};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
 use super::checkpoint::Checkpointer;
+use super::foreign::{clamped, is_mirrored, log_date};
 use super::plan::{Changes, Entry, Loaded, NewHold, Recorded, StoredHold, Wanted};
 use super::writer::{Committed, Engine};
+use crate::settings::Settings;
 use crate::{Database, Error};
 
 /// How long SQLite itself waits for another writer, before the batch is put back and tried again.
@@ -37,6 +39,13 @@ const DELETE_HOLD: &str = "DELETE FROM token_tracking_hold WHERE id = ?1";
 const SAVE_PROGRESS: &str = "UPDATE token_tracking_hold SET progress = ?2 WHERE id = ?1";
 const RENEW: &str = "UPDATE token_tracking_owner SET renewed_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER) \
     WHERE id = ?1 AND dead = 0";
+const TIME_ZONE: &str =
+    "SELECT setting_value FROM token_tracking_base_settings WHERE setting_key = 'timezone'";
+/// Foreign keys hold on this connection: an allowance that is gone is not named.
+const INSERT_MIRROR: &str = "INSERT INTO token_tracking_usage_log (log_date, user_id, provider, model_id, prompt_tokens, \
+    response_tokens, sponsored_allowance_id, tracking_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, \
+    (SELECT id FROM token_tracking_sponsored_allowance WHERE id = ?7), ?8)";
+const MARK: &str = "UPDATE token_tracking_usage_log SET tracking_id = ?2 WHERE rowid = CAST(?1 AS INTEGER) AND tracking_id IS NULL";
 const INSERT_ENTRY: &str = "INSERT INTO token_tracking_ledger (id, kind, corrects, user_id, sponsored_id, accounts, day, \
     provider, model, answered_model, price_version, input_tokens, cached_input_tokens, cache_write_tokens, \
     cache_write_long_tokens, input_audio_tokens, output_tokens, reasoning_tokens, output_audio_tokens, images, calls, \
@@ -55,6 +64,8 @@ struct Open {
     turn: Option<File>,
     /// In WAL mode.
     checkpointer: Option<Checkpointer>,
+    /// The zone of the original's local times, and the setting that names it.
+    zone: (Option<String>, Zone),
 }
 
 impl SqliteEngine {
@@ -118,7 +129,7 @@ impl SqliteEngine {
     }
 
     fn try_commit(&mut self, changes: &Changes<'_>, owner: OwnerId) -> Result<Committed, Error> {
-        let Open { connection, turn, checkpointer } = self.opened()?;
+        let Open { connection, turn, checkpointer, zone } = self.opened()?;
         for (key, account) in &changes.accounts {
             let (text, spent, held) = (key.to_string(), account.spent.micro(), account.held.micro());
             if connection.prepare_cached(UPDATE_ACCOUNT)?.execute(params![text, spent, held])? == 0 {
@@ -140,6 +151,16 @@ impl SqliteEngine {
         }
         for entry in &changes.entries {
             insert_entry(connection, entry)?;
+        }
+        mirror(connection, zone, changes)?;
+        for (place, mark) in &changes.marked {
+            if connection.prepare_cached(MARK)?.execute(params![place, mark])? != 1 {
+                return Err(super::foreign::taken());
+            }
+        }
+        for day in changes.reopened_days() {
+            let reopen = crate::rollup::reopen("token_tracking_rollup_day");
+            connection.prepare_cached(&reopen)?.execute([day.to_string()])?;
         }
         for (id, progress) in &changes.progress {
             connection.prepare_cached(SAVE_PROGRESS)?.execute(params![id.to_string(), json(progress)?])?;
@@ -198,7 +219,8 @@ fn open(path: &Path) -> Result<Open, Error> {
         tracing::warn!(%error, "no lock file beside the database: several processes will take turns less fairly");
     }
     let checkpointer = if wal { checkpointer(path, &connection)? } else { None };
-    Ok(Open { connection, turn: turn.ok(), checkpointer })
+    let zone = (None, Settings::defaults().timezone);
+    Ok(Open { connection, turn: turn.ok(), checkpointer, zone })
 }
 
 /// A connection, and whether the database is in WAL mode.
@@ -226,6 +248,40 @@ fn checkpointer(path: &Path, writer: &Connection) -> Result<Option<Checkpointer>
             Ok(None)
         }
     }
+}
+
+/// Tells the original of what was settled.
+fn mirror(
+    connection: &Connection,
+    zone: &mut (Option<String>, Zone),
+    changes: &Changes<'_>,
+) -> Result<(), Error> {
+    let mut entries = changes.entries.iter().filter(|entry| is_mirrored(entry)).peekable();
+    if entries.peek().is_none() {
+        return Ok(());
+    }
+    let set: Option<Option<String>> =
+        connection.prepare_cached(TIME_ZONE)?.query_row([], |row| row.get(0)).optional()?;
+    let set = set.flatten();
+    if set != zone.0 {
+        let known = set.as_deref().and_then(|name| Zone::named(name).ok());
+        *zone = (set, known.unwrap_or_else(|| Settings::defaults().timezone));
+    }
+    let mut insert = connection.prepare_cached(INSERT_MIRROR)?;
+    for entry in entries {
+        let record = &entry.settlement.record;
+        insert.execute(params![
+            log_date(&zone.1, record.started_at, record.day),
+            record.user.as_str(),
+            record.provider.as_str(),
+            record.model.as_str(),
+            clamped(entry.counts[0]),
+            clamped(entry.counts[5]),
+            record.sponsored.map(|id| id.to_string()),
+            entry.id.simple().to_string()
+        ])?;
+    }
+    Ok(())
 }
 
 fn insert_hold(connection: &Connection, hold: &NewHold<'_>) -> Result<(), Error> {

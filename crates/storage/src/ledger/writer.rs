@@ -238,7 +238,7 @@ impl<E: Engine> Writer<E> {
         for op in ops.into_iter().rev() {
             match op {
                 Op::Hold(ref pending) if pending.deadline <= now => fail(op, error.clone()),
-                Op::Renew { .. } => fail(op, error.clone()),
+                Op::Renew { .. } | Op::Import { .. } => fail(op, error.clone()),
                 op => self.pending.push_front(op),
             }
         }
@@ -287,6 +287,9 @@ impl<E: Engine> Writer<E> {
                     let lost = committed == Committed::LeaseLost;
                     let _ = reply.send(Ok(if lost { Lease::Lost } else { Lease::Held }));
                 }
+                (Op::Import { reply, .. }, Answer::Imported) => {
+                    let _ = reply.send(Ok(()));
+                }
                 (_, _) => {}
             }
         }
@@ -303,7 +306,7 @@ fn touched(ops: &[Op]) -> HashSet<AccountKey> {
             }
             Op::Settle { settlement, .. } => keys.extend(settlement.accounts.iter().cloned()),
             Op::Release { accounts, .. } => keys.extend(accounts.iter().cloned()),
-            Op::Renew { .. } => {}
+            Op::Renew { .. } | Op::Import { .. } => {}
         }
     }
     keys
@@ -316,5 +319,6 @@ fn fail(op: Op, error: Error) {
         Op::Release { reply: Some(reply), .. } => drop(reply.send(Err(error))),
         Op::Release { reply: None, .. } => {}
         Op::Renew { reply, .. } => drop(reply.send(Err(error))),
+        Op::Import { reply, .. } => drop(reply.send(Err(error))),
     }
 }

@@ -8,7 +8,7 @@ use crate::ledger::owner;
 use crate::{Database, Error, on_pool};
 
 /// The newest migration of the original that this program knows.
-pub use crate::migrate::ORIGINAL_HEAD;
+pub use crate::original::schema::HEAD as ORIGINAL_HEAD;
 
 /// The original's migration, if it or `init` has noted one.
 ///

@@ -40,7 +40,7 @@ pub(crate) fn mirrored(priced: &PricedModel) -> Mirrored {
 
 /// What becomes of a model's row.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Row {
+pub(crate) enum Row {
     /// It is written so.
     Write(Mirrored),
     /// It goes.
@@ -50,7 +50,7 @@ pub(super) enum Row {
 }
 
 /// What becomes of a model's row, which names the provider `owner`, if all versions of the model's price are these.
-pub(super) fn row(versions: &[Version], owner: Option<&str>, now: Timestamp) -> Row {
+pub(crate) fn row(versions: &[Version], owner: Option<&str>, now: Timestamp) -> Row {
     let of = |provider: &ProviderName| -> Vec<Version> {
         versions.iter().filter(|version| version.priced.provider == *provider).cloned().collect()
     };
@@ -87,18 +87,18 @@ macro_rules! mirror {
         let table = $database.table("token_tracking_model_pricing");
         let sql = format!("{} WHERE model = $1", $crate::admin::prices::versions::select($database));
         let rows: Vec<$crate::admin::prices::versions::VersionRow> =
-            sqlx::query_as(AssertSqlSafe(sql)).bind($model).fetch_all(&mut *$transaction).await?;
+            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind($model).fetch_all(&mut *$transaction).await?;
         // A bad row is no price; whoever lists prices is told of it.
         let versions: Vec<_> = rows.into_iter().filter_map(|row| row.read().ok()).collect();
         let select = format!("SELECT CAST(provider AS TEXT) FROM {table} WHERE id = $1");
         let owner: Option<Option<String>> =
-            sqlx::query_scalar(AssertSqlSafe(select)).bind($model).fetch_optional(&mut *$transaction).await?;
+            sqlx::query_scalar(sqlx::AssertSqlSafe(select)).bind($model).fetch_optional(&mut *$transaction).await?;
         let owner = owner.map(Option::unwrap_or_default);
         match $crate::admin::prices::mirror::row(&versions, owner.as_deref(), $now) {
             $crate::admin::prices::mirror::Row::Leave => {}
             $crate::admin::prices::mirror::Row::Delete => {
                 let delete = format!("DELETE FROM {table} WHERE id = $1");
-                sqlx::query(AssertSqlSafe(delete)).bind($model).execute(&mut *$transaction).await?;
+                sqlx::query(sqlx::AssertSqlSafe(delete)).bind($model).execute(&mut *$transaction).await?;
             }
             $crate::admin::prices::mirror::Row::Write(row) => {
                 let upsert = format!(
@@ -109,7 +109,7 @@ macro_rules! mirror {
                        input_cost_credits = excluded.input_cost_credits, per_input_tokens = excluded.per_input_tokens, \
                        output_cost_credits = excluded.output_cost_credits, per_output_tokens = excluded.per_output_tokens"
                 );
-                sqlx::query(AssertSqlSafe(upsert))
+                sqlx::query(sqlx::AssertSqlSafe(upsert))
                     .bind(row.id)
                     .bind(row.provider)
                     .bind(row.name)
@@ -123,7 +123,7 @@ macro_rules! mirror {
         }
     }};
 }
-pub(super) use mirror;
+pub(crate) use mirror;
 
 /// Shows those prices from a later date whose time has come. Returns of how many models. To be called before the table is
 /// searched for what others have written into it: what it shows until then is the price of before.

@@ -3,17 +3,17 @@
 //! Each change is noted, and mirrored into the original's price table (see [`mirror`]).
 
 mod default_price;
-mod mirror;
+pub(crate) mod mirror;
 pub(crate) mod versions;
 
-use accounting::{Credits, ModelId, Price, ProviderName, Rate};
+use accounting::{ModelId, Price, ProviderName};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::AssertSqlSafe;
 
 pub(crate) use self::default_price::{default_price, of_settings};
-use self::mirror::mirror;
 pub use self::mirror::mirror_due;
+pub(crate) use self::mirror::{mirror, mirrored, whole};
 pub use self::versions::{Upstream, Version, history, present};
 pub(crate) use self::versions::{holding, is_last};
 use super::audit::{Change, note};
@@ -26,7 +26,7 @@ use crate::{Database, Error, nearest, on_pool, sponsored};
 pub(crate) const ANY: &str = "*";
 
 /// The clocks of several hosts may differ by so much. What was written at most so far ahead is not meant for later.
-const CLOCKS: SignedDuration = SignedDuration::from_secs(60);
+pub(crate) const CLOCKS: SignedDuration = SignedDuration::from_secs(60);
 
 /// A price to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,7 +228,8 @@ fn checked(new: &NewPrice) -> Result<Price, Error> {
 
 async fn apply(database: &Database, prices: Vec<Written<'_>>, writing: Writing) -> Result<usize, Error> {
     let Writing { how, action, now, from } = writing;
-    mirror_due(database, now).await?;
+    // What others have written there until now was before this.
+    crate::original::prices::sync(database, now).await?;
     in_transaction!(database, transaction => {
         let mut changed = 0;
         for Written { new, price, source, upstream } in prices {
@@ -374,44 +375,12 @@ pub async fn get(
     Ok(found)
 }
 
-/// Takes over the original's prices for models that have none here. Returns how many.
+/// Takes over what differs in the original's price table. Returns how many prices were not here.
 ///
 /// # Errors
-/// [`Error::Inconsistency`] if a row of the original can't be a price.
+/// [`Error::Unavailable`] if the database is away.
 pub async fn adopt(database: &Database, now: Timestamp) -> Result<usize, Error> {
-    let sql = format!(
-        "SELECT id, provider, name, CAST(input_cost_credits AS BIGINT) AS input_cost, \
-           CAST(per_input_tokens AS BIGINT) AS per_input, CAST(output_cost_credits AS BIGINT) AS output_cost, \
-           CAST(per_output_tokens AS BIGINT) AS per_output FROM {}",
-        database.table("token_tracking_model_pricing")
-    );
-    let mut prices = Vec::new();
-    on_pool!(database, pool => {
-        for row in sqlx::query(AssertSqlSafe(sql)).fetch_all(pool).await? {
-            let id: String = row.try_get("id")?;
-            let wrong = |column: &str| Error::Inconsistency {
-                table: "token_tracking_model_pricing".into(),
-                column: column.into(),
-                row: id.clone(),
-            };
-            let rate = |cost: &str, per: &str| {
-                let (credits, tokens): (Option<i64>, Option<i64>) = (row.try_get(cost)?, row.try_get(per)?);
-                let tokens = tokens.and_then(|tokens| u64::try_from(tokens).ok()).ok_or_else(|| wrong(per))?;
-                Ok::<_, Error>(Rate::new(Credits::from_whole(credits.ok_or_else(|| wrong(cost))?)?, tokens))
-            };
-            let provider: Option<String> = row.try_get("provider")?;
-            let name: Option<String> = row.try_get("name")?;
-            prices.push(NewPrice {
-                provider: ProviderName::new(provider.unwrap_or_default()).map_err(|_| wrong("provider"))?,
-                model: ModelId::new(id.clone()).map_err(|_| wrong("id"))?,
-                name: name.unwrap_or_else(|| id.clone()),
-                price: Price::new(rate("input_cost", "per_input")?, rate("output_cost", "per_output")?),
-                max_output_tokens: None,
-                context_tokens: None,
-            });
-        }
-    });
-    write(database, &prices, Write::OnlyNew, Source::Original, now).await
+    Ok(crate::original::prices::sync(database, now).await?.adopted)
 }
 
 /// How many models have or had a price.

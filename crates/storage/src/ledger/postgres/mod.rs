@@ -147,6 +147,9 @@ impl PostgresEngine {
         if usize::try_from(written.ended) != Ok(changes.ended_holds.len()) {
             return Err(Error::Unavailable { what: "a hold ended meanwhile".into() });
         }
+        if usize::try_from(written.marked) != Ok(changes.marked.len()) {
+            return Err(super::foreign::taken());
+        }
         line.commit().await?;
         Ok(lease(changes, &written))
     }
@@ -178,7 +181,7 @@ impl Engine for PostgresEngine {
     const LONGEST: Duration = Duration::from_millis(100);
 
     fn remembered(&mut self, wanted: &Wanted) -> Option<Loaded> {
-        self.line.as_ref().filter(|line| line.settled)?;
+        self.line.as_ref().filter(|line| line.settled && !wanted.foreign)?;
         self.memory.recall(wanted)
     }
 

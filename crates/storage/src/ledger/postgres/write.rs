@@ -11,13 +11,18 @@ use sqlx::postgres::PgArguments;
 use sqlx::{Arguments, AssertSqlSafe, PgConnection, Postgres};
 
 use super::super::entry::{account_list, policy_name};
+use super::super::foreign::is_mirrored;
 use super::super::plan::{Changes, Entry, NewHold};
+use crate::rollup::REOPENED;
 use crate::{Database, Error};
 
 /// Classes of usage in the ledger.
 const COUNTS: usize = 10;
 const TEXT: &str = "text";
 const INTEGER: &str = "int8";
+/// What the mirror of an entry needs to know of it.
+const MIRRORED: &str =
+    " RETURNING id, kind, user_id, sponsored_id, provider, model, input_tokens, output_tokens, started_at";
 
 /// What a statement has done.
 pub(super) struct Written {
@@ -25,6 +30,8 @@ pub(super) struct Written {
     pub(super) fresh: bool,
     /// How many holds have ended.
     pub(super) ended: i64,
+    /// How many rows of the original were marked.
+    pub(super) marked: i64,
     /// Whether the owner's lease was renewed.
     pub(super) renewed: bool,
 }
@@ -35,6 +42,9 @@ pub(super) struct Tables {
     hold: String,
     ledger: String,
     owner: String,
+    usage_log: String,
+    sponsored: String,
+    rollup_day: String,
 }
 
 /// A statement in the making. Planned and bound as a whole, the parts without rows would cost more than those with.
@@ -80,6 +90,9 @@ impl Tables {
             hold: database.table("token_tracking_hold"),
             ledger: database.table("token_tracking_ledger"),
             owner: database.table("token_tracking_owner"),
+            usage_log: database.table("token_tracking_usage_log"),
+            sponsored: database.table("token_tracking_sponsored_allowance"),
+            rollup_day: database.table("token_tracking_rollup_day"),
         }
     }
 
@@ -103,15 +116,17 @@ impl Tables {
         self.write_holds(&mut parts, changes)?;
         self.write_progress(&mut parts, changes)?;
         self.write_entries(&mut parts, &changes.entries)?;
+        self.reopen_days(&mut parts, changes)?;
         let ended = self.end_holds(&mut parts, changes)?;
+        let marked = self.mark(&mut parts, changes)?;
         let renewed = self.renew(&mut parts, changes, owner)?;
         if parts.text.is_empty() {
-            return Ok(Written { fresh: true, ended: 0, renewed: false });
+            return Ok(Written { fresh: true, ended: 0, marked: 0, renewed: false });
         }
-        let sql = format!("{} SELECT {fresh}, {ended}, {renewed}", parts.text);
-        let (fresh, ended, renewed) =
+        let sql = format!("{} SELECT {fresh}, {ended}, {marked}, {renewed}", parts.text);
+        let (fresh, ended, marked, renewed) =
             sqlx::query_as_with(AssertSqlSafe(sql), parts.arguments).fetch_one(connection).await?;
-        Ok(Written { fresh, ended, renewed })
+        Ok(Written { fresh, ended, marked, renewed })
     }
 
     /// Locks what the batch was decided on, and says whether it is still so.
@@ -161,6 +176,26 @@ impl Tables {
             ),
         );
         Ok("(SELECT count(*) FROM ended)")
+    }
+
+    /// Marks the rows of the original that are entered. Never guarded: whether all are still there shows only afterwards.
+    fn mark(&self, parts: &mut Parts, changes: &Changes<'_>) -> Result<&'static str, Error> {
+        if changes.marked.is_empty() {
+            return Ok("0::int8");
+        }
+        parts.bind(changes.marked.iter().map(|(place, _)| *place).collect())?;
+        parts.bind(changes.marked.iter().map(|(_, mark)| mark.as_str()).collect())?;
+        let (first, second) = (parts.columns - 1, parts.columns);
+        let log = &self.usage_log;
+        parts.add(
+            "marked",
+            &format!(
+                "UPDATE {log} AS log SET tracking_id = new.mark \
+                 FROM UNNEST(${first}::text[]::tid[], ${second}::text[]) AS new (place, mark) \
+                 WHERE log.ctid = new.place AND log.tracking_id IS NULL RETURNING 1"
+            ),
+        );
+        Ok("(SELECT count(*) FROM marked)")
     }
 
     fn renew(&self, parts: &mut Parts, changes: &Changes<'_>, owner: OwnerId) -> Result<&'static str, Error> {
@@ -245,6 +280,22 @@ impl Tables {
         Ok(())
     }
 
+    fn reopen_days(&self, parts: &mut Parts, changes: &Changes<'_>) -> Result<(), Error> {
+        let days: Vec<String> = changes.reopened_days().iter().map(ToString::to_string).collect();
+        if days.is_empty() {
+            return Ok(());
+        }
+        parts.bind(days)?;
+        let (rollup_day, rows, guard) = (&self.rollup_day, parts.rows(&[TEXT]), parts.guard);
+        parts.add(
+            "reopened",
+            &format!(
+                "INSERT INTO {rollup_day} AS kept (day) SELECT * FROM {rows} WHERE true{guard} {REOPENED}"
+            ),
+        );
+        Ok(())
+    }
+
     fn write_entries(&self, parts: &mut Parts, entries: &[Entry<'_>]) -> Result<(), Error> {
         if entries.is_empty() {
             return Ok(());
@@ -291,6 +342,8 @@ impl Tables {
             [&[TEXT; 10][..], &[INTEGER; COUNTS + 2], &[TEXT; 3], &[INTEGER], &[TEXT; 7], &[INTEGER; 3]]
                 .concat();
         let (ledger, rows, guard) = (&self.ledger, parts.rows(&types), parts.guard);
+        let mirrored = entries.iter().any(is_mirrored);
+        let told = if mirrored { MIRRORED } else { "" };
         parts.add(
             "entries",
             &format!(
@@ -299,10 +352,31 @@ impl Tables {
                    cache_write_long_tokens, input_audio_tokens, output_tokens, reasoning_tokens, output_audio_tokens, \
                    images, calls, charge, estimated, outcome, policy, over_hold, way_in, task, chat_id, message_id, \
                    workspace_model, instance, provider_request_id, started_at, first_byte_at, ended_at) \
-                 SELECT * FROM {rows} WHERE true{guard}"
+                 SELECT * FROM {rows} WHERE true{guard}{told}"
             ),
         );
+        if mirrored {
+            self.mirror(parts);
+        }
         Ok(())
+    }
+
+    /// Tells the original of the entries, from what was written of them. An allowance that is gone is not named.
+    fn mirror(&self, parts: &mut Parts) {
+        let Self { usage_log, sponsored, .. } = self;
+        parts.add(
+            "mirrored",
+            &format!(
+                "INSERT INTO {usage_log} (log_date, user_id, provider, model_id, prompt_tokens, response_tokens, \
+                   sponsored_allowance_id, tracking_id) \
+                 SELECT timestamptz 'epoch' + entry.started_at * interval '1 microsecond', entry.user_id, entry.provider, \
+                   entry.model, LEAST(entry.input_tokens, 2147483647)::int4, LEAST(entry.output_tokens, 2147483647)::int4, \
+                   (SELECT allowance.id FROM {sponsored} AS allowance WHERE allowance.id = entry.sponsored_id::uuid), entry.id \
+                 FROM entries AS entry \
+                 WHERE entry.kind = 'request' OR (entry.kind = 'correction' AND entry.input_tokens >= 0 \
+                   AND entry.output_tokens >= 0 AND entry.input_tokens + entry.output_tokens > 0)"
+            ),
+        );
     }
 }
 

@@ -165,11 +165,13 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Delete { model_id, provider, yes, database } => {
             let database = database.open().await?;
             let (model, provider) = (ModelId::new(model_id)?, provider.map(ProviderName::new).transpose()?);
-            let found = prices::get(&database, &model, provider.as_ref(), now).await?;
-            if !found.is_empty()
-                && !yes
-                && !output::confirmed(&format!("Delete {} price(s) of {model}?", found.len()))?
-            {
+            // Those that are to hold later go too.
+            let found = prices::history(&database, &model, provider.as_ref()).await?;
+            let mut providers: Vec<&str> =
+                found.iter().map(|version| version.priced.provider.as_str()).collect();
+            providers.dedup();
+            let question = format!("Delete the price of {model} ({})?", providers.join(", "));
+            if !found.is_empty() && !yes && !output::confirmed(&question)? {
                 bail!("nothing was deleted");
             }
             changed(prices::delete(&database, &model, provider.as_ref(), now).await?, "deleted")?;

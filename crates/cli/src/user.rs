@@ -37,6 +37,8 @@ pub(crate) enum Command {
         format: FormatArguments,
     },
     /// Write all that is kept about a user as JSON. What Open WebUI keeps itself is not part of it.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking user export ann@example.org --output ann.json")]
     Export {
         /// The user, by id, e-mail address or name.
         user: String,

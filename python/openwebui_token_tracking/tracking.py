@@ -119,8 +119,9 @@ class TokenTracker:
 
         :raises RuntimeError: if no model has that id
         """
-        found = call(self.db_url, "GET", "models")["models"]
-        free = [model["free"] for model in found if model["id"] == model_id]
+        found = call(self.db_url, "GET", "models")
+        own = {model["id"]: model["model"] for model in found.get("sponsored", [])}
+        free = [model["free"] for model in found["models"] if model["id"] == own.get(model_id, model_id)]
         if not free:
             raise RuntimeError(f"there is no price for a model {model_id}")
         return not all(free)
@@ -144,7 +145,8 @@ class TokenTracker:
         found = call(self.db_url, "GET", "sponsored")["sponsored"]
         wanted = UUID(str(sponsored_allowance_id)) if sponsored_allowance_id is not None else None
         for allowance in found:
-            if allowance["name"] == sponsored_allowance_name or UUID(allowance["id"]) == wanted:
+            named_so = sponsored_allowance_name is not None and is_allowance(allowance["name"], sponsored_allowance_name)
+            if named_so or UUID(allowance["id"]) == wanted:
                 return whole(allowance["daily_credit_limit"])
         return None
 
@@ -154,15 +156,15 @@ class TokenTracker:
         """What can still be spent today, in whole credits, rounded down; credits set aside for running requests are gone.
 
         :param user: needs its ``id``
-        :return: what the user has left today (with a sponsored allowance: of it), and what the sponsored allowance has left
-            in all. Without a daily limit, the first is the second too
+        :return: what the user has left today, a weekly and a monthly limit included (with a sponsored allowance: of it), and
+            what the sponsored allowance has left in all. Without a daily limit, the first is the second too
         :raises KeyError: if there is no such sponsored allowance
         """
         balance = self._balance(user)
         if sponsored_allowance_name is None:
-            return math.floor(balance["base"]["remaining"]), None
+            return math.floor(balance["tightest"]["remaining"]), None
         for allowance in balance["sponsored"]:
-            if allowance["name"] == sponsored_allowance_name:
+            if is_allowance(allowance["name"], sponsored_allowance_name):
                 total = math.floor(allowance["total"]["remaining"])
                 daily = allowance["daily"]
                 return (total if daily is None else math.floor(daily["remaining"])), total
@@ -205,6 +207,15 @@ class TokenTracker:
 
     def _balance(self, user: Mapping[str, Any]) -> Any:
         return call(self.db_url, "GET", "balance", {"user": str(user["id"])})
+
+
+def is_allowance(name: str, named: str) -> bool:
+    """Whether an allowance of that name is the one that is named; as ids of models have it, too: without gaps, in any case."""
+
+    def in_ids(text: str) -> str:
+        return "-".join(text.replace("/", " ").split()).casefold()
+
+    return in_ids(name) == in_ids(named)
 
 
 def named(user: Mapping[str, Any]) -> dict[str, Any]:

@@ -83,9 +83,9 @@ MATRIX: dict[str, dict[str, str]] = {}
 class Process:
     """A program of ours that says on its first line where it listens."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
+    def __init__(self, arguments: list[str], environment: dict[str, str], folder: Path | None = None) -> None:
         self.process = subprocess.Popen(
-            arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            arguments, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert self.process.stdout is not None and self.process.stderr is not None
         self.errors: list[str] = []

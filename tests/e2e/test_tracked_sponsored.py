@@ -1,5 +1,6 @@
 """Sponsored allowances in a real Open WebUI: workspace models that an administrator made over covered models open them."""
 
+import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -129,3 +130,27 @@ def test_side_by_side_each_model_is_paid_by_its_own_payer(tracked: Tracked) -> N
         paid = [rows[answer]["sponsored_id"] is not None for answer in turn.answers]
         assert paid == [model == sponsored for model in models], models
         assert own(tracked, tab.account) == ONE == cost("gpt-test", 1000, 100)
+
+
+def test_published_workspace_models_are_for_the_members(tracked: Tracked) -> None:
+    """`sponsored publish` makes them, and shows the models of the allowance's own to the same people."""
+    member, other, name = tracked.open_webui.add_user(), tracked.open_webui.add_user(), f"course {uuid.uuid4().hex[:8]}"
+    admin, handle = tracked.open_webui.admin, name.replace(" ", "-")
+    tracked.run(
+        *("sponsored", "create", "--sponsor-id", admin.id, "--name", name, "-m", "openai/gpt-test", "-t", "1000"),
+        *("--member-user", member.id),
+    )
+    thin, offered = f"{handle}---gpt-test", f"openai.sponsored/{handle}/gpt-test"
+    until(lambda: offered in tracked.open_webui.models(), "the pipe lists the allowance's model")
+    publish = ["sponsored", "publish", name, "--url", tracked.open_webui.url, "--token", admin.token]
+    tracked.run(*publish)
+    assert {thin, offered} <= set(member.models()) and not {thin, offered} & set(other.models())
+    for model in (thin, offered):
+        with open_tab(member) as tab:
+            message = tab.ask(model, ASK).wait()
+        assert "error" not in message and message["content"]
+    tracked.rows(member.id, 8)
+    assert sponsor_paid(tracked, member) == [True] * 8 and own(tracked, member) == 0
+    assert {step["step"] for step in json.loads(tracked.run(*publish, "--format", "json"))} == {"keep"}
+    tracked.run("sponsored", "unpublish", name, *publish[3:])
+    assert not {thin, offered} & set(member.models())

@@ -33,6 +33,9 @@ pub(crate) struct Arguments {
     format: FormatArguments,
 }
 
+/// Characters of a change in a table.
+const LONGEST: usize = 160;
+
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let database = arguments.database.open().await?;
     let since = match arguments.since {
@@ -45,22 +48,32 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn show(changes: Vec<Noted>, format: Format) -> anyhow::Result<()> {
-    let columns = [
-        text("at", "When (UTC)"),
-        text("who", "Who"),
-        text("action", "Action"),
-        text("subject", "Subject"),
-        text("before", "Before"),
-        text("after", "After"),
-    ];
-    let row = |change: Noted| {
-        let at = match format {
-            // People read seconds.
-            Format::Table => change.at.round(jiff::Unit::Second).unwrap_or(change.at),
-            Format::Json | Format::Csv => change.at,
+    if format == Format::Table {
+        let columns = [
+            text("at", "When (UTC)"),
+            text("who", "Who"),
+            text("action", "Action"),
+            text("subject", "Subject"),
+            text("change", "Change"),
+        ];
+        // People read seconds.
+        let at = |at: jiff::Timestamp| at.round(jiff::Unit::Second).unwrap_or(at).to_string();
+        let row = |change: Noted| {
+            let what = shortly(change.before.as_ref(), change.after.as_ref());
+            vec![
+                at(change.at).into(),
+                change.who.into(),
+                change.action.into(),
+                change.subject.into(),
+                what.into(),
+            ]
         };
+        return Ok(output::rows(format, &columns, changes.into_iter().map(row).collect())?);
+    }
+    let columns = ["at", "who", "action", "subject", "before", "after"].map(|key| text(key, ""));
+    let row = |change: Noted| {
         vec![
-            at.to_string().into(),
+            change.at.to_string().into(),
             change.who.into(),
             change.action.into(),
             change.subject.into(),
@@ -69,4 +82,71 @@ fn show(changes: Vec<Noted>, format: Format) -> anyhow::Result<()> {
         ]
     };
     Ok(output::rows(format, &columns, changes.into_iter().map(row).collect())?)
+}
+
+/// A change in a few words: of what has parts, those that have changed. The other forms of the output have all of it.
+fn shortly(before: Option<&Value>, after: Option<&Value>) -> String {
+    let said = match (before, after) {
+        (Some(Value::Object(before)), Some(Value::Object(after))) => {
+            let keys = before.keys().chain(after.keys().filter(|key| !before.contains_key(*key)));
+            let (old, new) = (|key: &String| before.get(key), |key: &String| after.get(key));
+            let changed = keys.filter(|key| old(key) != new(key));
+            let part = |key: &String| {
+                format!(
+                    "{key}: {} → {}",
+                    old(key).map_or("nothing".into(), plain),
+                    new(key).map_or("nothing".into(), plain)
+                )
+            };
+            changed.map(part).collect::<Vec<_>>().join(", ")
+        }
+        (Some(before), Some(after)) => format!("{} → {}", plain(before), plain(after)),
+        (None, Some(after)) => plain(after),
+        (Some(before), None) => format!("was {}", plain(before)),
+        (None, None) => String::new(),
+    };
+    match said.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", said[..end].trim_end()),
+        None => said,
+    }
+}
+
+/// Without brackets around the whole, and without what is not set.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(list) => list.iter().map(plain).collect::<Vec<_>>().join(" "),
+        Value::Object(parts) => {
+            let is_set =
+                |part: &Value| !part.is_null() && part.as_array().is_none_or(|list| !list.is_empty());
+            let parts = parts.iter().filter(|(_, part)| is_set(part));
+            parts.map(|(key, part)| format!("{key}: {}", plain(part))).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn changes_in_a_few_words() {
+        let (small, large) =
+            (json!({"a": 1, "b": null, "c": ["x", "y"]}), json!({"a": 2, "b": null, "d": "z"}));
+        for (before, after, said) in [
+            (None, Some(&small), "a: 1, c: x y"),
+            (Some(&small), None, "was a: 1, c: x y"),
+            (Some(&small), Some(&large), "a: 1 → 2, c: x y → nothing, d: nothing → z"),
+            (Some(&json!("7")), Some(&json!("8")), "7 → 8"),
+            (None, None, ""),
+        ] {
+            assert_eq!(shortly(before, after), said);
+        }
+        let long = shortly(None, Some(&json!("ä".repeat(LONGEST + 1))));
+        assert_eq!(long, format!("{}…", "ä".repeat(LONGEST)));
+    }
 }

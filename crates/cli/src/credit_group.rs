@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use accounting::Credits;
+use anyhow::bail;
 use serde_json::Value;
 use storage::admin::groups::{self, Change, Group};
 use storage::{Database, KnownUser, Membership, open_webui_groups};
@@ -33,6 +34,8 @@ pub(crate) enum Command {
         database: LastDatabase,
     },
     /// Show a group.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking credit-group get staff")]
     Get {
         /// Its name.
         name: String,
@@ -42,6 +45,9 @@ pub(crate) enum Command {
         format: FormatArguments,
     },
     /// List all groups.
+    #[command(after_help = "Examples:\n  \
+        owui-token-tracking credit-group list\n  \
+        owui-token-tracking credit-group list --format csv")]
     List {
         #[command(flatten)]
         database: LastDatabase,
@@ -71,6 +77,9 @@ pub(crate) enum Command {
         database: LastDatabase,
     },
     /// Delete a group.
+    #[command(after_help = "Examples:\n  \
+        owui-token-tracking credit-group delete staff\n  \
+        owui-token-tracking credit-group delete staff --force")]
     Delete {
         /// Its name.
         name: String,
@@ -79,6 +88,9 @@ pub(crate) enum Command {
         /// Also if it has members.
         #[arg(long)]
         force: bool,
+        /// Do not ask.
+        #[arg(short = 'y', long)]
+        yes: bool,
     },
     /// Add users to a group.
     #[command(override_usage = ADD_USAGE, after_help = "Examples:\n  \
@@ -91,6 +103,8 @@ pub(crate) enum Command {
         grep @old.example.org users.txt | owui-token-tracking credit-group remove-user --file - staff")]
     RemoveUser(Members),
     /// List the members of a group.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking credit-group list-users staff")]
     ListUsers {
         /// Its name.
         name: String,
@@ -173,8 +187,13 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let group = groups::update(&open(database).await?, &name, change).await?;
             output::line(format!("The group {} now adds {} to each member.", group.name, adds(&group)))?;
         }
-        Command::Delete { name, database, force } => {
-            groups::delete(&open(database).await?, &name, force).await?;
+        Command::Delete { name, database, force, yes } => {
+            let database = open(database).await?;
+            let name = groups::get(&database, &name).await?.name;
+            if !(yes || force) && output::declined(&format!("Delete the group {name}?"))? {
+                bail!("nothing was deleted");
+            }
+            groups::delete(&database, &name, force).await?;
             output::line(format!("The group {name} is deleted. What its members were charged stays."))?;
         }
         Command::AddUser(members) => return members.add().await,
@@ -204,10 +223,10 @@ async fn show(database: &Database, all: Vec<Group>, format: FormatArguments) -> 
         text("id", "Id"),
         text("name", "Name"),
         number("max_credit", "Credits a day"),
+        text("description", "Description"),
         number("weekly", "A week"),
         number("monthly", "A month"),
         text("owui_group", "Open WebUI group"),
-        text("description", "Description"),
     ];
     let follows = all.iter().any(|group| group.open_webui_group.is_some());
     let open_webui = if follows { open_webui_groups(database).await? } else { HashMap::new() };
@@ -221,10 +240,10 @@ async fn show(database: &Database, all: Vec<Group>, format: FormatArguments) -> 
             group.id.to_string().into(),
             group.name.into(),
             group.allowance.into(),
+            group.description.into(),
             cap(group.weekly),
             cap(group.monthly),
             group.open_webui_group.map_or(Value::Null, |id| followed(id).into()),
-            group.description.into(),
         ]
     };
     Ok(output::rows(format.format, &columns, all.into_iter().map(row).collect())?)

@@ -46,6 +46,7 @@ const USERS: [(&str, bool); 5] = [
 
 /// Show it all at work, with a simulated model server and simulated users. No keys, no set-up, nothing left behind.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  owui-token-tracking demo")]
 pub(crate) struct Arguments {
     /// End when all chats are done, also on a terminal.
     #[arg(long)]
@@ -202,7 +203,7 @@ async fn chat(client: &Provider, number: u64) -> anyhow::Result<bool> {
 
 /// The tables of users and models, and whether the books are right.
 async fn results(database: &Database, chats: &[(UserId, Chats)]) -> anyhow::Result<ExitCode> {
-    let used = usage::usage(database, usage::By::User, None, None).await?;
+    let used = used_by(database, usage::By::User).await?;
     let balances = balance::balances(database, &SystemClock, None).await?;
     let columns = [
         text("user", "User"),
@@ -215,22 +216,22 @@ async fn results(database: &Database, chats: &[(UserId, Chats)]) -> anyhow::Resu
         number("refused", "Refused"),
     ];
     let rows = chats.iter().map(|(user, chats)| {
-        let sums = used.iter().find(|row| row.key == user.as_str());
+        let sums = used.iter().find(|row| row.key() == user.as_str());
         let balance = balances.iter().find(|balance| balance.user == *user);
         let amount = |of: Option<Credits>| of.map_or(Value::Null, credits);
         vec![
             user.to_string().into(),
             chats.answered.into(),
-            sums.map(|row| row.input).into(),
-            sums.map(|row| row.output).into(),
-            amount(sums.map(|row| row.credits)),
+            sums.map(|row| row.sums.input).into(),
+            sums.map(|row| row.sums.output).into(),
+            amount(sums.map(|row| row.sums.credits)),
             amount(balance.map(|balance| balance.day.limit)),
             amount(balance.map(|balance| balance.day.free)),
             chats.refused.into(),
         ]
     });
     output::rows(Format::Table, &columns, rows.collect())?;
-    let models = usage::usage(database, usage::By::Model, None, None).await?;
+    let models = used_by(database, usage::By::Model).await?;
     let columns = [
         text("model", "Model"),
         number("requests", "Requests"),
@@ -239,7 +240,14 @@ async fn results(database: &Database, chats: &[(UserId, Chats)]) -> anyhow::Resu
         number("credits", "Credits"),
     ];
     let rows = models.into_iter().map(|row| {
-        vec![row.key.into(), row.requests.into(), row.input.into(), row.output.into(), credits(row.credits)]
+        let sums = row.sums;
+        vec![
+            row.key().into(),
+            sums.requests.into(),
+            sums.input.into(),
+            sums.output.into(),
+            credits(sums.credits),
+        ]
     });
     output::rows(Format::Table, &columns, rows.collect())?;
     output::line(
@@ -247,6 +255,11 @@ async fn results(database: &Database, chats: &[(UserId, Chats)]) -> anyhow::Resu
          setting admission_policy=strict none does.\n",
     )?;
     verify::show(database, Format::Table).await
+}
+
+async fn used_by(database: &Database, by: usage::By) -> Result<Vec<usage::UsageRow>, storage::Error> {
+    let question = usage::Question { by: vec![by], ..usage::Question::default() };
+    Ok(usage::usage(database, &question).await?.rows)
 }
 
 fn connect(stays_at: Option<&str>) -> std::io::Result<()> {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use accounting::Clock;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use storage::SystemClock;
@@ -33,6 +33,8 @@ pub(crate) enum Command {
         format: FormatArguments,
     },
     /// List all keys.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking key list")]
     List {
         #[command(flatten)]
         database: DatabaseArguments,
@@ -40,9 +42,15 @@ pub(crate) enum Command {
         format: FormatArguments,
     },
     /// Revoke a key; it stops to work within two seconds.
+    #[command(after_help = "Examples:\n  \
+        owui-token-tracking key revoke laptop\n  \
+        owui-token-tracking key revoke laptop --yes")]
     Revoke {
         /// Its id or its name.
         key: String,
+        /// Do not ask.
+        #[arg(short = 'y', long)]
+        yes: bool,
         #[command(flatten)]
         database: DatabaseArguments,
     },
@@ -104,8 +112,12 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             };
             output::rows(format.format, &columns, all.into_iter().map(row).collect())?;
         }
-        Command::Revoke { key, database } => {
-            let count = keys::revoke(&database.open().await?, &key, now).await?;
+        Command::Revoke { key, yes, database } => {
+            let database = database.open().await?;
+            if !yes && output::declined(&format!("Revoke {key}? Whoever has it gets no answers any more."))? {
+                bail!("nothing was revoked");
+            }
+            let count = keys::revoke(&database, &key, now).await?;
             output::line(format!("{count} key(s) revoked."))?;
         }
     }

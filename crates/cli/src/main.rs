@@ -9,9 +9,11 @@ mod credits;
 mod database;
 mod demo;
 mod doctor;
+mod help;
 mod init;
 mod install;
 mod key;
+mod ledger;
 mod man;
 mod members;
 mod models;
@@ -32,26 +34,18 @@ mod worker;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Tracks what each user of Open WebUI spends on paid models, and stops anyone who would spend more than granted.
 #[derive(Debug, Parser)]
-#[command(name = "owui-token-tracking", version, propagate_version = true, after_help = AFTER_HELP)]
+#[command(name = "owui-token-tracking", version, propagate_version = true, after_help = help::AFTER_HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
-
-const AFTER_HELP: &str = "Begin with:\n  owui-token-tracking demo      to see it at work\n  \
-    owui-token-tracking init      on Open WebUI's database, or on one of its own\n  \
-    owui-token-tracking doctor    to see what is missing\n\n\
-    Exit codes:\n  \
-    0  done, and nothing is wrong\n  \
-    1  not done, or what was checked is not as it should be (verify, doctor, database status, user find)\n  \
-    2  the command line can't be understood";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -73,7 +67,10 @@ enum Command {
     /// Show what users have left today.
     Balance(balance::Arguments),
     /// Show who used what.
-    Usage(usage::Arguments),
+    Usage(Box<usage::Arguments>),
+    /// Look into the ledger.
+    #[command(subcommand)]
+    Ledger(ledger::Command),
     /// Manage prices.
     #[command(subcommand)]
     Pricing(Box<pricing::Command>),
@@ -108,7 +105,8 @@ enum Command {
 #[tokio::main]
 #[expect(clippy::print_stderr, reason = "errors go to people")]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let matches = help::grouped(Arguments::command()).get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let done = match arguments.command {
         Command::Init(arguments) => init::run(arguments).await,
         Command::Install(arguments) => install::run(arguments).await,
@@ -118,7 +116,8 @@ async fn main() -> ExitCode {
         Command::Verify(arguments) => verify::run(arguments).await,
         Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Balance(arguments) => balance::run(arguments).await,
-        Command::Usage(arguments) => usage::run(arguments).await,
+        Command::Usage(arguments) => usage::run(*arguments).await,
+        Command::Ledger(command) => ledger::run(command).await,
         Command::Pricing(command) => pricing::run(*command).await,
         Command::Settings(command) => settings::run(command).await,
         Command::CreditGroup(command) => credit_group::run(command).await,

@@ -124,16 +124,26 @@ pub(crate) fn confirmed(question: &str) -> anyhow::Result<bool> {
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
-/// Whether what is shown may be coloured: on a terminal, unless the environment says `NO_COLOR`.
+/// Whether somebody at a terminal, asked, says no. Elsewhere nobody can, and the command counts: for commands that the
+/// original has and never asks for, so that scripts with them go on.
+pub(crate) fn declined(question: &str) -> anyhow::Result<bool> {
+    Ok(io::stdin().is_terminal() && !confirmed(question)?)
+}
+
+/// Whether what is shown may be coloured: on a terminal that can, unless the environment says `NO_COLOR`.
 fn coloured() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    let can = std::env::var_os("TERM").is_none_or(|kind| kind != "dumb");
+    io::stdout().is_terminal() && can && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn table(columns: &[Column], rows: &[Vec<Value>]) -> io::Result<()> {
-    line(drawn(columns, rows, coloured(), None))
+    // Without a terminal, whoever reads may say how much room there is.
+    let said = || std::env::var("COLUMNS").ok().and_then(|width| width.parse().ok());
+    let width = if io::stdout().is_terminal() { None } else { said() };
+    line(drawn(columns, rows, coloured(), width))
 }
 
-/// The table; as wide as the terminal at most, if there is one and no width is given.
+/// The table; without a width, as wide as the terminal at most, if there is one.
 fn drawn(columns: &[Column], rows: &[Vec<Value>], coloured: bool, width: Option<u16>) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
@@ -156,16 +166,39 @@ fn drawn(columns: &[Column], rows: &[Vec<Value>], coloured: bool, width: Option<
         });
         table.add_row(cells);
     }
-    for (index, _) in columns.iter().enumerate().filter(|(_, column)| column.kind == Kind::Number) {
-        // Half a number is a wrong one: where there is little room, heads and texts are broken instead.
-        let widest = rows.iter().map(|row| row.get(index).map_or(0, |value| shown(value).chars().count()));
-        let widest = u16::try_from(widest.max().unwrap_or(0)).unwrap_or(u16::MAX).saturating_add(2);
-        if let Some(column) = table.column_mut(index) {
-            column.set_cell_alignment(CellAlignment::Right);
-            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(widest)));
+    let least = least(columns, rows, table.width());
+    for ((index, column), least) in columns.iter().enumerate().zip(least) {
+        if let Some(drawn) = table.column_mut(index) {
+            if column.kind == Kind::Number {
+                drawn.set_cell_alignment(CellAlignment::Right);
+            }
+            drawn.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
         }
     }
     table
+}
+
+/// How narrow each column may become. Half a number is a wrong one, so numbers are never broken; words of heads and texts only
+/// where there is no room for them whole.
+fn least(columns: &[Column], rows: &[Vec<Value>], width: Option<u16>) -> Vec<u16> {
+    const LONG_WORD: usize = 24;
+    let length = |word: &str| word.chars().count();
+    let longest = |text: &str| text.split_whitespace().map(length).max().unwrap_or(0);
+    let column = |(index, column): (usize, &Column)| {
+        let cells = rows.iter().filter_map(|row| row.get(index)).map(shown);
+        let (whole, word) = cells.fold((0, 0), |(whole, word), cell| {
+            (length(&cell).max(whole), longest(&cell).min(LONG_WORD).max(word))
+        });
+        let numbers = if column.kind == Kind::Number { whole } else { 1 };
+        let heads = numbers.max(longest(column.head));
+        [numbers, heads, heads.max(word)]
+    };
+    let each: Vec<[usize; 3]> = columns.iter().enumerate().map(column).collect();
+    // A space on both sides of each cell, and the lines between them.
+    let needed = |level: usize| each.iter().map(|least| least[level] + 3).sum::<usize>() + 1;
+    let level = (0..3).rev().find(|level| width.is_none_or(|width| needed(*level) <= usize::from(width)));
+    let padded = |least: &[usize; 3]| u16::try_from(least[level.unwrap_or(0)] + 2).unwrap_or(u16::MAX);
+    each.iter().map(padded).collect()
 }
 
 fn colour(kind: Kind, text: &str) -> Option<Color> {

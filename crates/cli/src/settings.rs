@@ -12,6 +12,9 @@ use crate::output::{self, FormatArguments, text};
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// List all settings with their meaning.
+    #[command(after_help = "Examples:\n  \
+        owui-token-tracking settings list\n  \
+        owui-token-tracking settings list --format json")]
     List {
         #[command(flatten)]
         database: DatabaseArguments,
@@ -19,6 +22,8 @@ pub(crate) enum Command {
         format: FormatArguments,
     },
     /// Show one setting's value.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking settings get timezone")]
     Get {
         /// The setting.
         key: String,
@@ -28,6 +33,9 @@ pub(crate) enum Command {
         format: FormatArguments,
     },
     /// Change one setting; it counts within two seconds.
+    #[command(after_help = "Examples:\n  \
+        owui-token-tracking settings set base_credit_allowance 500\n  \
+        owui-token-tracking settings set timezone Europe/Berlin")]
     Set {
         /// The setting.
         key: String,
@@ -37,6 +45,9 @@ pub(crate) enum Command {
         database: DatabaseArguments,
     },
     /// Write settings to begin with: by default the base allowance of 1000 credits.
+    #[command(after_help = "Examples:\n  \
+        owui-token-tracking settings init\n  \
+        owui-token-tracking settings init --setting base_credit_allowance 500 'Less than usual'")]
     Init {
         /// A setting with its value and description; may be repeated.
         #[arg(long, num_args = 3, value_names = ["KEY", "VALUE", "DESCRIPTION"])]

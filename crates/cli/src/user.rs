@@ -1,11 +1,17 @@
 //! `user find|list`.
 
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use storage::KnownUser;
+use anyhow::Context;
+use storage::admin::forget;
 use storage::admin::users::{self, Wanted};
+use storage::reports::person;
+use storage::{Database, KnownUser};
 
-use crate::connect::LastDatabase;
+use crate::connect::{DatabaseArguments, LastDatabase};
 use crate::output::{self, FormatArguments, text};
 
 /// Find users.
@@ -27,6 +33,31 @@ pub(crate) enum Command {
         #[command(flatten)]
         format: FormatArguments,
     },
+    /// Write all that is kept about a user as JSON. What Open WebUI keeps itself is not part of it.
+    Export {
+        /// The user, by id, e-mail address or name.
+        user: String,
+        /// Where to; - is the standard output.
+        #[arg(long, short, default_value = "-", value_name = "FILE")]
+        output: String,
+        #[command(flatten)]
+        database: DatabaseArguments,
+    },
+    /// Forget a user: a pseudonym takes the place of the id everywhere in our tables, name, e-mail address, chats and messages go.
+    /// Amounts stay, so the books stay right. This can't be undone.
+    #[command(
+        after_help = "Example:\n  owui-token-tracking user export ann@example.org --output ann.json\n  \
+        owui-token-tracking user forget ann@example.org"
+    )]
+    Forget {
+        /// The user, by id, e-mail address or name.
+        user: String,
+        /// Don't ask.
+        #[arg(long, short = 'y')]
+        yes: bool,
+        #[command(flatten)]
+        database: DatabaseArguments,
+    },
     /// List all users.
     List {
         #[command(flatten)]
@@ -44,6 +75,12 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
             (database, Some(Wanted { id, name, email }), format)
         }
+        Command::Export { user, output, database } => {
+            return export(&database.open().await?, &user, &output).await;
+        }
+        Command::Forget { user, yes, database } => {
+            return forget_user(&database.open().await?, &user, yes).await;
+        }
         Command::List { database, format } => (database, None, format),
     };
     let database = database.chosen().open().await?;
@@ -60,4 +97,41 @@ pub(crate) fn show(users: Vec<KnownUser>, format: FormatArguments) -> anyhow::Re
     let columns = [text("id", "Id"), text("name", "Name"), text("email", "E-mail")];
     let row = |user: KnownUser| vec![user.id.to_string().into(), user.name.into(), user.email.into()];
     Ok(output::rows(format.format, &columns, users.into_iter().map(row).collect())?)
+}
+
+async fn export(database: &Database, which: &str, to: &str) -> anyhow::Result<ExitCode> {
+    let user = forget::find(database, which).await?;
+    let sink: Box<dyn Write + Send> = if to == "-" {
+        Box::new(io::stdout())
+    } else {
+        Box::new(File::create(to).with_context(|| format!("{to} can't be written"))?)
+    };
+    let sink = Arc::new(Mutex::new(BufWriter::new(sink)));
+    let filled = Arc::clone(&sink);
+    let write = move |piece: &str| -> anyhow::Result<()> {
+        let mut filled = filled.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(filled.write_all(piece.as_bytes())?)
+    };
+    person::person(database, &user, write).await?;
+    sink.lock().unwrap_or_else(PoisonError::into_inner).flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn forget_user(database: &Database, which: &str, yes: bool) -> anyhow::Result<ExitCode> {
+    let user = forget::find(database, which).await?;
+    let names = if user.names.is_empty() { String::new() } else { format!(" ({})", user.names.join(", ")) };
+    if user.in_open_webui {
+        output::line(format!(
+            "Open WebUI has this user still: delete them there too, or the next request makes them known again."
+        ))?;
+    }
+    if !yes && !output::confirmed(&format!("Forget {}{names} for good?", user.id))? {
+        return Ok(ExitCode::FAILURE);
+    }
+    let done = forget::forget(database, &user).await?;
+    output::line(format!(
+        "Forgotten: {} row(s) of the ledger and {} account(s) are {}'s now; {} key(s) revoked, {} note(s) of the audit changed.",
+        done.entries, done.accounts, done.pseudonym, done.keys, done.notes
+    ))?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use storage::ledger::Lease;
 use storage::original;
+use storage::rollup;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::settlement;
@@ -13,6 +15,10 @@ use crate::shared::Shared;
 
 /// Leases last 12 s (see `storage::ledger`); progress lost to a crash is at most this.
 const BEAT: Duration = Duration::from_secs(2);
+/// How often it looks for days to sum.
+const SUM: Duration = Duration::from_secs(60);
+/// After so long it leaves the rest for the next time.
+const SUM_FOR: Duration = Duration::from_secs(2);
 /// How long the last settlements may take once nothing new comes.
 const LAST_SETTLEMENTS: Duration = Duration::from_secs(10);
 /// How often a draining process looks whether its requests have ended.
@@ -21,15 +27,25 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Beats until the process closes.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut beats = interval(BEAT);
+    let mut sums = interval(SUM);
+    sums.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut summing: Option<JoinHandle<()>> = None;
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
             () = shared.closing.cancelled() => return,
-            _ = beats.tick() => {}
+            _ = beats.tick() => {
+                renew(&shared).await;
+                recover(&shared).await;
+            }
+            _ = sums.tick() => {
+                // Beside the beats: it reads a lot at times, and no lease may wait for it.
+                if summing.as_ref().is_none_or(JoinHandle::is_finished) {
+                    summing = Some(shared.tasks.spawn(sum_days(Arc::clone(&shared))));
+                }
+            }
         }
-        renew(&shared).await;
-        recover(&shared).await;
     }
 }
 
@@ -72,6 +88,21 @@ async fn renew(shared: &Shared) {
             }
         }
         Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
+    }
+}
+
+/// Sums days that are over, so that reports are quick.
+async fn sum_days(shared: Arc<Shared>) {
+    let database = shared.catalogue.database();
+    let summing = rollup::roll_up(database, &*shared.clock, Some(SUM_FOR), |_, _| {});
+    tokio::select! {
+        biased;
+        () = shared.closing.cancelled() => {}
+        done = summing => match done {
+            Ok(0) => {}
+            Ok(days) => tracing::debug!(days, "summed the usage of days that are over"),
+            Err(error) => tracing::debug!(%error, "no days were summed; trying again in a minute"),
+        }
     }
 }
 

@@ -112,8 +112,8 @@ impl Catalogue {
         })))
     }
 
-    /// The database.
-    pub(crate) fn database(&self) -> &Database {
+    /// The database that it reads.
+    pub fn database(&self) -> &Database {
         &self.0.database
     }
 

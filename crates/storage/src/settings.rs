@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn unknown_keys_name_the_nearest() {
-        let message = Settings::defaults().set("base_allowance", "1").unwrap_err().to_string();
+        let message = Settings::defaults().set("base_credit_allowence", "1").unwrap_err().to_string();
         assert!(message.contains("did you mean `base_credit_allowance`?"), "{message}");
     }
 

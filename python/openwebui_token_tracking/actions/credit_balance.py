@@ -68,8 +68,9 @@ class CreditBalance:
         if overridden(tracker, "max_credits"):
             base["limit"] = as_credits(await threads.run(tracker.max_credits, user)) or Decimal(0)
             base["remaining"] = base["limit"] - base["spent"] - base["held"]
-        reset = f"reset at {balance['resets_text']}, in {duration(int(balance['resets_in']))}"
-        parts = [f"Credits today: {_left(base)} ({reset})"]
+        parts = [f"Credits today: {_left(base)} ({_reset(balance)})"]
+        longer = [balance[period] for period in ("week", "month") if balance[period] is not None]
+        parts += [f"this {one['period']}: {_left(one)} ({_reset(one)})" for one in longer]
         named = model.split("---", 1)[0] if "---" in model else None
         for one in balance["sponsored"]:
             daily, total = one["daily"], one["total"]
@@ -85,6 +86,10 @@ def duration(seconds: int) -> str:
     minutes = -(-seconds // 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _reset(period: Mapping[str, Any]) -> str:
+    return f"reset at {period['resets_text']}, in {duration(int(period['resets_in']))}"
 
 
 def _left(counter: Mapping[str, Any]) -> str:

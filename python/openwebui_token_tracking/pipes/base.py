@@ -27,6 +27,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from openwebui_token_tracking import child, threads
+from openwebui_token_tracking._calls import call
 from openwebui_token_tracking.client import Gateway
 from openwebui_token_tracking.errors import LocalError, RequestError, shown
 from openwebui_token_tracking.pipes import rules
@@ -126,9 +127,18 @@ class BaseTrackedPipe:
     # What scripts call.
 
     def get_models(self) -> list[dict[str, str]]:
-        """The models: each its ``id`` and ``name``. Blocks; in asynchronous code use :meth:`pipes`."""
-        models = self.token_tracker.get_models(provider=self.provider_name())
-        return [{"id": model.id, "name": model.name} for model in models]
+        """The models: each its ``id`` and ``name``. Blocks; in asynchronous code use :meth:`pipes`.
+
+        Beside the provider's own, those that sponsored allowances offer to their members: Open WebUI asks for one list for
+        all its users, and shows each what they are granted. A tracker with models of its own decides alone.
+        """
+        provider, tracker = self.provider_name(), self.token_tracker
+        models = [{"id": model.id, "name": model.name} for model in tracker.get_models(provider=provider)]
+        if rules.overridden(tracker, "get_models"):
+            return models
+        offered = call(getattr(tracker, "db_url", None), "GET", "models", {"provider": provider})
+        # A gateway of another version has none.
+        return models + [{"id": model["id"], "name": model["name"]} for model in offered.get("sponsored", [])]
 
     # What a subclass says: either `stream`, or the four below it.
 

@@ -9,6 +9,8 @@ from openwebui_token_tracking.errors import RequestError
 
 # What is between the name of a sponsored allowance and the rest of a workspace model's id.
 _SPONSORED = "---"
+# What the ids of models begin with that an allowance offers as models of their own: `sponsored/{allowance}/{model}`.
+_OWN = "sponsored/"
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ class Call:
 
     @property
     def sponsored_allowance_name(self) -> str | None:
-        """The sponsored allowance that the workspace model names. Whether it opens it, the gateway decides."""
+        """The sponsored allowance that the model, or the workspace model, names. Whether it opens it, the gateway decides."""
+        if self.model_id.startswith(_OWN):
+            return self.model_id[len(_OWN) :].partition("/")[0]
         if self.workspace_model is None or _SPONSORED not in self.workspace_model:
             return None
         return self.workspace_model.split(_SPONSORED, 1)[0]

@@ -9,6 +9,7 @@ from openwebui_token_tracking import asynchronous
 from openwebui_token_tracking.client import Gateway
 from openwebui_token_tracking.errors import LocalError
 from openwebui_token_tracking.pipes.calling import Call
+from openwebui_token_tracking.tracking import is_allowance
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +52,9 @@ async def show_credits(emitter: Emitter, gateway: Gateway, call: Call, bill: Map
 
 def _where(balance: Mapping[str, Any], sponsored: str | None) -> str:
     """Of which allowance that is left, and until when. A total is never reset."""
-    reset = f" until {balance['resets_text']}"
     if sponsored is None:
-        return reset
-    daily = any(one["name"] == sponsored and one["daily"] is not None for one in balance["sponsored"])
-    return f" of {sponsored}" + (reset if daily else "")
+        return f" until {balance['tightest']['resets_text']}"
+    for one in balance["sponsored"]:
+        if is_allowance(one["name"], sponsored):
+            return f" of {one['name']}" + (f" until {balance['resets_text']}" if one["daily"] is not None else "")
+    return f" of {sponsored}"

@@ -282,35 +282,6 @@ def performed(python: str, tasks: dict[str, list[Call]]) -> dict[str, list[dict[
 
 
 MIGRATE: Call = ("db", "migrate_database", {})
-TABLES = [
-    "token_tracking_base_settings",
-    "token_tracking_credit_group",
-    "token_tracking_credit_group_user",
-    "token_tracking_model_pricing",
-    "token_tracking_sponsored_allowance",
-    "token_tracking_sponsored_allowance_base_models",
-    "token_tracking_usage_log",
-]
-
-
-def effects(url: str) -> dict[str, list[dict[str, Any]]]:
-    """All rows of the original's tables, each id replaced by the name of the row that has it."""
-    with databases.engine(url).connect() as connection:
-        named = {}
-        for table in ("token_tracking_credit_group", "token_tracking_sponsored_allowance"):
-            for own, name in connection.execute(sa.text(f"SELECT CAST(id AS TEXT), name FROM {table}")):
-                named[own.replace("-", "")] = f"id of {name}"
-        found = {}
-        for table in TABLES:
-            rows = [dict(row) for row in connection.execute(sa.text(f"SELECT * FROM {table}")).mappings()]
-            for row in rows:
-                row.pop("creation_date", None)
-                for column, value in row.items():
-                    row[column] = named.get(str(value).replace("-", ""), value)
-            found[table] = sorted(rows, key=str)
-    return found
-
-
 @dataclass(frozen=True)
 class Made:
     """What one of the two made of the calls, and of the database."""
@@ -339,7 +310,7 @@ def made(
         with contextlib.ExitStack() as stack:
             urls = {name: stack.enter_context(databases.fresh(kind, folder, empty)) for name in lists}
             results = performed(python, {urls[name]: calls for name, calls in lists.items()})
-            both.append({name: Made(results[url], effects(url)) for name, url in urls.items()})
+            both.append({name: Made(results[url], databases.effects(url)) for name, url in urls.items()})
     ours, theirs = both
     return {name: (ours[name], theirs[name]) for name in lists}
 
@@ -374,7 +345,7 @@ def test_makes_the_same_tables(template: str, original_template: str) -> None:
                     for key in inspector.get_foreign_keys(table)
                 ),
             }
-            for table in TABLES
+            for table in databases.TABLES
         }
 
     assert shape(template) == shape(original_template)

@@ -1,6 +1,7 @@
 """Sponsored allowances and tasks through the pipes: who pays, and what the ledger says of it."""
 
 import asyncio
+import uuid
 from typing import Any
 
 import pytest
@@ -57,6 +58,29 @@ async def test_models_that_are_not_covered_are_refused(stage: Stage, daily: int 
             body("openai.gpt-other-test"), stage.new_user(), metadata("openai.gpt-other-test", f"{name}---other")
         )
     assert caught.value.code == "not_sponsored"
+
+
+async def test_its_models_are_models_of_their_own(stage: Stage) -> None:
+    """Listed for all, because Open WebUI keeps one list; refused to who is no member."""
+    user, pipe, emitter = stage.new_user(), OPENAI.made(stage.provider), Emitter()
+    name = f"Own {stage.sponsored(20, 100)}"
+    stage.command("sponsored", "create", "--sponsor-id", "dean", "--name", name, "-m", "gpt-test", "-t", "100", "-d", "20",
+                  "--member-user", str(user["id"]))  # fmt: skip
+    own = f"sponsored/{name.replace(' ', '-')}/gpt-test"
+
+    async def is_listed() -> bool:
+        return {"id": own, "name": f"{name} - gpt-test"} in await pipe.pipes()
+
+    async with asyncio.timeout(20):
+        while not await is_listed():
+            await asyncio.sleep(0.05)
+    asked = f"openai.{own}"
+    got = await read(await pipe.pipe(body(asked, LARGE), user, metadata(asked), __event_emitter__=emitter))
+    assert usage(got)["credits"] == 3.3 and usage(got)["credits_remaining"] == 16.7
+    (line,) = emitter.lines
+    assert line.startswith(f"3.3 credits used, 16.7 left of {name} until 20")
+    with pytest.raises(RequestError, match="members"):
+        await pipe.pipe(body(asked), stage.new_user(), metadata(asked))
 
 
 async def test_a_users_own_workspace_model_opens_nothing(stage: Stage) -> None:
@@ -118,6 +142,18 @@ async def test_the_balance_button(stage: Stage) -> None:
     )
     assert hidden not in line
     assert [event["data"]["done"] for event in emitter.shown] == [False, True]
+
+
+async def test_limits_of_the_week_and_the_month(stage: Stage) -> None:
+    user, emitter, group = stage.new_user(), Emitter(), f"group-{uuid.uuid4()}"
+    stage.command("credit-group", "create", group, "0", "Seldom", "--weekly", "5", "--monthly", "70.5")
+    stage.command("credit-group", "add-user", user["id"], group)
+    await CreditBalance().action({"model": "a", "messages": []}, user, {}, emitter)
+    today, week, month = emitter.lines[-1].split(" | ")
+    assert today.startswith("Credits today: 1,000 of 1,000 left (reset at 20")
+    assert week.startswith("this week: 5 of 5 left (reset at 20") and week.endswith(" min)")
+    assert month.startswith("this month: 70.5 of 70.5 left (reset at 20")
+    assert await asyncio.to_thread(TokenTracker().remaining_credits, user) == (5, None)
 
 
 async def test_the_balance_button_says_what_is_wrong(stage: Stage) -> None:

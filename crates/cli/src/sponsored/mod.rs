@@ -29,6 +29,8 @@ pub(crate) enum Command {
         database: DatabaseArguments,
     },
     /// List all allowances.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking sponsored list")]
     List {
         #[command(flatten)]
         database: DatabaseArguments,
@@ -36,6 +38,8 @@ pub(crate) enum Command {
         format: FormatArguments,
     },
     /// Show one.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking sponsored get --name research")]
     Get {
         #[command(flatten)]
         which: Chosen,
@@ -57,6 +61,9 @@ pub(crate) enum Command {
         database: DatabaseArguments,
     },
     /// Delete one. What was charged to it stays in the ledger, and reports go on naming it.
+    #[command(after_help = "Examples:\n  \
+        owui-token-tracking sponsored delete --name research\n  \
+        owui-token-tracking sponsored delete --name research --yes")]
     Delete {
         #[command(flatten)]
         which: Chosen,
@@ -77,6 +84,8 @@ pub(crate) enum Command {
         database: DatabaseArguments,
     },
     /// Take that back.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking sponsored unregister tutor")]
     Unregister {
         /// The workspace model's id.
         workspace_model: String,
@@ -84,6 +93,8 @@ pub(crate) enum Command {
         database: DatabaseArguments,
     },
     /// List the workspace models that are registered.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking sponsored registered")]
     Registered {
         #[command(flatten)]
         database: DatabaseArguments,
@@ -94,6 +105,8 @@ pub(crate) enum Command {
     #[command(after_help = publish::EXAMPLE)]
     Publish(publish::Arguments),
     /// Take them out again.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking sponsored unpublish research --url http://localhost:8080")]
     Unpublish(publish::Removal),
     /// Show what was used of allowances, by whom and for what, what is left, and how long it will last.
     #[command(after_help = report::EXAMPLE)]
@@ -155,7 +168,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let database = database.open().await?;
             let which = which.which()?;
             let name = sponsored::get(&database, &which).await?.name;
-            if !yes && !output::confirmed(&format!("Delete the sponsored allowance {name}?"))? {
+            if !yes && output::declined(&format!("Delete the sponsored allowance {name}?"))? {
                 bail!("nothing was deleted");
             }
             sponsored::delete(&database, &which, &SystemClock).await?;

@@ -17,10 +17,10 @@ pub(crate) struct Made {
     #[arg(short, long = "model", required = true, value_name = "MODEL")]
     models: Vec<String>,
     /// Whole credits that all users together may spend, ever.
-    #[arg(short, long)]
+    #[arg(short, long, visible_alias = "total-limit")]
     total_credit_limit: i64,
     /// Whole credits that each user may spend in a day; no limit without.
-    #[arg(short, long)]
+    #[arg(short, long, visible_alias = "daily-limit")]
     daily_credit_limit: Option<i64>,
     /// The first day on which it pays (YYYY-MM-DD, in the configured time zone).
     #[arg(long, value_name = "DAY")]
@@ -48,10 +48,10 @@ pub(crate) struct Changed {
     #[arg(short, long = "model", value_name = "MODEL")]
     models: Vec<String>,
     /// Whole credits that all users together may spend, ever.
-    #[arg(short, long)]
+    #[arg(short, long, visible_alias = "total-limit")]
     total_credit_limit: Option<i64>,
     /// Whole credits that each user may spend in a day, or `none`.
-    #[arg(short, long, value_parser = daily)]
+    #[arg(short, long, visible_alias = "daily-limit", value_parser = daily)]
     daily_credit_limit: Option<Daily>,
     /// Let each user spend what there is.
     #[arg(long, conflicts_with = "daily_credit_limit")]

@@ -79,7 +79,7 @@ each_database!(an_administrators_session, async |test: TestDatabase| {
         json(&place.ok(&["settings", "get", "base_credit_allowance", "--format", "json"]))[0]["setting_value"],
         "7"
     );
-    let unknown = place.run(&["settings", "set", "base_allowance", "1"]);
+    let unknown = place.run(&["settings", "set", "base_credit_allowence", "1"]);
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("did you mean `base_credit_allowance`?"));
     assert!(place.ok(&["user", "find", "--id", "ann", "--format", "json"]).contains("ann"));
     assert!(!place.run(&["user", "find", "--id", "nobody"]).status.success());

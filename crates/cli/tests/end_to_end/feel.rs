@@ -18,8 +18,8 @@ each_database!(every_form_of_output, async |test: TestDatabase| {
     // Keys as in JSON, numbers with all their digits, quotes where they are needed.
     let groups = place.ok(&["credit-group", "list", "--format", "csv"]);
     let (head, rest) = groups.split_once('\n').unwrap();
-    assert_eq!(head, "id,name,max_credit,description");
-    assert!(rest.ends_with(",\"Students, \"\"new\"\"\",500,\"two\nlines\"\n"), "{rest}");
+    assert_eq!(head, "id,name,max_credit,description,weekly,monthly,owui_group");
+    assert!(rest.ends_with(",\"Students, \"\"new\"\"\",500,\"two\nlines\",,,\n"), "{rest}");
     place.ok(&[
         "pricing",
         "update",

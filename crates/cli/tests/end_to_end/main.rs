@@ -12,8 +12,11 @@ mod commands;
 mod crashes;
 mod doctor;
 mod feel;
+mod open_webui;
 mod pricing;
 mod process;
 mod several;
+mod sponsored;
+mod usage;
 #[cfg(unix)]
 mod worker;

@@ -214,6 +214,17 @@ impl HttpClient {
         self.0.request(request).await.ok()
     }
 
+    /// Sends that body as a chat; the status and the text.
+    pub async fn chat(&self, url: &str, user: &str, body: &Value) -> (u16, String) {
+        let request = Request::post(format!("{url}/v1/chat/completions"))
+            .header("authorization", "Bearer k")
+            .header("x-openwebui-user-id", user)
+            .body(Full::new(Bytes::from(body.to_string())))
+            .unwrap();
+        let response = self.0.request(request).await.unwrap();
+        (response.status().as_u16(), text(response).await)
+    }
+
     /// Sends a chat and reads its answer to the end; the status and the text, as far as they came.
     pub async fn ask(&self, url: &str, user: &str, chat: &str, directive: &str) -> (u16, String) {
         match self.send(url, user, chat, directive).await {

@@ -137,7 +137,7 @@ impl App {
         let providers = kinds.iter().map(provider).collect();
         let options = MeterOptions {
             providers,
-            clock: clock.clone(),
+            clock: Arc::clone(&clock),
             instance: Some("test".into()),
             settle_wait: Duration::from_secs(5),
         };

@@ -5,7 +5,7 @@ use sqlx::AssertSqlSafe;
 use crate::admin::audit::{Change, note};
 use crate::admin::prices::default_price;
 use crate::database::in_transaction;
-use crate::settings::{DEFAULT_INPUT, DEFAULT_OUTPUT, KNOWN, KnownSetting, Settings, unknown};
+use crate::settings::{DEFAULT_INPUT, DEFAULT_OUTPUT, KNOWN, Settings, unknown};
 use crate::{Database, Error, on_pool};
 
 /// A setting as it is.
@@ -90,11 +90,10 @@ pub async fn init(
     write(database, &rows, overwrite).await
 }
 
-/// What a new installation begins with.
+/// What a new installation begins with, in the original's words.
 pub fn initial() -> Vec<(String, String, String)> {
-    let base: Vec<&KnownSetting> =
-        KNOWN.iter().filter(|known| known.key == "base_credit_allowance").collect();
-    base.into_iter().map(|known| (known.key.into(), "1000".into(), known.description.into())).collect()
+    let base = ("base_credit_allowance", "1000", "Baseline credit allowance for all users.");
+    vec![(base.0.into(), base.1.into(), base.2.into())]
 }
 
 async fn write(database: &Database, rows: &[(&str, &str, &str)], overwrite: bool) -> Result<(), Error> {

@@ -1,15 +1,18 @@
 //! What a batch does, decided purely: from the rows loaded to the rows to write and an answer for each
 //! operation. Both databases run this code.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use accounting::{Account, AccountKey, Credits, Decision, OwnerId, Policy, Refusal, RequestId, Usage, admit};
+use accounting::{
+    Account, AccountKey, Clock, Credits, Day, Decision, OwnerId, Policy, Refusal, RequestId, Usage, admit,
+};
 use uuid::Uuid;
 
 use super::entry::{EntryKind, Progress, Settlement};
 use super::foreign::{ForeignRow, UNUSABLE};
 use super::hold::{HoldRequest, Op, Settled};
-use crate::{Error, new_id};
+use crate::rollup::first_open_day;
+use crate::{Error, SystemClock, new_id};
 
 /// The rows that a batch needs, in the order in which they are locked.
 #[derive(Debug, Default)]
@@ -98,6 +101,16 @@ pub(super) enum Answer {
 }
 
 impl Changes<'_> {
+    /// The days that are over already and get an entry all the same: the roll-up must sum them anew.
+    pub(super) fn reopened_days(&self) -> BTreeSet<Day> {
+        let now = SystemClock.now();
+        let late = |entry: &&Entry<'_>| {
+            let Settlement { record, ended_at, .. } = entry.settlement;
+            record.day < first_open_day(now.max(*ended_at))
+        };
+        self.entries.iter().filter(late).map(|entry| entry.settlement.record.day).collect()
+    }
+
     /// How many rows they write, those of indexes among them.
     pub(super) fn rows(&self) -> usize {
         let holds = self.new_holds.len() + self.ended_holds.len() + self.progress.len();

@@ -158,6 +158,10 @@ impl SqliteEngine {
                 return Err(super::foreign::taken());
             }
         }
+        for day in changes.reopened_days() {
+            let reopen = crate::rollup::reopen("token_tracking_rollup_day");
+            connection.prepare_cached(&reopen)?.execute([day.to_string()])?;
+        }
         for (id, progress) in &changes.progress {
             connection.prepare_cached(SAVE_PROGRESS)?.execute(params![id.to_string(), json(progress)?])?;
         }

@@ -84,7 +84,7 @@ CREATE TABLE token_tracking_sponsored_chat (
 ) /*clustered*/;
 CREATE INDEX token_tracking_sponsored_chat_age ON token_tracking_sponsored_chat (noted_at);
 
--- The ledger summed for each day that is closed. '' stands for none.
+-- The usage in the ledger, summed for each day that is over. '' stands for none.
 CREATE TABLE token_tracking_rollup (
     day TEXT NOT NULL,
     user_id TEXT NOT NULL,
@@ -93,6 +93,7 @@ CREATE TABLE token_tracking_rollup (
     sponsored_id TEXT NOT NULL,
     task TEXT NOT NULL,
     requests BIGINT NOT NULL,
+    imported_requests BIGINT NOT NULL,
     input_tokens BIGINT NOT NULL,
     cached_input_tokens BIGINT NOT NULL,
     cache_write_tokens BIGINT NOT NULL,
@@ -103,9 +104,12 @@ CREATE TABLE token_tracking_rollup (
     estimated_charge BIGINT NOT NULL,
     PRIMARY KEY (day, user_id, provider, model, sponsored_id, task)
 ) /*clustered*/;
--- The days that are summed there. A late entry takes its day out again.
+-- The days that are summed there: those with `rolled_at`. `entries`: how many rows of the ledger were summed. `claim`: a
+-- roll-up that is under way; whatever is written into its day takes it away. `pruned`: the ledger's rows are not kept any more.
 CREATE TABLE token_tracking_rollup_day (
     day TEXT NOT NULL PRIMARY KEY,
-    entries BIGINT NOT NULL,
-    rolled_at BIGINT NOT NULL
+    entries BIGINT NOT NULL DEFAULT 0,
+    rolled_at BIGINT,
+    claim TEXT,
+    pruned BIGINT NOT NULL DEFAULT 0
 );

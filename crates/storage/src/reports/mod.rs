@@ -1,8 +1,11 @@
 //! Answers: what everyone has left, who used what, and whether the books are right.
 
 pub mod balance;
+pub mod entry;
 pub mod explain;
+pub mod export;
 pub mod health;
+pub mod person;
 pub mod requests;
 pub mod sponsored;
 pub mod usage;

@@ -1,16 +1,17 @@
-//! Whether the books are right: every account against its ledger rows and its open holds, all read at one moment, also
-//! while requests are served.
+//! Whether the books are right: every account against its ledger rows and its open holds, and every day of the roll-up
+//! against the ledger, all read at one moment, also while requests are served.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use accounting::Credits;
-use sqlx::AssertSqlSafe;
+use accounting::{Credits, Day};
 
-use crate::database::in_snapshot;
-use crate::{Database, Error};
+use crate::reading::{Query, Reading, aside};
+use crate::rollup::sums::{KEYS, USAGE, Wanted};
+use crate::rollup::{Cell, DaySums, Sums, sums_of};
+use crate::{Database, Error, Kind};
 
 /// What was compared, and where it differs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verification {
     /// Accounts compared.
     pub accounts: usize,
@@ -22,6 +23,10 @@ pub struct Verification {
     pub over_hold: i64,
     /// Where an account is not the sum of its rows.
     pub differences: Vec<Difference>,
+    /// Days of the roll-up compared. Those whose ledger rows are not kept any more can't be.
+    pub days: usize,
+    /// Days that are not the sum of their rows.
+    pub wrong_days: Vec<WrongDay>,
 }
 
 /// An account that is wrong.
@@ -37,66 +42,228 @@ pub struct Difference {
     pub computed: Credits,
 }
 
-/// What is compared, as it was at one moment. Amounts in microcredits.
-struct Rows {
-    accounts: Vec<(String, i64, i64)>,
-    spent: Vec<(String, i64)>,
-    held: Vec<(String, i64)>,
-    counts: (i64, i64),
+/// A day that is wrong in the roll-up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrongDay {
+    /// The day.
+    pub day: Day,
+    /// As the roll-up has it.
+    pub recorded: Sums,
+    /// As the ledger adds up.
+    pub computed: Sums,
 }
 
-/// Recomputes every account.
+impl Verification {
+    /// Whether nothing differs.
+    pub fn is_clean(&self) -> bool {
+        self.differences.is_empty() && self.wrong_days.is_empty()
+    }
+}
+
+/// Recomputes everything.
 ///
 /// # Errors
 /// [`Error::Inconsistency`] if a row can't be read.
 pub async fn verify(database: &Database) -> Result<Verification, Error> {
-    let accounts = format!("SELECT key, spent, held FROM {}", database.table("token_tracking_account"));
-    let ledger = database.table("token_tracking_ledger");
-    let spent = format!("SELECT accounts, CAST(SUM(charge) AS BIGINT) FROM {ledger} GROUP BY accounts");
-    let held = format!("SELECT accounts, amount FROM {}", database.table("token_tracking_hold"));
-    let counts = format!("SELECT COUNT(*), CAST(COALESCE(SUM(over_hold), 0) AS BIGINT) FROM {ledger}");
-    let rows: Rows = in_snapshot!(database, transaction => Rows {
-        accounts: sqlx::query_as(AssertSqlSafe(accounts)).fetch_all(&mut *transaction).await?,
-        spent: sqlx::query_as(AssertSqlSafe(spent)).fetch_all(&mut *transaction).await?,
-        held: sqlx::query_as(AssertSqlSafe(held)).fetch_all(&mut *transaction).await?,
-        counts: sqlx::query_as(AssertSqlSafe(counts)).fetch_one(&mut *transaction).await?,
-    });
-    let Rows { accounts, spent, held, counts } = rows;
-    let holds = held.len();
-    let spent = by_account("token_tracking_ledger", spent)?;
-    let held = by_account("token_tracking_hold", held)?;
-    let mut recorded: BTreeMap<String, (Credits, Credits)> = BTreeMap::new();
-    for (key, spent, held) in accounts {
-        recorded.insert(key, (Credits::from_micro(spent), Credits::from_micro(held)));
+    verify_with(database, |_, _| {}).await
+}
+
+/// The same; `progress` is told how many rows of the ledger were read, and how many there are to read.
+///
+/// # Errors
+/// [`Error::Inconsistency`] if a row can't be read.
+pub async fn verify_with(
+    database: &Database,
+    progress: impl FnMut(i64, i64) + Send + 'static,
+) -> Result<Verification, Error> {
+    aside(database, check(database.clone(), progress)).await
+}
+
+async fn check(
+    database: Database,
+    mut progress: impl FnMut(i64, i64) + Send + 'static,
+) -> Result<Verification, Error> {
+    let mut reading = Reading::begin(&database).await?;
+    let rolled = rolled_days(&mut reading, &database).await?;
+    let count = format!("SELECT CAST(COUNT(*) AS BIGINT) FROM {}", database.table("token_tracking_ledger"));
+    let counts = reading.all(Query::new(count), |row| row.some_number(0)).await?;
+    let rows = counts.first().copied().unwrap_or_default();
+    // The days are read once more, day by day.
+    let total = rows + rolled.values().sum::<i64>();
+    let ledger = read_ledger(&mut reading, &database, |read| progress(read, total)).await?;
+    let mut found = accounts(&mut reading, &database, &ledger).await?;
+    let mut read = rows;
+    for (day, entries) in &rolled {
+        let recorded = recorded(&mut reading, &database, *day).await?;
+        let computed = sums_of(&mut reading, &database, *day, *day).await?.remove(day).unwrap_or_default();
+        // Counted in two ways, because a row with an id of another day would not be found as the day's.
+        let all = ledger.usage_by_day.get(&day.to_string()).copied().unwrap_or_default();
+        if computed.cells != recorded || computed.entries != *entries || all != *entries {
+            let total = |cells: &BTreeMap<Cell, Sums>| {
+                let mut total = Sums::default();
+                cells.values().try_for_each(|sums| total.add(sums)).map(|()| total)
+            };
+            found.wrong_days.push(WrongDay {
+                day: *day,
+                recorded: total(&recorded)?,
+                computed: total(&computed.cells)?,
+            });
+        }
+        found.days += 1;
+        read += entries;
+        progress(read, total);
     }
+    Ok(found)
+}
+
+/// The days that are summed and can be compared, with the number of their rows.
+async fn rolled_days(reading: &mut Reading, database: &Database) -> Result<BTreeMap<Day, i64>, Error> {
+    let sql = format!(
+        "SELECT day, entries FROM {} WHERE rolled_at IS NOT NULL AND pruned = 0",
+        database.table("token_tracking_rollup_day")
+    );
+    let days =
+        reading.all(Query::new(sql), |row| Ok((row.some_text(0)?.parse()?, row.some_number(1)?))).await?;
+    Ok(days.into_iter().collect())
+}
+
+async fn recorded(
+    reading: &mut Reading,
+    database: &Database,
+    day: Day,
+) -> Result<BTreeMap<Cell, Sums>, Error> {
+    let wanted = Wanted { database, keys: &KEYS, grouped: false, filters: &[] };
+    let mut sums = DaySums::default();
+    reading.each(wanted.rollup(Some(day), Some(day)), |row| sums.add(row)).await?;
+    Ok(sums.cells)
+}
+
+/// What the whole ledger adds up to.
+#[derive(Default)]
+struct Ledger {
+    entries: i64,
+    over_hold: i64,
+    /// For each list of accounts, as the rows have it.
+    charges: HashMap<String, Credits>,
+    /// Rows of usage.
+    usage_by_day: HashMap<String, i64>,
+}
+
+async fn read_ledger(
+    reading: &mut Reading,
+    database: &Database,
+    mut progress: impl FnMut(i64) + Send,
+) -> Result<Ledger, Error> {
+    let ledger = database.table("token_tracking_ledger");
+    let is_usage = format!("CAST(CASE WHEN {USAGE} THEN 1 ELSE 0 END AS BIGINT)");
+    // PostgreSQL sums by hashing; SQLite would sort all rows.
+    let sql = match database.kind() {
+        Kind::Sqlite => {
+            format!("SELECT accounts, day, charge, over_hold, {is_usage}, 1 FROM {ledger}")
+        }
+        Kind::Postgres => format!(
+            "SELECT accounts, day, CAST(SUM(charge) AS BIGINT), CAST(SUM(over_hold) AS BIGINT), \
+               CAST(SUM({is_usage}) AS BIGINT), COUNT(*) FROM {ledger} GROUP BY accounts, day"
+        ),
+    };
+    let mut found = Ledger::default();
+    reading
+        .each(Query::new(sql), |row| {
+            let (accounts, day) = (row.some_text(0)?, row.some_text(1)?);
+            let charge = Credits::from_micro(row.some_number(2)?);
+            match found.charges.get_mut(accounts) {
+                Some(sum) => *sum = sum.plus(charge)?,
+                None => drop(found.charges.insert(accounts.to_owned(), charge)),
+            }
+            match found.usage_by_day.get_mut(day) {
+                Some(count) => *count += row.some_number(4)?,
+                None => drop(found.usage_by_day.insert(day.to_owned(), row.some_number(4)?)),
+            }
+            found.over_hold += row.some_number(3)?;
+            let before = found.entries;
+            found.entries += row.some_number(5)?;
+            if before >> 16 != found.entries >> 16 {
+                progress(found.entries);
+            }
+            Ok::<(), Error>(())
+        })
+        .await?;
+    Ok(found)
+}
+
+async fn accounts(
+    reading: &mut Reading,
+    database: &Database,
+    ledger: &Ledger,
+) -> Result<Verification, Error> {
+    let held = format!("SELECT accounts, amount FROM {}", database.table("token_tracking_hold"));
+    let held = reading
+        .all(Query::new(held), |row| {
+            Ok((row.some_text(0)?.to_owned(), Credits::from_micro(row.some_number(1)?)))
+        })
+        .await?;
+    let holds = held.len();
+    let charges = ledger.charges.iter().map(|(accounts, charge)| (accounts.as_str(), *charge));
+    let spent = by_account("token_tracking_ledger", charges)?;
+    let held = held.iter().map(|(accounts, amount)| (accounts.as_str(), *amount));
+    let held = by_account("token_tracking_hold", held)?;
+    let sql = format!("SELECT key, spent, held FROM {}", database.table("token_tracking_account"));
+    let mut recorded: BTreeMap<String, (Credits, Credits)> = BTreeMap::new();
+    reading
+        .each(Query::new(sql), |row| {
+            let amounts =
+                (Credits::from_micro(row.some_number(1)?), Credits::from_micro(row.some_number(2)?));
+            recorded.insert(row.some_text(0)?.to_owned(), amounts);
+            Ok::<(), Error>(())
+        })
+        .await?;
+    let (accounts, differences) = compare(recorded, &spent, &held);
+    Ok(Verification {
+        accounts,
+        entries: ledger.entries,
+        holds,
+        over_hold: ledger.over_hold,
+        differences,
+        ..Verification::default()
+    })
+}
+
+/// How many accounts there are, and where they differ from the sums of what was spent and is held.
+pub(crate) fn compare(
+    mut recorded: BTreeMap<String, (Credits, Credits)>,
+    spent: &BTreeMap<String, Credits>,
+    held: &BTreeMap<String, Credits>,
+) -> (usize, Vec<Difference>) {
     for key in spent.keys().chain(held.keys()) {
         recorded.entry(key.clone()).or_default();
     }
     let mut differences = Vec::new();
     for (key, (was_spent, was_held)) in &recorded {
-        for (what, recorded, sums) in [("spent", *was_spent, &spent), ("held", *was_held, &held)] {
+        for (what, recorded, sums) in [("spent", *was_spent, spent), ("held", *was_held, held)] {
             let computed = sums.get(key).copied().unwrap_or_default();
             if recorded != computed {
                 differences.push(Difference { account: key.clone(), what, recorded, computed });
             }
         }
     }
-    let (entries, over_hold) = counts;
-    Ok(Verification { accounts: recorded.len(), entries, holds, over_hold, differences })
+    (recorded.len(), differences)
 }
 
 /// Sums for each account, from rows that name several.
-fn by_account(table: &str, rows: Vec<(String, i64)>) -> Result<BTreeMap<String, Credits>, Error> {
+pub(crate) fn by_account<'a>(
+    table: &str,
+    rows: impl IntoIterator<Item = (&'a str, Credits)>,
+) -> Result<BTreeMap<String, Credits>, Error> {
     let mut sums: BTreeMap<String, Credits> = BTreeMap::new();
     for (accounts, amount) in rows {
-        let keys: Vec<String> = serde_json::from_str(&accounts).map_err(|_| Error::Inconsistency {
+        let keys: Vec<String> = serde_json::from_str(accounts).map_err(|_| Error::Inconsistency {
             table: table.into(),
             column: "accounts".into(),
-            row: accounts.clone(),
+            row: accounts.to_owned(),
         })?;
         for key in keys {
             let sum = sums.entry(key).or_default();
-            *sum = sum.plus(Credits::from_micro(amount))?;
+            *sum = sum.plus(amount)?;
         }
     }
     Ok(sums)

@@ -13,6 +13,7 @@ use storage::ledger::{
     Hold, HoldOutcome, HoldRequest, Lease, Ledger, Outcome, Progress, RequestRecord, Settlement, WayIn,
 };
 use storage::reports::balance::account;
+use storage::reports::usage::{Question, usage};
 use storage::reports::verify::verify;
 use storage::{Database, Error, new_id};
 use testing::each_database;
@@ -286,10 +287,8 @@ each_database!(
         assert_eq!(state, Account { spent: credits(5), held: Credits::ZERO });
         sleeper.register_again().await.unwrap();
         assert_eq!(sleeper.renew(Vec::new()).await.unwrap(), Lease::Held);
-        let rows = storage::reports::usage::usage(&database, storage::reports::usage::By::User, None, None)
-            .await
-            .unwrap();
-        assert_eq!((rows[0].requests, rows[0].output, rows[0].credits), (1, 20, credits(5)));
+        let used = usage(&database, &Question::default()).await.unwrap().total;
+        assert_eq!((used.requests, used.output, used.credits), (1, 20, credits(5)));
         assert_eq!(verify(&database).await.unwrap().entries, 2);
         assert_clean(&database).await;
     }

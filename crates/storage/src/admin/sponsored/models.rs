@@ -3,18 +3,17 @@
 
 use std::collections::BTreeSet;
 
-use accounting::{Clock, ModelId, ProviderName};
+use accounting::{ModelId, ProviderName};
+use jiff::Timestamp;
 
 use crate::admin::prices;
 use crate::sponsored::CoveredModel;
-use crate::{Database, Error, PricedModel, SystemClock};
-
-/// So many models are suggested for one that is not there.
-const SUGGESTIONS: usize = 5;
+use crate::{Database, Error, PricedModel, nearest};
 
 /// The models that are meant.
 pub(super) async fn resolved(database: &Database, written: &[String]) -> Result<Vec<CoveredModel>, Error> {
-    let priced = prices::list(database, None, SystemClock.now()).await?;
+    // A price that will hold is one too.
+    let priced = prices::list(database, None, Timestamp::MAX).await?;
     let models: Result<BTreeSet<_>, _> = written.iter().map(|text| one(&priced, text)).collect();
     let models = models?;
     // Covered everywhere is covered at each provider.
@@ -52,26 +51,18 @@ fn one(priced: &[PricedModel], text: &str) -> Result<CoveredModel, Error> {
     }
 }
 
+/// Names the providers that have a model of that id, or else what was probably meant.
 fn unknown(priced: &[PricedModel], model: &ModelId) -> Error {
-    let plain = |text: &str| {
-        let signs = text.to_lowercase();
-        signs.chars().filter(|sign| sign.is_alphanumeric()).collect::<String>()
-    };
+    let otherwise = "`owui-token-tracking pricing list` shows all, `pricing add` makes one";
     let last = model.as_str().rsplit('/').next().unwrap_or_default();
-    let wanted = plain(last);
-    let is_like = |there: &&PricedModel| {
-        let id = plain(there.model.as_str());
-        !wanted.is_empty() && (id.contains(&wanted) || wanted.contains(&id))
+    let elsewhere = priced.iter().filter(|there| there.model.as_str() == last);
+    let elsewhere: Vec<String> = elsewhere.map(|there| format!("{}/{last}", there.provider)).collect();
+    let hint = if elsewhere.is_empty() {
+        nearest::hint(last, priced.iter().map(|there| there.model.as_str()), otherwise)
+    } else {
+        format!("; there is {}. {otherwise}", elsewhere.join(", "))
     };
-    let alike = priced.iter().filter(is_like).map(|there| format!("{}/{}", there.provider, there.model));
-    let alike: Vec<String> = alike.take(SUGGESTIONS).collect();
-    match prices::missing(model) {
-        Error::NotFound { what, name, hint } if !alike.is_empty() => {
-            let hint = format!("; did you mean {}?{}", alike.join(", "), hint.replacen(';', "", 1));
-            Error::NotFound { what, name, hint }
-        }
-        error => error,
-    }
+    Error::NotFound { what: "price of", name: model.to_string(), hint }
 }
 
 #[cfg(test)]
@@ -112,8 +103,9 @@ mod tests {
         assert_eq!(read("llama3:8b").unwrap(), (false, "llama3:8b".into()));
         let both = read("openai/gpt-4o").unwrap_err().to_string();
         assert!(both.contains("`openrouter/openai/gpt-4o`") && both.contains("`openai:gpt-4o`"), "{both}");
-        let none = read("azure/GPT 4o").unwrap_err().to_string();
-        assert!(none.contains("did you mean azure") || none.contains("openai/gpt-4o"), "{none}");
+        let elsewhere = read("mistral/gpt-4o").unwrap_err().to_string();
+        assert!(elsewhere.contains("there is openai/gpt-4o, azure/gpt-4o"), "{elsewhere}");
+        assert!(read("azure/gpt4o").unwrap_err().to_string().contains("did you mean `gpt-4o`?"));
         assert!(read("nothing").unwrap_err().to_string().contains("pricing list"));
     }
 }

@@ -13,6 +13,7 @@ use sqlx::{Arguments, AssertSqlSafe, PgConnection, Postgres};
 use super::super::entry::{account_list, policy_name};
 use super::super::foreign::is_mirrored;
 use super::super::plan::{Changes, Entry, NewHold};
+use crate::rollup::REOPENED;
 use crate::{Database, Error};
 
 /// Classes of usage in the ledger.
@@ -43,6 +44,7 @@ pub(super) struct Tables {
     owner: String,
     usage_log: String,
     sponsored: String,
+    rollup_day: String,
 }
 
 /// A statement in the making. Planned and bound as a whole, the parts without rows would cost more than those with.
@@ -90,6 +92,7 @@ impl Tables {
             owner: database.table("token_tracking_owner"),
             usage_log: database.table("token_tracking_usage_log"),
             sponsored: database.table("token_tracking_sponsored_allowance"),
+            rollup_day: database.table("token_tracking_rollup_day"),
         }
     }
 
@@ -113,6 +116,7 @@ impl Tables {
         self.write_holds(&mut parts, changes)?;
         self.write_progress(&mut parts, changes)?;
         self.write_entries(&mut parts, &changes.entries)?;
+        self.reopen_days(&mut parts, changes)?;
         let ended = self.end_holds(&mut parts, changes)?;
         let marked = self.mark(&mut parts, changes)?;
         let renewed = self.renew(&mut parts, changes, owner)?;
@@ -271,6 +275,22 @@ impl Tables {
             &format!(
                 "UPDATE {hold} AS hold SET progress = new.progress FROM {rows} AS new (id, progress) \
                  WHERE hold.id = new.id{guard}"
+            ),
+        );
+        Ok(())
+    }
+
+    fn reopen_days(&self, parts: &mut Parts, changes: &Changes<'_>) -> Result<(), Error> {
+        let days: Vec<String> = changes.reopened_days().iter().map(ToString::to_string).collect();
+        if days.is_empty() {
+            return Ok(());
+        }
+        parts.bind(days)?;
+        let (rollup_day, rows, guard) = (&self.rollup_day, parts.rows(&[TEXT]), parts.guard);
+        parts.add(
+            "reopened",
+            &format!(
+                "INSERT INTO {rollup_day} AS kept (day) SELECT * FROM {rows} WHERE true{guard} {REOPENED}"
             ),
         );
         Ok(())

@@ -1,0 +1,142 @@
+//! Who used what, one request explained, exports, and forgetting, as an administrator types it.
+
+use serde_json::Value;
+use testing::databases::TestDatabase;
+use testing::each_database;
+use testing::simulator::Simulator;
+
+use crate::process::{HttpClient, Place};
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| panic!("no JSON: {text}"))
+}
+
+async fn used(test: &TestDatabase) -> Place {
+    let simulator = Simulator::start().await.unwrap();
+    let place = Place::new(test, &simulator, &[]).await;
+    let gateway = place.serve();
+    let client = HttpClient::new();
+    for (user, chat) in [("ann", "c1"), ("ann", "c2"), ("=cmd|bob", "c3")] {
+        assert_eq!(client.ask(&gateway.url, user, chat, "[[sim input=1000 output=500]]").await.0, 200);
+    }
+    gateway.terminate();
+    place
+}
+
+each_database!(usage_is_summed_by_every_side, async |test: TestDatabase| {
+    let place = used(&test).await;
+    place.ok(&["credit-group", "create", "staff", "5", "They work here"]);
+    place.ok(&["credit-group", "add-user", "ann", "staff"]);
+    for (side, key, expected, requests) in [
+        ("user", "user_id", Some("ann"), 2),
+        ("group", "group_name", Some("staff"), 2),
+        ("owui-group", "owui_group_id", None, 3),
+        ("model", "model", Some("gpt-test"), 3),
+        ("provider", "provider", Some("openai"), 3),
+        ("sponsor", "sponsored_id", None, 3),
+        ("task", "task", None, 3),
+    ] {
+        let rows = json(&place.ok(&["usage", "--by", side, "--format", "json"]));
+        assert_eq!(
+            (rows[0][key].as_str(), rows[0]["requests"].as_i64()),
+            (expected, Some(requests)),
+            "{side}"
+        );
+    }
+    for side in ["day", "week", "month"] {
+        assert_eq!(
+            json(&place.ok(&["usage", "--by", side, "--format", "json"]))[0]["credits"].to_string(),
+            "6"
+        );
+    }
+    let two = json(&place.ok(&["usage", "--by", "model,user", "--top", "1", "--format", "json"]));
+    assert_eq!((two.as_array().unwrap().len(), two[0]["user_id"].as_str()), (1, Some("ann")));
+    assert_eq!(two[0]["estimated_percent"].to_string(), "0");
+    let members = json(&place.ok(&["usage", "--by", "user", "--group", "STAFF", "--format", "json"]));
+    assert_eq!(members.as_array().unwrap().len(), 1);
+    let table = place.ok(&["usage", "--user", "ann"]);
+    assert!(table.contains("Total") && !table.contains("bob"), "{table}");
+    assert_eq!(json(&place.ok(&["usage", "--from", "2999-01-01", "--format", "json"])), json("[]"));
+    let unknown = place.run(&["usage", "--group", "nobody"]);
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("credit-group list"));
+    assert!(place.ok(&["usage", "rollup"]).contains("0 day(s)"), "today is not over");
+});
+
+each_database!(exports_hold_every_row_and_compute_nothing, async |test: TestDatabase| {
+    let place = used(&test).await;
+    let csv = place.ok(&["usage", "export"]);
+    let mut rows = csv::Reader::from_reader(csv.as_bytes());
+    let at = |rows: &mut csv::Reader<&[u8]>, name: &str| {
+        rows.headers().unwrap().iter().position(|head| head == name).unwrap()
+    };
+    let (user, charge) = (at(&mut rows, "user_id"), at(&mut rows, "charge"));
+    let found: Vec<(String, String)> = rows
+        .records()
+        .map(|row| row.unwrap())
+        .map(|row| (row[user].to_owned(), row[charge].to_owned()))
+        .collect();
+    let expected = ["ann", "ann", "'=cmd|bob"].map(|user| (user.to_owned(), "2".to_owned()));
+    assert_eq!(found, expected);
+    let file = place.file("ann.jsonl");
+    let said = place.ok(&[
+        "usage",
+        "export",
+        "--format",
+        "jsonl",
+        "--user",
+        "ann",
+        "--output",
+        file.to_str().unwrap(),
+    ]);
+    assert!(said.contains("2 rows"), "{said}");
+    let lines = std::fs::read_to_string(file).unwrap();
+    let lines: Vec<Value> = lines.lines().map(json).collect();
+    assert!(
+        lines.len() == 2
+            && lines.iter().all(|line| line["user_id"] == "ann" && line["charge"].to_string() == "2")
+    );
+});
+
+each_database!(a_request_is_explained, async |test: TestDatabase| {
+    let place = used(&test).await;
+    let id = place.texts("SELECT id FROM {ledger} ORDER BY id").await.swap_remove(0);
+    let shown = place.ok(&["ledger", "show", &id]);
+    for part in ["1000 × 1000 / 1000000 + 500 × 2000 / 1000000 = 2 credits", "the same", "user-day:", "c1"]
+    {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let shown = json(&place.ok(&["ledger", "show", &id, "--format", "json"]));
+    assert_eq!((shown["charge"].to_string(), shown["computed"].to_string()), ("2".into(), "2".into()));
+    assert_eq!(shown["request"]["user_id"], "ann");
+    let none = place.run(&["ledger", "show", "019ac2f0d1e27c3b8a5f60718293a4b5"]);
+    assert!(!none.status.success() && String::from_utf8_lossy(&none.stderr).contains("usage export"));
+});
+
+each_database!(verify_repairs_only_when_told, async |test: TestDatabase| {
+    let place = used(&test).await;
+    place.database.run(place.qualified("UPDATE {account} SET spent = spent + 1")).await.unwrap();
+    assert_eq!(place.run(&["verify"]).status.code(), Some(1));
+    let unsure = place.run(&["verify", "--repair"]);
+    assert!(!unsure.status.success(), "nobody can be asked");
+    assert!(String::from_utf8_lossy(&unsure.stdout).contains("spent"), "it says first what is wrong");
+    assert_eq!(place.run(&["verify"]).status.code(), Some(1), "and changes nothing");
+    assert!(place.ok(&["verify", "--repair", "--yes"]).contains("2 amount(s) set"));
+    place.ok(&["verify"]);
+});
+
+each_database!(a_user_is_given_out_and_forgotten, async |test: TestDatabase| {
+    let place = used(&test).await;
+    let found = json(&place.ok(&["user", "export", "ann"]));
+    assert_eq!((found["id"].as_str(), found["ledger"].as_array().unwrap().len()), (Some("ann"), 2));
+    let unsure = place.run(&["user", "forget", "ann"]);
+    assert!(!unsure.status.success() && String::from_utf8_lossy(&unsure.stderr).contains("--yes"));
+    place.ok(&["user", "forget", "ann", "--yes"]);
+    assert!(!place.run(&["user", "export", "ann"]).status.success());
+    let rows = json(&place.ok(&["usage", "--format", "json"]));
+    assert!(rows[0]["user_id"].as_str().unwrap().starts_with("forgotten-"), "{rows}");
+    assert_eq!(rows[0]["requests"], 2);
+    place.ok(&["verify"]);
+    let early = place.run(&["usage", "prune", "--before", "2999-01-01", "--yes"]);
+    assert!(String::from_utf8_lossy(&early.stderr).contains("too late"));
+    assert!(place.ok(&["usage", "prune", "--before", "2020-01-01"]).contains("nothing"));
+});

@@ -1,0 +1,249 @@
+//! Pruning: rows of the ledger that are old enough go, in portions that keep nobody waiting. Sums stay: the roll-up of their
+//! days, so that reports go on, and for each account that still counts one `carried` row, so that the books stay right.
+//!
+//! An account whose time is over counts no more and goes with its rows. After each portion the books are right.
+
+use std::collections::BTreeSet;
+
+use accounting::{AccountKey, Clock, Credits, Day, Period, UserId};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use sqlx::AssertSqlSafe;
+
+use crate::admin::audit::{Change, note};
+use crate::database::in_transaction;
+use crate::ledger::Turn;
+use crate::reports::verify::by_account;
+use crate::rollup::sums::{FIRST_ID, ids, previous};
+use crate::{Database, Error, Kind, on_pool, rollup};
+
+/// So many rows go at once.
+const PORTION: i64 = 5000;
+/// And so many accounts.
+const ACCOUNTS: i64 = 1000;
+
+/// Which rows are to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prunable {
+    /// Those of days before this one.
+    pub before: Day,
+    /// How many they are.
+    pub entries: i64,
+}
+
+/// A portion's row: id, kind, day, accounts, charge.
+type Row = (String, String, String, String, i64);
+
+/// What there is to prune before a day.
+///
+/// # Errors
+/// [`Error::Invalid`] for a day that is not at least two days ago.
+pub async fn find(database: &Database, clock: &dyn Clock, before: Day) -> Result<Prunable, Error> {
+    let open = rollup::first_open_day(clock.now());
+    if previous(open).is_none_or(|latest| before > latest) {
+        return Err(Error::Invalid {
+            what: format!(
+                "{before} is too late: only days that were over two days ago can be pruned; name an earlier day"
+            ),
+        });
+    }
+    let (_, end) = ids(None, previous(before));
+    let table = database.table("token_tracking_ledger");
+    let sql = format!(
+        "SELECT CAST(COUNT(*) AS BIGINT) FROM {table} \
+         WHERE ((corrects IS NULL AND id > $1 AND id < $2) OR (corrects > $1 AND corrects < $2)) AND day < $3 \
+           AND (kind <> 'adjustment' OR day < $4)"
+    );
+    let entries = on_pool!(database, pool => {
+        let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(FIRST_ID).bind(&end).bind(before.to_string());
+        query.bind(settled(before).to_string()).fetch_one(pool).await?
+    });
+    Ok(Prunable { before, entries })
+}
+
+/// Removes them; `each` is told how many are gone. Returns how many went.
+///
+/// # Errors
+/// [`Error::Unavailable`] if the database is away or busy: what is gone stays gone, and the books are right; go on later.
+pub async fn prune(
+    database: &Database,
+    clock: &dyn Clock,
+    what: Prunable,
+    mut each: impl FnMut(i64),
+) -> Result<i64, Error> {
+    let before = what.before.to_string();
+    let begun = Some(json!({"before": before, "ledger rows": what.entries}));
+    in_transaction!(database, transaction => {
+        let change = Change { action: "usage prune", subject: &before, before: None, after: begun };
+        note!(transaction, database, change);
+    });
+    let mut gone = 0;
+    loop {
+        // Reports go on with the sums of these days.
+        rollup::roll_up(database, clock, None, |_, _| {}).await?;
+        match portion(database, what.before).await? {
+            Portion::Empty => break,
+            Portion::Removed(rows) => gone += rows,
+            // A day was opened meanwhile; it is summed first.
+            Portion::Open => {}
+        }
+        each(gone);
+    }
+    drop_accounts(database, what.before).await?;
+    Ok(gone)
+}
+
+enum Portion {
+    Empty,
+    Removed(i64),
+    Open,
+}
+
+async fn portion(database: &Database, before: Day) -> Result<Portion, Error> {
+    let table = |name: &str| database.table(&format!("token_tracking_{name}"));
+    let (ledger, account, days) = (table("ledger"), table("account"), table("rollup_day"));
+    let (_, end) = ids(None, previous(before));
+    let columns = "SELECT id, kind, day, accounts, charge";
+    // Corrections first: they are found by what they correct. Adjustments stay until weeks and months need them no more.
+    let plain = format!(
+        "{columns} FROM {ledger} WHERE corrects IS NULL AND id > $1 AND id < $2 AND day < $3 \
+           AND (kind <> 'adjustment' OR day < $4) ORDER BY id LIMIT {PORTION}"
+    );
+    let corrections = format!(
+        "{columns} FROM {ledger} WHERE corrects > $1 AND corrects < $2 AND day < $3 ORDER BY corrects, id LIMIT {PORTION}"
+    );
+    let listed = match database.kind() {
+        Kind::Sqlite => "SELECT value FROM json_each($1)",
+        Kind::Postgres => "SELECT json_array_elements_text(CAST($1 AS json))",
+    };
+    let delete = format!("DELETE FROM {ledger} WHERE id IN ({listed})");
+    let unlog = format!("DELETE FROM {} WHERE tracking_id IN ({listed})", table("usage_log"));
+    let mark = format!("UPDATE {days} SET pruned = 1 WHERE rolled_at IS NOT NULL AND day IN ({listed})");
+    let spend = format!("UPDATE {account} SET spent = spent - $1 WHERE key = $2");
+    let carry = format!(
+        "INSERT INTO {ledger} AS kept (id, kind, user_id, sponsored_id, accounts, day, provider, model, input_tokens, \
+           cached_input_tokens, cache_write_tokens, cache_write_long_tokens, input_audio_tokens, output_tokens, \
+           reasoning_tokens, output_audio_tokens, images, calls, charge, outcome, policy, over_hold, way_in, started_at, \
+           ended_at) \
+         VALUES ($1, 'carried', $2, $3, $4, $5, '', '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, $6, 'complete', 'one_credit', 0, \
+           'gateway', $7, $7) \
+         ON CONFLICT (id) DO UPDATE SET charge = kept.charge + excluded.charge, day = excluded.day, ended_at = excluded.ended_at"
+    );
+    let now = crate::SystemClock.now().as_microsecond();
+    let _turn = Turn::take(database).await?;
+    let bound = before.to_string();
+    Ok(in_transaction!(database, transaction => {
+        let query = sqlx::query_as(AssertSqlSafe(corrections)).bind(FIRST_ID).bind(&end).bind(&bound);
+        let mut rows: Vec<Row> = query.fetch_all(&mut *transaction).await?;
+        if rows.is_empty() {
+            let query = sqlx::query_as(AssertSqlSafe(plain)).bind(FIRST_ID).bind(&end).bind(&bound);
+            rows = query.bind(settled(before).to_string()).fetch_all(&mut *transaction).await?;
+        }
+        if rows.is_empty() {
+            return Ok(Portion::Empty);
+        }
+        let their_days: BTreeSet<&str> = rows.iter().map(|row| row.2.as_str()).collect();
+        let list = json!(their_days).to_string();
+        let marked = sqlx::query(AssertSqlSafe(mark)).bind(list).execute(&mut *transaction).await?;
+        if marked.rows_affected() != u64::try_from(their_days.len()).unwrap_or(u64::MAX) {
+            return Ok(Portion::Open);
+        }
+        let charges = rows.iter().map(|row| (row.3.as_str(), Credits::from_micro(row.4)));
+        for (key, sum) in by_account("token_tracking_ledger", charges)? {
+            let parsed: AccountKey = key.parse()?;
+            if is_over(&parsed, before)? {
+                let query = sqlx::query(AssertSqlSafe(spend.clone())).bind(sum.micro()).bind(&key);
+                query.execute(&mut *transaction).await?;
+            } else if sum != Credits::ZERO {
+                sqlx::query(AssertSqlSafe(carry.clone()))
+                    .bind(carried_id(&key))
+                    .bind(parsed.user().map_or("", UserId::as_str))
+                    .bind(parsed.sponsored().map(|id| id.to_string()))
+                    .bind(json!([key]).to_string())
+                    .bind(rows.iter().map(|row| row.2.as_str()).max().unwrap_or_default())
+                    .bind(sum.micro())
+                    .bind(now)
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+        }
+        let all: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
+        // Rows that the original wrote stay: they are not ours.
+        let ours: Vec<&str> =
+            rows.iter().filter(|row| row.1 != "import").map(|row| row.0.as_str()).collect();
+        sqlx::query(AssertSqlSafe(delete)).bind(json!(all).to_string()).execute(&mut *transaction).await?;
+        sqlx::query(AssertSqlSafe(unlog)).bind(json!(ours).to_string()).execute(&mut *transaction).await?;
+        Portion::Removed(i64::try_from(rows.len()).unwrap_or(i64::MAX))
+    }))
+}
+
+/// Before this day, weeks and months are over too: they are what their days are, and are compared with them until then.
+fn settled(before: Day) -> Day {
+    Period::Week.first(before).min(Period::Month.first(before))
+}
+
+/// Whether an account counts no more: its time, and that of the week and month around it, ended before that day.
+fn is_over(key: &AccountKey, before: Day) -> Result<bool, Error> {
+    Ok(match (key, key.period()) {
+        (AccountKey::User { day, .. }, _) => *day < settled(before),
+        (_, Some((period, first))) => period.next(first)? <= before,
+        (_, None) => false,
+    })
+}
+
+/// The id of the row that carries an account's sum: before all requests, and always the same.
+fn carried_id(key: &str) -> String {
+    let hash: [u8; 32] = Sha256::digest(key.as_bytes()).into();
+    let digits: String = hash.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    format!("00000000{digits}")
+}
+
+/// Accounts that are over, with the rows that carried their sums as long as they counted.
+async fn drop_accounts(database: &Database, before: Day) -> Result<(), Error> {
+    let table = |name: &str| database.table(&format!("token_tracking_{name}"));
+    let account = table("account");
+    let over = format!(
+        "SELECT key FROM {account} WHERE key > $1 AND day < $2 AND held = 0 ORDER BY key LIMIT {ACCOUNTS}"
+    );
+    let carried = format!("DELETE FROM {} WHERE id = $1 RETURNING charge", table("ledger"));
+    let spend = format!("UPDATE {account} SET spent = spent - $1 WHERE key = $2");
+    let drop = format!("DELETE FROM {account} WHERE key = $1 AND spent = 0 AND held = 0");
+    let mut last = String::new();
+    loop {
+        let _turn = Turn::take(database).await?;
+        let keys = in_transaction!(database, transaction => {
+            let query = sqlx::query_scalar(AssertSqlSafe(over.clone())).bind(&last).bind(before.to_string());
+            let keys: Vec<String> = query.fetch_all(&mut *transaction).await?;
+            for key in &keys {
+                if !is_over(&key.parse()?, before)? {
+                    continue;
+                }
+                let query = sqlx::query_scalar(AssertSqlSafe(carried.clone())).bind(carried_id(key));
+                let charge: Option<i64> = query.fetch_optional(&mut *transaction).await?;
+                if let Some(charge) = charge {
+                    let query = sqlx::query(AssertSqlSafe(spend.clone())).bind(charge).bind(key);
+                    query.execute(&mut *transaction).await?;
+                }
+                sqlx::query(AssertSqlSafe(drop.clone())).bind(key).execute(&mut *transaction).await?;
+            }
+            keys
+        });
+        match keys.into_iter().next_back() {
+            Some(key) => last = key,
+            None => return Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn carried_rows_stand_before_all_requests() {
+        let id = carried_id("sponsored-total:x");
+        assert_eq!(id.len(), 32);
+        assert!(id.as_str() < FIRST_ID);
+        assert_eq!(id, carried_id("sponsored-total:x"));
+    }
+}

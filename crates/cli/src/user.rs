@@ -18,6 +18,9 @@ use crate::output::{self, FormatArguments, text};
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Find users by id, name and e-mail address; all that is given must fit. Exit code 1 if nobody does.
+    #[command(after_help = "Examples:\n  \
+        owui-token-tracking user find --email ann@example.org\n  \
+        owui-token-tracking user find --name 'Ann Miller' --format json")]
     Find {
         /// The id.
         #[arg(long)]
@@ -34,6 +37,8 @@ pub(crate) enum Command {
         format: FormatArguments,
     },
     /// Write all that is kept about a user as JSON. What Open WebUI keeps itself is not part of it.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking user export ann@example.org --output ann.json")]
     Export {
         /// The user, by id, e-mail address or name.
         user: String,
@@ -59,6 +64,8 @@ pub(crate) enum Command {
         database: DatabaseArguments,
     },
     /// List all users.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking user list")]
     List {
         #[command(flatten)]
         database: LastDatabase,

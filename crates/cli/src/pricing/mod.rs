@@ -19,6 +19,8 @@ use crate::output::{self, FormatArguments};
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// List all prices.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking pricing list --provider openai")]
     List {
         /// Only those of this provider, such as openai.
         #[arg(long)]
@@ -29,6 +31,8 @@ pub(crate) enum Command {
         format: FormatArguments,
     },
     /// Show the price of one model.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking pricing get gpt-4o")]
     Get {
         /// The model's id.
         model_id: String,
@@ -50,6 +54,9 @@ pub(crate) enum Command {
         one: One,
     },
     /// Change the price of a model: what is not given stays.
+    #[command(after_help = "Examples:\n  \
+        owui-token-tracking pricing update gpt-4o --provider openai --output-cost-credits 8000\n  \
+        owui-token-tracking pricing update --json changes.json")]
     Update {
         /// The model's id.
         model_id: Option<String>,
@@ -57,6 +64,9 @@ pub(crate) enum Command {
         one: One,
     },
     /// Add or replace the price of a model.
+    #[command(after_help = "Examples:\n  \
+        owui-token-tracking pricing upsert gpt-4o --provider openai --name GPT-4o --input-cost-credits 2500 --output-cost-credits 10000\n  \
+        owui-token-tracking pricing upsert --json prices.json")]
     Upsert {
         /// The model's id.
         model_id: Option<String>,
@@ -64,6 +74,8 @@ pub(crate) enum Command {
         one: One,
     },
     /// Delete the price of a model. Charges made at it stay.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking pricing delete gpt-4o --provider openai --yes")]
     Delete {
         /// The model's id.
         model_id: String,
@@ -100,6 +112,8 @@ pub(crate) enum Command {
     )]
     Import(listed::Import),
     /// Show where the prices that came from the public list differ from it. Exit code 1 if one does.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking pricing diff")]
     Diff(listed::Diff),
     /// Bring the prices that came from the public list up to date with it. Prices of one's own stay.
     #[command(after_help = "Example:\n  owui-token-tracking pricing sync --dry-run")]
@@ -153,11 +167,13 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Delete { model_id, provider, yes, database } => {
             let database = database.open().await?;
             let (model, provider) = (ModelId::new(model_id)?, provider.map(ProviderName::new).transpose()?);
-            let found = prices::get(&database, &model, provider.as_ref(), now).await?;
-            if !found.is_empty()
-                && !yes
-                && !output::confirmed(&format!("Delete {} price(s) of {model}?", found.len()))?
-            {
+            // Those that are to hold later go too.
+            let found = prices::history(&database, &model, provider.as_ref()).await?;
+            let mut providers: Vec<&str> =
+                found.iter().map(|version| version.priced.provider.as_str()).collect();
+            providers.dedup();
+            let question = format!("Delete the price of {model} ({})?", providers.join(", "));
+            if !found.is_empty() && !yes && !output::confirmed(&question)? {
                 bail!("nothing was deleted");
             }
             changed(prices::delete(&database, &model, provider.as_ref(), now).await?, "deleted")?;

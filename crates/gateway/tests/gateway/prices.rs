@@ -88,3 +88,39 @@ each_database!(without_a_default_price_they_are_refused, async |test: TestDataba
     assert_eq!((refused.status, refused.code()), (403, "model_not_priced".into()));
     app.end().await;
 });
+
+each_database!(a_price_whose_time_has_come_is_shown_in_the_originals_table, async |test: TestDatabase| {
+    let app = App::start(test, &[]).await;
+    let (ours, mirror) =
+        (app.database.table("token_tracking_price"), app.database.table("token_tracking_model_pricing"));
+    let later = SystemClock.now().checked_add(jiff::SignedDuration::from_hours(1)).unwrap();
+    let rate = Rate::new(Credits::from_whole(7).unwrap(), 1000);
+    let new = NewPrice {
+        provider: ProviderName::new("openai").unwrap(),
+        model: ModelId::new("gpt-test").unwrap(),
+        name: "gpt-test".into(),
+        price: Price::new(rate, rate),
+        max_output_tokens: None,
+        context_tokens: None,
+    };
+    let source = Source::Administrator;
+    prices::write_from(&app.database, &[new], Write::Update, source, SystemClock.now(), later).await.unwrap();
+    let shown = async || -> i64 {
+        let sql = format!("SELECT CAST(input_cost_credits AS BIGINT) FROM {mirror} WHERE id = 'gpt-test'");
+        storage::on_pool!(app.database, pool => {
+            sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(pool).await.unwrap()
+        })
+    };
+    assert_eq!(shown().await, 1);
+    // The hour passes.
+    let now = SystemClock.now().as_microsecond();
+    app.database.run(format!("UPDATE {ours} SET valid_from = {now} WHERE mirrored = 0")).await.unwrap();
+    let mut looks = tokio::time::interval(std::time::Duration::from_millis(20));
+    let waiting = async {
+        while shown().await != 7 {
+            looks.tick().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), waiting).await.unwrap();
+    app.end().await;
+});

@@ -18,11 +18,15 @@ use crate::output::{self, Format, FormatArguments};
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Bring the tables to the version that this program needs.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking database migrate")]
     Migrate {
         #[command(flatten)]
         database: LastDatabase,
     },
     /// Show which version the tables have, which this program needs, and what is in them. Exit code 1 if they differ.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking database status")]
     Status {
         #[command(flatten)]
         database: LastDatabase,

@@ -59,8 +59,11 @@ async fn write(database: &Database, new: &NewPrice) {
     prices::write(database, new, Write::Upsert, Source::Administrator, now).await.unwrap();
 }
 
-/// Rows of the usage log as the original writes them: date (local time on SQLite), user, provider, model, tokens, sponsored.
-async fn log(database: &Database, rows: &[(&str, &str, &str, &str, i64, i64, Option<&str>)]) {
+/// A row of the usage log: date (local time), user, provider, model, input, output, sponsored allowance.
+type Logged<'a> = (&'a str, &'a str, &'a str, &'a str, i64, i64, Option<&'a str>);
+
+/// Rows of the usage log as the original writes them.
+async fn log(database: &Database, rows: &[Logged<'_>]) {
     let table = database.table("token_tracking_usage_log");
     for (date, user, provider, model, input, output, sponsored) in rows {
         let date = match database.kind() {

@@ -159,9 +159,9 @@ each_database!(what_others_wrote_into_the_mirror_is_not_overwritten, async |test
     write(&database, price("openai", "m", 1), Write::Add, at(NOON)).await.unwrap();
     assert_eq!(mirror(&database).await, [row("m", "Elsewhere", 7)]);
     // It was taken over before anything else was written.
-    let elsewhere =
-        prices::get(&database, &ModelId::new("m").unwrap(), Some(&provider("elsewhere")), at(NOON));
-    assert_eq!(elsewhere.await.unwrap().len(), 1);
+    let (model, elsewhere) = (ModelId::new("m").unwrap(), provider("elsewhere"));
+    let taken = prices::get(&database, &model, Some(&elsewhere), at(NOON)).await.unwrap();
+    assert_eq!(taken.len(), 1);
     assert_eq!(prices::adopt(&database, at(NOON)).await.unwrap(), 0);
     assert_eq!(mirror(&database).await, [row("m", "Elsewhere", 7)], "nothing of it is rewritten");
     write(&database, price("elsewhere", "m", 8), Write::Update, at(NOON)).await.unwrap();

@@ -19,6 +19,8 @@ use crate::output::{self, FormatArguments};
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// List all prices.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking pricing list --provider openai")]
     List {
         /// Only those of this provider, such as openai.
         #[arg(long)]
@@ -29,6 +31,8 @@ pub(crate) enum Command {
         format: FormatArguments,
     },
     /// Show the price of one model.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking pricing get gpt-4o")]
     Get {
         /// The model's id.
         model_id: String,
@@ -50,6 +54,9 @@ pub(crate) enum Command {
         one: One,
     },
     /// Change the price of a model: what is not given stays.
+    #[command(after_help = "Examples:\n  \
+        owui-token-tracking pricing update gpt-4o --provider openai --output-cost-credits 8000\n  \
+        owui-token-tracking pricing update --json changes.json")]
     Update {
         /// The model's id.
         model_id: Option<String>,
@@ -57,6 +64,9 @@ pub(crate) enum Command {
         one: One,
     },
     /// Add or replace the price of a model.
+    #[command(after_help = "Examples:\n  \
+        owui-token-tracking pricing upsert gpt-4o --provider openai --name GPT-4o --input-cost-credits 2500 --output-cost-credits 10000\n  \
+        owui-token-tracking pricing upsert --json prices.json")]
     Upsert {
         /// The model's id.
         model_id: Option<String>,
@@ -64,6 +74,8 @@ pub(crate) enum Command {
         one: One,
     },
     /// Delete the price of a model. Charges made at it stay.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking pricing delete gpt-4o --provider openai --yes")]
     Delete {
         /// The model's id.
         model_id: String,

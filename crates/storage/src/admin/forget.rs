@@ -169,7 +169,7 @@ pub async fn forget(database: &Database, user: &Forgettable) -> Result<Forgotten
         let query = sqlx::query(AssertSqlSafe(revoke)).bind(&pseudonym).bind(now).bind(id);
         let revoked = query.execute(&mut *transaction).await?.rows_affected();
         let mut changed = 0;
-        let noted: Vec<(String, String, String, Option<String>, Option<String>)> =
+        let noted: Vec<Note> =
             sqlx::query_as(AssertSqlSafe(notes)).fetch_all(&mut *transaction).await?;
         for (note, by, subject, before, after) in noted {
             let texts = (who.text(&by), who.text(&subject), who.json(before.as_deref()), who.json(after.as_deref()));
@@ -185,6 +185,9 @@ pub async fn forget(database: &Database, user: &Forgettable) -> Result<Forgotten
         Forgotten { pseudonym, entries, accounts: keys.len(), keys: revoked, notes: changed }
     }))
 }
+
+/// An id, who, subject, before, after.
+type Note = (String, String, String, Option<String>, Option<String>);
 
 /// The user's rows of the ledger: for each list of accounts, their ids.
 async fn entries(database: Database, user: String) -> Result<BTreeMap<String, HashSet<String>>, Error> {

@@ -66,7 +66,7 @@ struct Row {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {
     Adopt(NewPrice),
-    Change { from: PricedModel, to: NewPrice },
+    Change { from: Box<PricedModel>, to: NewPrice },
     End(PricedModel),
     Restore(PricedModel),
 }
@@ -106,7 +106,7 @@ pub(crate) async fn sync(database: &Database, now: Timestamp) -> Result<Absorbed
             absorbed.count(&step);
             let (before, new, ends) = match step {
                 Step::Adopt(new) => (None, new, false),
-                Step::Change { from, to } => (Some(from), to, false),
+                Step::Change { from, to } => (Some(*from), to, false),
                 Step::End(priced) => (Some(priced.clone()), NewPrice::from(priced), true),
                 Step::Restore(priced) => {
                     mirror!(transaction, database, priced.model.as_str(), now);
@@ -260,7 +260,7 @@ fn steps(rows: &[Row], ours: &[PricedModel]) -> Vec<Step> {
             (Some(new), Some(held)) => {
                 let to = edited(held, new, row);
                 if to != NewPrice::from(held.clone()) {
-                    steps.push(Step::Change { from: held.clone(), to });
+                    steps.push(Step::Change { from: Box::new(held.clone()), to });
                 }
             }
             (None, Some(held)) => steps.push(Step::Restore(held.clone())),

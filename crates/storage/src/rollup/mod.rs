@@ -68,6 +68,9 @@ pub(crate) fn reopen(table: &str) -> String {
 pub(crate) const REOPENED: &str =
     "ON CONFLICT (day) DO UPDATE SET rolled_at = NULL, claim = NULL WHERE kept.pruned = 0";
 
+/// A day, when it was summed, and who claims it.
+type Noted = (String, Option<i64>, Option<String>);
+
 /// The days that are over and not summed, oldest first.
 ///
 /// # Errors
@@ -78,13 +81,13 @@ pub async fn due(database: &Database, clock: &dyn Clock) -> Result<Vec<Day>, Err
         database.table("token_tracking_ledger")
     );
     let days = format!("SELECT day, rolled_at, claim FROM {}", database.table("token_tracking_rollup_day"));
-    let (first, days): (Option<String>, Vec<(String, Option<i64>, Option<String>)>) = in_snapshot!(database, transaction => (
+    let (first, days): (Option<String>, Vec<Noted>) = in_snapshot!(database, transaction => (
         sqlx::query_scalar(AssertSqlSafe(first)).bind(FIRST_ID).fetch_optional(&mut *transaction).await?,
         sqlx::query_as(AssertSqlSafe(days)).fetch_all(&mut *transaction).await?,
     ));
     let Some(first) = first.and_then(|id| moment(&id)) else { return Ok(Vec::new()) };
     let now = clock.now().as_millisecond();
-    let settled = |(day, rolled_at, claim): (String, Option<i64>, Option<String>)| {
+    let settled = |(day, rolled_at, claim): Noted| {
         let claimed = claim.and_then(|claim| moment(&claim));
         let taken =
             claimed.is_some_and(|at| (at.as_millisecond()..at.as_millisecond() + CLAIM).contains(&now));

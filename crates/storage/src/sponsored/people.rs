@@ -1,6 +1,6 @@
 //! Who the members of sponsored allowances are: users, and whoever is in the groups that are named.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use accounting::SponsoredId;
 use uuid::Uuid;

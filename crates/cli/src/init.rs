@@ -11,7 +11,7 @@ use storage::admin::settings;
 use storage::original::{Absorbed, Imported};
 use storage::{Database, DatabaseUrl, Settings, SystemClock, migrate};
 
-use crate::connect::DatabaseArguments;
+use crate::connect::{DatabaseArguments, whoever_runs_this};
 use crate::original::{self, ImportBar};
 use crate::{models, output};
 
@@ -65,6 +65,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         return preview(&url, &models, &begin).await;
     }
     let database = Database::create(&url).await.with_context(|| format!("opening {url}"))?;
+    let database = database.acting_as(&whoever_runs_this());
     let mut bar = ImportBar::new(&database).await?;
     let mut done = initialise(&database, &models, source, &begin).await?;
     let synced = storage::original::sync(&database, &SystemClock, &mut |rows| bar.at(rows)).await;

@@ -1,4 +1,4 @@
-//! `user find|list`.
+//! `user find|list|export|forget`.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -18,6 +18,9 @@ use crate::output::{self, FormatArguments, text};
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Find users by id, name and e-mail address; all that is given must fit. Exit code 1 if nobody does.
+    #[command(after_help = "Examples:\n  \
+        owui-token-tracking user find --email ann@example.org\n  \
+        owui-token-tracking user find --name 'Ann Miller' --format json")]
     Find {
         /// The id.
         #[arg(long)]
@@ -34,6 +37,8 @@ pub(crate) enum Command {
         format: FormatArguments,
     },
     /// Write all that is kept about a user as JSON. What Open WebUI keeps itself is not part of it.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking user export ann@example.org --output ann.json")]
     Export {
         /// The user, by id, e-mail address or name.
         user: String,
@@ -59,6 +64,8 @@ pub(crate) enum Command {
         database: DatabaseArguments,
     },
     /// List all users.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking user list")]
     List {
         #[command(flatten)]
         database: LastDatabase,
@@ -121,9 +128,9 @@ async fn forget_user(database: &Database, which: &str, yes: bool) -> anyhow::Res
     let user = forget::find(database, which).await?;
     let names = if user.names.is_empty() { String::new() } else { format!(" ({})", user.names.join(", ")) };
     if user.in_open_webui {
-        output::line(format!(
-            "Open WebUI has this user still: delete them there too, or the next request makes them known again."
-        ))?;
+        output::line(
+            "Open WebUI has this user still: delete them there too, or the next request makes them known again.",
+        )?;
     }
     if !yes && !output::confirmed(&format!("Forget {}{names} for good?", user.id))? {
         return Ok(ExitCode::FAILURE);

@@ -16,6 +16,7 @@ const MANY: i64 = 200_000;
 
 /// Check every account and every summed day against the ledger; exit code 1 if one differs. Also while the gateway serves.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  owui-token-tracking verify\n  owui-token-tracking verify --repair")]
 pub(crate) struct Arguments {
     /// Set accounts that differ to what their rows add up to, and have days that differ summed anew. Says first what it will
     /// change, and asks. Requests wait meanwhile.

@@ -112,6 +112,8 @@ pub(crate) enum Command {
     )]
     Import(listed::Import),
     /// Show where the prices that came from the public list differ from it. Exit code 1 if one does.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking pricing diff")]
     Diff(listed::Diff),
     /// Bring the prices that came from the public list up to date with it. Prices of one's own stay.
     #[command(after_help = "Example:\n  owui-token-tracking pricing sync --dry-run")]

@@ -106,7 +106,7 @@ pub(crate) enum Command {
     Publish(publish::Arguments),
     /// Take them out again.
     #[command(after_help = "Example:\n  \
-        owui-token-tracking sponsored unpublish research --url http://localhost:8080")]
+        owui-token-tracking sponsored unpublish research --url http://localhost:8080 --token sk-…")]
     Unpublish(publish::Removal),
     /// Show what was used of allowances, by whom and for what, what is left, and how long it will last.
     #[command(after_help = report::EXAMPLE)]

@@ -11,6 +11,7 @@ use crate::output;
 /// Sum the days that are over, so that reports are quick. Running gateways do it by themselves; this does all at once, as after
 /// an upgrade.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  owui-token-tracking usage rollup")]
 pub(super) struct Arguments {
     #[command(flatten)]
     database: DatabaseArguments,

@@ -39,7 +39,7 @@ each_database!(every_form_of_output, async |test: TestDatabase| {
     // Nothing found is still a table.
     assert_eq!(
         place.ok(&["sponsored", "list", "--format", "csv"]),
-        "id,name,sponsor_id,base_models,total_credit_limit,daily_credit_limit,creation_date\n"
+        "id,name,sponsor_id,base_models,total_credit_limit,daily_credit_limit,starts_on,ends_on,members,public,creation_date\n"
     );
     // Whatever reads a table from a pipe finds no colours in it.
     assert!(!place.ok(&["credit-group", "list"]).contains('\u{1b}'));

@@ -1,4 +1,4 @@
-//! `user find|list`.
+//! `user find|list|export|forget`.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -128,9 +128,9 @@ async fn forget_user(database: &Database, which: &str, yes: bool) -> anyhow::Res
     let user = forget::find(database, which).await?;
     let names = if user.names.is_empty() { String::new() } else { format!(" ({})", user.names.join(", ")) };
     if user.in_open_webui {
-        output::line(format!(
-            "Open WebUI has this user still: delete them there too, or the next request makes them known again."
-        ))?;
+        output::line(
+            "Open WebUI has this user still: delete them there too, or the next request makes them known again.",
+        )?;
     }
     if !yes && !output::confirmed(&format!("Forget {}{names} for good?", user.id))? {
         return Ok(ExitCode::FAILURE);

@@ -1,6 +1,6 @@
 //! Sponsored allowances as administrators make, change, delete and report them, on both databases.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers included")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
 
 use std::sync::Arc;
 

@@ -100,7 +100,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 /// Where rows go.
 enum Sink {
-    Csv(csv::Writer<Box<dyn Write + Send>>),
+    Csv(Box<csv::Writer<Box<dyn Write + Send>>>),
     Lines(BufWriter<Box<dyn Write + Send>>),
 }
 
@@ -110,7 +110,7 @@ impl Sink {
             Form::Csv => {
                 let mut writer = csv::WriterBuilder::new().buffer_capacity(1 << 16).from_writer(to);
                 writer.write_record(names())?;
-                Self::Csv(writer)
+                Self::Csv(Box::new(writer))
             }
             Form::Jsonl => Self::Lines(BufWriter::with_capacity(1 << 16, to)),
         })

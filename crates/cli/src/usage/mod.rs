@@ -54,7 +54,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Rollup(rollup::Arguments),
-    Export(export::Arguments),
+    Export(Box<export::Arguments>),
     Prune(prune::Arguments),
 }
 
@@ -116,7 +116,7 @@ struct Filters {
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Some(Command::Rollup(arguments)) => rollup::run(arguments).await,
-        Some(Command::Export(arguments)) => export::run(arguments).await,
+        Some(Command::Export(arguments)) => export::run(*arguments).await,
         Some(Command::Prune(arguments)) => prune::run(arguments).await,
         None => report(arguments.report).await,
     }

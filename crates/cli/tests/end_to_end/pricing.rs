@@ -179,6 +179,13 @@ each_database!(the_public_list_fills_the_table_and_never_takes_ones_own, async |
         .run(format!("UPDATE {table} SET price = '{earlier}' WHERE model = 'gpt-4o'"))
         .await
         .unwrap();
+    let mirror = place.database.table("token_tracking_model_pricing");
+    let shown = "input_cost_credits = 1, per_input_tokens = 1000000, output_cost_credits = 2, per_output_tokens = 1000000";
+    place
+        .database
+        .run(format!("UPDATE {mirror} SET {shown} WHERE id IN ('gpt-4o', 'gemini-2.5-pro')"))
+        .await
+        .unwrap();
     // One of them is somebody's own now.
     place.ok(&["pricing", "update", "gpt-4o", "--provider", "openai", "--input-cost-credits", "7"]);
     let differs = place.run(&["pricing", "diff", "--format", "json"]);

@@ -92,8 +92,7 @@ each_database!(exports_hold_every_row_and_compute_nothing, async |test: TestData
     let lines = std::fs::read_to_string(file).unwrap();
     let lines: Vec<Value> = lines.lines().map(json).collect();
     assert!(
-        lines.len() == 2
-            && lines.iter().all(|line| line["user_id"] == "ann" && line["charge"].to_string() == "2")
+        lines.len() == 2 && lines.iter().all(|line| line["user_id"] == "ann" && line["charge"] == json("2"))
     );
 });
 

@@ -19,6 +19,8 @@ use crate::{Database, Error, Kind, on_pool, rollup};
 
 /// So many rows go at once.
 const PORTION: i64 = 5000;
+/// Of so many rows of the original's usage log, ours go at once.
+const LOGGED: i64 = 20_000;
 /// And so many accounts.
 const ACCOUNTS: i64 = 1000;
 
@@ -31,8 +33,8 @@ pub struct Prunable {
     pub entries: i64,
 }
 
-/// A portion's row: id, kind, day, accounts, charge.
-type Row = (String, String, String, String, i64);
+/// A portion's row: id, day, accounts, charge.
+type Row = (String, String, String, i64);
 
 /// What there is to prune before a day.
 ///
@@ -77,6 +79,7 @@ pub async fn prune(
         let change = Change { action: "usage prune", subject: &before, before: None, after: begun };
         note!(transaction, database, change);
     });
+    unlog(database, what.before).await?;
     let mut gone = 0;
     loop {
         // Reports go on with the sums of these days.
@@ -93,6 +96,42 @@ pub async fn prune(
     Ok(gone)
 }
 
+/// Takes our rows out of the original's usage log, before the ledger forgets which they are. Those that the original wrote stay.
+async fn unlog(database: &Database, before: Day) -> Result<(), Error> {
+    let (log, ledger) = (database.table("token_tracking_usage_log"), database.table("token_tracking_ledger"));
+    let ours = format!(
+        "EXISTS (SELECT 1 FROM {ledger} AS entry WHERE entry.id = log.tracking_id AND entry.kind <> 'import' \
+           AND entry.day < $1)"
+    );
+    // It has no key. PostgreSQL makes nobody wait; on SQLite it goes in portions.
+    let (last, delete) = match database.kind() {
+        Kind::Postgres => (
+            "SELECT CAST(0 AS BIGINT)".to_owned(),
+            format!("DELETE FROM {log} AS log WHERE $2 = $3 AND {ours}"),
+        ),
+        Kind::Sqlite => (
+            format!("SELECT COALESCE(MAX(rowid), 0) FROM {log}"),
+            format!("DELETE FROM {log} AS log WHERE rowid > $2 AND rowid <= $3 AND {ours}"),
+        ),
+    };
+    let last: i64 =
+        on_pool!(database, pool => sqlx::query_scalar(AssertSqlSafe(last)).fetch_one(pool).await?);
+    let step = if database.kind() == Kind::Postgres { 0 } else { LOGGED };
+    let mut from = 0;
+    loop {
+        let to = from + step;
+        let _turn = Turn::take(database).await?;
+        in_transaction!(database, transaction => {
+            let query = sqlx::query(AssertSqlSafe(delete.clone())).bind(before.to_string()).bind(from);
+            query.bind(to).execute(&mut *transaction).await?;
+        });
+        if to >= last {
+            return Ok(());
+        }
+        from = to;
+    }
+}
+
 enum Portion {
     Empty,
     Removed(i64),
@@ -103,7 +142,7 @@ async fn portion(database: &Database, before: Day) -> Result<Portion, Error> {
     let table = |name: &str| database.table(&format!("token_tracking_{name}"));
     let (ledger, account, days) = (table("ledger"), table("account"), table("rollup_day"));
     let (_, end) = ids(None, previous(before));
-    let columns = "SELECT id, kind, day, accounts, charge";
+    let columns = "SELECT id, day, accounts, charge";
     // Corrections first: they are found by what they correct. Adjustments stay until weeks and months need them no more.
     let plain = format!(
         "{columns} FROM {ledger} WHERE corrects IS NULL AND id > $1 AND id < $2 AND day < $3 \
@@ -117,7 +156,6 @@ async fn portion(database: &Database, before: Day) -> Result<Portion, Error> {
         Kind::Postgres => "SELECT json_array_elements_text(CAST($1 AS json))",
     };
     let delete = format!("DELETE FROM {ledger} WHERE id IN ({listed})");
-    let unlog = format!("DELETE FROM {} WHERE tracking_id IN ({listed})", table("usage_log"));
     let mark = format!("UPDATE {days} SET pruned = 1 WHERE rolled_at IS NOT NULL AND day IN ({listed})");
     let spend = format!("UPDATE {account} SET spent = spent - $1 WHERE key = $2");
     let carry = format!(
@@ -142,13 +180,13 @@ async fn portion(database: &Database, before: Day) -> Result<Portion, Error> {
         if rows.is_empty() {
             return Ok(Portion::Empty);
         }
-        let their_days: BTreeSet<&str> = rows.iter().map(|row| row.2.as_str()).collect();
+        let their_days: BTreeSet<&str> = rows.iter().map(|row| row.1.as_str()).collect();
         let list = json!(their_days).to_string();
         let marked = sqlx::query(AssertSqlSafe(mark)).bind(list).execute(&mut *transaction).await?;
         if marked.rows_affected() != u64::try_from(their_days.len()).unwrap_or(u64::MAX) {
             return Ok(Portion::Open);
         }
-        let charges = rows.iter().map(|row| (row.3.as_str(), Credits::from_micro(row.4)));
+        let charges = rows.iter().map(|row| (row.2.as_str(), Credits::from_micro(row.3)));
         for (key, sum) in by_account("token_tracking_ledger", charges)? {
             let parsed: AccountKey = key.parse()?;
             if is_over(&parsed, before)? {
@@ -160,7 +198,7 @@ async fn portion(database: &Database, before: Day) -> Result<Portion, Error> {
                     .bind(parsed.user().map_or("", UserId::as_str))
                     .bind(parsed.sponsored().map(|id| id.to_string()))
                     .bind(json!([key]).to_string())
-                    .bind(rows.iter().map(|row| row.2.as_str()).max().unwrap_or_default())
+                    .bind(rows.iter().map(|row| row.1.as_str()).max().unwrap_or_default())
                     .bind(sum.micro())
                     .bind(now)
                     .execute(&mut *transaction)
@@ -168,11 +206,7 @@ async fn portion(database: &Database, before: Day) -> Result<Portion, Error> {
             }
         }
         let all: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
-        // Rows that the original wrote stay: they are not ours.
-        let ours: Vec<&str> =
-            rows.iter().filter(|row| row.1 != "import").map(|row| row.0.as_str()).collect();
         sqlx::query(AssertSqlSafe(delete)).bind(json!(all).to_string()).execute(&mut *transaction).await?;
-        sqlx::query(AssertSqlSafe(unlog)).bind(json!(ours).to_string()).execute(&mut *transaction).await?;
         Portion::Removed(i64::try_from(rows.len()).unwrap_or(i64::MAX))
     }))
 }

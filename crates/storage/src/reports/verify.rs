@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use accounting::{Credits, Day};
 
-use crate::reading::{Query, Reading, aside};
-use crate::rollup::sums::{KEYS, USAGE, Wanted};
-use crate::rollup::{Cell, DaySums, Sums, sums_of};
+use crate::reading::{Query, Reading, Row, aside};
+use crate::rollup::sums::{KEYS, USAGE, Wanted, next};
+use crate::rollup::{AT_ONCE, Cell, DaySums, Sums, sums_of};
 use crate::{Database, Error, Kind};
 
 /// What was compared, and where it differs.
@@ -89,29 +89,30 @@ async fn check(
     let counts = reading.all(Query::new(count), |row| row.some_number(0)).await?;
     let rows = counts.first().copied().unwrap_or_default();
     // The days are read once more, day by day.
-    let total = rows + rolled.values().sum::<i64>();
-    let ledger = read_ledger(&mut reading, &database, |read| progress(read, total)).await?;
+    let all_rows = rows + rolled.values().sum::<i64>();
+    let ledger = read_ledger(&mut reading, &database, |read| progress(read, all_rows)).await?;
     let mut found = accounts(&mut reading, &database, &ledger).await?;
     let mut read = rows;
-    for (day, entries) in &rolled {
-        let recorded = recorded(&mut reading, &database, *day).await?;
-        let computed = sums_of(&mut reading, &database, *day, *day).await?.remove(day).unwrap_or_default();
-        // Counted in two ways, because a row with an id of another day would not be found as the day's.
-        let all = ledger.usage_by_day.get(&day.to_string()).copied().unwrap_or_default();
-        if computed.cells != recorded || computed.entries != *entries || all != *entries {
-            let total = |cells: &BTreeMap<Cell, Sums>| {
-                let mut total = Sums::default();
-                cells.values().try_for_each(|sums| total.add(sums)).map(|()| total)
-            };
-            found.wrong_days.push(WrongDay {
-                day: *day,
-                recorded: total(&recorded)?,
-                computed: total(&computed.cells)?,
-            });
+    let days: Vec<Day> = rolled.keys().copied().collect();
+    // One reading takes a range of ids.
+    for days in days.chunk_by(|day, after| next(*day) == Some(*after)).flat_map(|days| days.chunks(AT_ONCE)) {
+        let (Some(from), Some(to)) = (days.first(), days.last()) else { continue };
+        let mut recorded = recorded(&mut reading, &database, *from, *to).await?;
+        let mut computed = sums_of(&mut reading, &database, *from, *to).await?;
+        for day in days {
+            let entries = rolled.get(day).copied().unwrap_or_default();
+            let recorded = recorded.remove(day).unwrap_or_default().cells;
+            let computed = computed.remove(day).unwrap_or_default();
+            // Counted in two ways, because a row with an id of another day would not be found as the day's.
+            let all = ledger.usage_by_day.get(&day.to_string()).copied().unwrap_or_default();
+            if computed.cells != recorded || computed.entries != entries || all != entries {
+                let (recorded, computed) = (total(&recorded)?, total(&computed.cells)?);
+                found.wrong_days.push(WrongDay { day: *day, recorded, computed });
+            }
+            found.days += 1;
+            read += entries;
         }
-        found.days += 1;
-        read += entries;
-        progress(read, total);
+        progress(read, all_rows);
     }
     Ok(found)
 }
@@ -127,15 +128,24 @@ async fn rolled_days(reading: &mut Reading, database: &Database) -> Result<BTree
     Ok(days.into_iter().collect())
 }
 
+/// The roll-up of these days.
 async fn recorded(
     reading: &mut Reading,
     database: &Database,
-    day: Day,
-) -> Result<BTreeMap<Cell, Sums>, Error> {
+    from: Day,
+    to: Day,
+) -> Result<BTreeMap<Day, DaySums>, Error> {
     let wanted = Wanted { database, keys: &KEYS, grouped: false, filters: &[] };
-    let mut sums = DaySums::default();
-    reading.each(wanted.rollup(Some(day), Some(day)), |row| sums.add(row)).await?;
-    Ok(sums.cells)
+    let mut days: BTreeMap<Day, DaySums> = BTreeMap::new();
+    let add = |row: &Row<'_>| days.entry(row.some_text(0)?.parse()?).or_default().add(row);
+    reading.each(wanted.rollup(Some(from), Some(to)), add).await?;
+    Ok(days)
+}
+
+fn total(cells: &BTreeMap<Cell, Sums>) -> Result<Sums, Error> {
+    let mut total = Sums::default();
+    cells.values().try_for_each(|sums| total.add(sums))?;
+    Ok(total)
 }
 
 /// What the whole ledger adds up to.

@@ -28,7 +28,7 @@ const OVER: i64 = 12 * HOUR;
 /// For so long no other process tries a day that one has claimed.
 const CLAIM: i64 = 2 * 60 * 1000;
 /// So many days are summed with one reading.
-const AT_ONCE: usize = 8;
+pub(crate) const AT_ONCE: usize = 8;
 /// So many rows are written with one statement.
 const ROWS: usize = 200;
 

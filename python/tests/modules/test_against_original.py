@@ -348,7 +348,10 @@ def test_makes_the_same_tables(template: str, original_template: str) -> None:
             for table in databases.TABLES
         }
 
-    assert shape(template) == shape(original_template)
+    ours = shape(template)
+    # The one column that is ours in a table of the original: which entry of the ledger a row is.
+    assert ours["token_tracking_usage_log"]["columns"].pop("tracking_id")[1]
+    assert ours == shape(original_template)
 
 
 @pytest.mark.parametrize("first", ["original", "ours"])

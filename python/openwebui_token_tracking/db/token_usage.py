@@ -1,4 +1,4 @@
-"""The usage log that version 0.1 kept. What was charged since is in the ledger."""
+"""The usage log of version 0.1, which goes on beside the ledger."""
 
 import datetime
 import uuid
@@ -10,9 +10,10 @@ from openwebui_token_tracking.db.base import Base
 
 
 class TokenUsageLog(Base):
-    """One request in the usage log of version 0.1, which is kept as it is.
+    """One request in the usage log of version 0.1: its own, and those since, so that it counts them.
 
-    Requests since the upgrade are in :class:`~openwebui_token_tracking.db.LedgerEntry`.
+    A row without a ``tracking_id`` becomes an entry of the ledger within seconds. What was charged, and all else that is known of
+    a request, is in its :class:`~openwebui_token_tracking.db.LedgerEntry`.
     """
 
     __tablename__ = "token_tracking_usage_log"
@@ -27,3 +28,5 @@ class TokenUsageLog(Base):
     )
     prompt_tokens: Mapped[int | None] = mapped_column(sa.Integer)
     response_tokens: Mapped[int | None] = mapped_column(sa.Integer)
+    tracking_id: Mapped[str | None] = mapped_column(sa.String(32))
+    """The entry of the ledger that is the same request; ``None`` in a row that is not in the ledger yet."""

@@ -76,7 +76,9 @@ def test_the_ledger_is_read(url: str) -> None:
         assert (entry.user_id, entry.kind, entry.outcome, entry.estimated) == ("ann", "request", "complete", None)
         assert (entry.input_tokens, entry.output_tokens, entry.credits) == (1000, 101, Decimal("4.515"))
         assert entry.started.utcoffset() is not None and entry.started.year >= 2025
-        assert list(session.scalars(sa.select(db.TokenUsageLog))) == []
+        [logged] = session.scalars(sa.select(db.TokenUsageLog))
+        assert (logged.user_id, logged.prompt_tokens, logged.response_tokens) == ("ann", 1000, 101)
+        assert logged.tracking_id == entry.id
 
 
 def test_only_migrations_make_other_tables() -> None:

@@ -84,8 +84,10 @@ CREATE TABLE token_tracking_sponsored_chat (
 ) /*clustered*/;
 CREATE INDEX token_tracking_sponsored_chat_age ON token_tracking_sponsored_chat (noted_at);
 
--- The usage in the ledger, summed for each day that is over. '' stands for none.
+-- The usage in the ledger, summed for each day that is over, three times: `grain` 0 by all columns, 1 without users, 2 by users
+-- alone, so that a report reads as few rows as it needs. '' stands for none.
 CREATE TABLE token_tracking_rollup (
+    grain BIGINT NOT NULL,
     day TEXT NOT NULL,
     user_id TEXT NOT NULL,
     provider TEXT NOT NULL,
@@ -102,7 +104,7 @@ CREATE TABLE token_tracking_rollup (
     charge BIGINT NOT NULL,
     estimated_requests BIGINT NOT NULL,
     estimated_charge BIGINT NOT NULL,
-    PRIMARY KEY (day, user_id, provider, model, sponsored_id, task)
+    PRIMARY KEY (grain, day, user_id, provider, model, sponsored_id, task)
 ) /*clustered*/;
 -- The days that are summed there: those with `rolled_at`. `entries`: how many rows of the ledger were summed. `claim`: a
 -- roll-up that is under way; whatever is written into its day takes it away. `pruned`: the ledger's rows are not kept any more.

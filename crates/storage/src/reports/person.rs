@@ -66,7 +66,7 @@ fn sections(database: &Database) -> Vec<Section> {
                 "output_tokens#",
                 "charge¢",
             ],
-            format!("{} WHERE user_id = ", table("rollup")),
+            format!("{} WHERE grain = 0 AND user_id = ", table("rollup")),
         ),
         of(
             "usage_log",

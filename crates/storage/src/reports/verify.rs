@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use accounting::{Credits, Day};
 
 use crate::reading::{Query, Reading, Row, aside};
-use crate::rollup::sums::{KEYS, USAGE, Wanted, next};
+use crate::rollup::sums::{Grain, KEYS, USAGE, Wanted, next};
 use crate::rollup::{AT_ONCE, Cell, DaySums, Sums, sums_of};
 use crate::{Database, Error, Kind};
 
@@ -97,16 +97,26 @@ async fn check(
     // One reading takes a range of ids.
     for days in days.chunk_by(|day, after| next(*day) == Some(*after)).flat_map(|days| days.chunks(AT_ONCE)) {
         let (Some(from), Some(to)) = (days.first(), days.last()) else { continue };
-        let mut recorded = recorded(&mut reading, &database, *from, *to).await?;
+        let mut summed = Vec::new();
+        for grain in Grain::EACH {
+            summed.push((grain, recorded(&mut reading, &database, grain, *from, *to).await?));
+        }
         let mut computed = sums_of(&mut reading, &database, *from, *to).await?;
         for day in days {
             let entries = rolled.get(day).copied().unwrap_or_default();
-            let recorded = recorded.remove(day).unwrap_or_default().cells;
             let computed = computed.remove(day).unwrap_or_default();
             // Counted in two ways, because a row with an id of another day would not be found as the day's.
             let all = ledger.usage_by_day.get(&day.to_string()).copied().unwrap_or_default();
-            if computed.cells != recorded || computed.entries != entries || all != entries {
-                let (recorded, computed) = (total(&recorded)?, total(&computed.cells)?);
+            let counted = computed.entries == entries && all == entries;
+            let mut wrong = None;
+            for (grain, days) in &mut summed {
+                let recorded = days.remove(day).unwrap_or_default().cells;
+                let computed = computed.coarse(*grain)?;
+                if recorded != computed || !counted {
+                    wrong = Some((total(&recorded)?, total(&computed)?));
+                }
+            }
+            if let Some((recorded, computed)) = wrong {
                 found.wrong_days.push(WrongDay { day: *day, recorded, computed });
             }
             found.days += 1;
@@ -132,13 +142,14 @@ async fn rolled_days(reading: &mut Reading, database: &Database) -> Result<BTree
 async fn recorded(
     reading: &mut Reading,
     database: &Database,
+    grain: Grain,
     from: Day,
     to: Day,
 ) -> Result<BTreeMap<Day, DaySums>, Error> {
     let wanted = Wanted { database, keys: &KEYS, grouped: false, filters: &[] };
     let mut days: BTreeMap<Day, DaySums> = BTreeMap::new();
     let add = |row: &Row<'_>| days.entry(row.some_text(0)?.parse()?).or_default().add(row);
-    reading.each(wanted.rollup(Some(from), Some(to)), add).await?;
+    reading.each(wanted.grain(grain, Some(from), Some(to)), add).await?;
     Ok(days)
 }
 

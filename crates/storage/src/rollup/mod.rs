@@ -20,7 +20,7 @@ use crate::ledger::Turn;
 use crate::reading::{Reading, Row, aside};
 use crate::{Database, Error, new_id};
 pub use sums::Sums;
-use sums::{COLUMNS, FIRST_ID, KEYS, ROLLUP, Wanted, midnight, next, previous};
+use sums::{COLUMNS, FIRST_ID, Grain, KEYS, ROLLUP, Wanted, midnight, next, previous};
 
 const HOUR: i64 = 3_600_000;
 /// Twelve hours after a day ends in UTC, it is over everywhere.
@@ -50,6 +50,21 @@ impl DaySums {
             *part = row.some_text(index + 1)?.to_owned();
         }
         self.cells.entry(cell).or_default().add(&Sums::read(row, KEYS.len())?)
+    }
+
+    /// The same, as finely as that; '' in the columns that it does not have.
+    pub(crate) fn coarse(&self, grain: Grain) -> Result<BTreeMap<Cell, Sums>, Error> {
+        let mut coarse: BTreeMap<Cell, Sums> = BTreeMap::new();
+        for (cell, sums) in &self.cells {
+            let mut cell = cell.clone();
+            for (part, column) in cell.iter_mut().zip(&KEYS[1..]) {
+                if !grain.has(column) {
+                    part.clear();
+                }
+            }
+            coarse.entry(cell).or_default().add(sums)?;
+        }
+        Ok(coarse)
     }
 }
 
@@ -195,9 +210,12 @@ async fn write(
     let done =
         format!("UPDATE {days} SET rolled_at = $1, entries = $2, claim = NULL WHERE day = $3 AND claim = $4");
     let clear = format!("DELETE FROM {table} WHERE day = $1");
-    let insert = format!("INSERT INTO {table} ({}, {}) ", KEYS.join(", "), ROLLUP.join(", "));
+    let insert = format!("INSERT INTO {table} (grain, {}, {}) ", KEYS.join(", "), ROLLUP.join(", "));
     let day = day.to_string();
-    let rows: Vec<(Cell, Sums)> = sums.cells.into_iter().collect();
+    let mut rows: Vec<(i64, Cell, Sums)> = Vec::new();
+    for grain in Grain::EACH {
+        rows.extend(sums.coarse(grain)?.into_iter().map(|(cell, sums)| (grain.number(), cell, sums)));
+    }
     let _turn = Turn::take(database).await?;
     Ok(in_transaction!(database, transaction => {
         let query = sqlx::query(AssertSqlSafe(done)).bind(now.as_microsecond()).bind(sums.entries);
@@ -206,8 +224,8 @@ async fn write(
             sqlx::query(AssertSqlSafe(clear)).bind(&day).execute(&mut *transaction).await?;
             for rows in rows.chunks(ROWS) {
                 let mut insert = QueryBuilder::new(&insert);
-                insert.push_values(rows, |mut values, (cell, sums)| {
-                    values.push_bind(&day);
+                insert.push_values(rows, |mut values, (grain, cell, sums)| {
+                    values.push_bind(*grain).push_bind(&day);
                     cell.iter().for_each(|part| { values.push_bind(part); });
                     sums.values().iter().for_each(|value| { values.push_bind(*value); });
                 });

@@ -62,6 +62,36 @@ pub(crate) const LEDGER: [&str; COLUMNS] = [
 /// By what a row of the roll-up is told from others. In the ledger NULL stands for ''.
 pub(crate) const KEYS: [&str; 6] = ["day", "user_id", "provider", "model", "sponsored_id", "task"];
 
+/// How finely the rows of the roll-up are told apart. A report reads the coarsest that has the columns it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grain {
+    /// By all columns.
+    All = 0,
+    /// Without users.
+    WithoutUser = 1,
+    /// By users alone.
+    Users = 2,
+}
+
+impl Grain {
+    /// All there are, the one with the fewest rows first.
+    pub(crate) const EACH: [Self; 3] = [Self::WithoutUser, Self::Users, Self::All];
+
+    /// As the database names it.
+    pub(crate) const fn number(self) -> i64 {
+        self as i64
+    }
+
+    /// Whether it has that column of [`KEYS`].
+    pub(crate) fn has(self, column: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::WithoutUser => column != "user_id",
+            Self::Users => matches!(column, "day" | "user_id"),
+        }
+    }
+}
+
 /// Which rows of the ledger are usage: an administrator's adjustments and carried sums are not.
 pub(crate) const USAGE: &str = "kind IN ('request', 'correction', 'import')";
 
@@ -222,11 +252,19 @@ impl Wanted<'_> {
 
     /// From the roll-up, for those of these days that are in it.
     pub(crate) fn rollup(&self, from: Option<Day>, to: Option<Day>) -> Query {
+        let needed = || self.keys.iter().chain(self.filters.iter().map(|(name, _)| name));
+        let fits = |grain: &Grain| needed().all(|column| grain.has(column));
+        self.grain(Grain::EACH.into_iter().find(fits).unwrap_or(Grain::All), from, to)
+    }
+
+    /// The same, as finely as that.
+    pub(crate) fn grain(&self, grain: Grain, from: Option<Day>, to: Option<Day>) -> Query {
         let mut query = self.head(&ROLLUP, str::to_owned);
         let table = |name| self.database.table(name);
         query.push(&format!(
-            " FROM {} WHERE day IN (SELECT day FROM {} WHERE rolled_at IS NOT NULL)",
+            " FROM {} WHERE grain = {} AND day IN (SELECT day FROM {} WHERE rolled_at IS NOT NULL)",
             table("token_tracking_rollup"),
+            grain.number(),
             table("token_tracking_rollup_day")
         ));
         within(&mut query, from, to);

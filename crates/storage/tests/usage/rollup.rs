@@ -178,15 +178,20 @@ each_database!(wrong_books_are_repaired_when_asked, async |test: TestDatabase| {
     for sql in [
         format!("UPDATE {account} SET spent = spent + 1, held = 5 WHERE key = '{key}'"),
         format!("DELETE FROM {account} WHERE key = '{}'", rows[1].account()),
-        format!("UPDATE {summed} SET charge = charge + 1 WHERE day = '2026-03-07'"),
+        format!("UPDATE {summed} SET charge = charge + 1 WHERE day = '2026-03-07' AND grain = 0"),
+        format!("UPDATE {summed} SET requests = requests + 1 WHERE day = '2026-03-09' AND grain = 2"),
+        format!("DELETE FROM {summed} WHERE day = '2026-03-10' AND grain = 1"),
     ] {
         database.run(sql).await.unwrap();
     }
     let found = verify(&database).await.unwrap();
     let wrong: Vec<_> = found.wrong_days.iter().map(|wrong| wrong.day).collect();
-    assert_eq!((found.differences.len(), wrong), (3, vec![day("2026-03-07")]));
+    assert_eq!(
+        (found.differences.len(), wrong),
+        (3, ["2026-03-07", "2026-03-09", "2026-03-10"].map(day).into())
+    );
     assert_eq!(repair(&database, &found).await.unwrap(), found.differences);
-    assert_clean(&database, 23).await;
+    assert_clean(&database, 21).await;
     rolled(&database, &clock).await;
     assert_clean(&database, 24).await;
     let noted = audit::list(&database, &audit::Wanted::default()).await.unwrap();

@@ -25,7 +25,7 @@ test-rust: ## the tests of the crates
 
 test-python: $(VENV)/ready ## the Python package, the documentation, the official clients against the gateway
 	$(CARGO) build --locked --bin owui-token-tracking --bin simulated-provider
-	scripts/with-postgres $(VENV)/bin/python -m pytest python/tests -q
+	scripts/with-postgres $(VENV)/bin/python -m pytest python/tests -q -n auto --dist loadscope
 
 e2e: ## the parts of `make test` that run the real executable: crashes, pauses, several gateways, clients
 	scripts/with-postgres scripts/run-rust-tests -E 'binary(/end_to_end/)'

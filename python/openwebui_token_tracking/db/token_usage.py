@@ -12,8 +12,8 @@ from openwebui_token_tracking.db.base import Base
 class TokenUsageLog(Base):
     """One request in the usage log of version 0.1: its own, and those since, so that it counts them.
 
-    A row without a ``tracking_id`` becomes an entry of the ledger within seconds. What was charged, and all else that is known of
-    a request, is in its :class:`~openwebui_token_tracking.db.LedgerEntry`.
+    A row that is added here becomes an entry of the ledger within seconds. What was charged, and all else that is known of a
+    request, is in its :class:`~openwebui_token_tracking.db.LedgerEntry`.
     """
 
     __tablename__ = "token_tracking_usage_log"
@@ -28,5 +28,3 @@ class TokenUsageLog(Base):
     )
     prompt_tokens: Mapped[int | None] = mapped_column(sa.Integer)
     response_tokens: Mapped[int | None] = mapped_column(sa.Integer)
-    tracking_id: Mapped[str | None] = mapped_column(sa.String(32))
-    """The entry of the ledger that is the same request; ``None`` in a row that is not in the ledger yet."""

@@ -88,6 +88,19 @@ def everywhere(provider: str, tmp_path_factory) -> Iterator[Gateway]:
     finish(running, process)
 
 
+def pytest_sessionfinish(session) -> None:
+    """A process of several hands over what it saw."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["features"] = MATRIX
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error) -> None:
+    """Takes over what a process of several saw."""
+    for feature, cells in getattr(node, "workeroutput", {}).get("features", {}).items():
+        MATRIX.setdefault(feature, {}).update(cells)
+
+
 def pytest_terminal_summary(terminalreporter) -> None:
     """Prints what each provider can do through us. What is not a plain yes or no is spelled out below the table."""
     if not MATRIX:

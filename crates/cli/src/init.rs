@@ -73,6 +73,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     bar.finish();
     output::line(format!("Database  {url}"))?;
     let beside = match (done.migrated.original_found, done.migrated.user_table) {
+        _ if done.migrated.from == done.migrated.to => "as they were",
         (true, _) => "with the tables of an earlier installation, whose rows stay as they are",
         (false, true) => "beside Open WebUI's tables",
         (false, false) => "standalone: users are those that the gateway sees",

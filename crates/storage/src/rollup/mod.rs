@@ -5,6 +5,7 @@
 //! ([`reopen`]). So a summed day is complete, in whichever time zone it was counted. A day is summed from a snapshot that
 //! is taken after the day was claimed, and counts only if the claim still stands when it is written: a late entry takes it away.
 
+mod names;
 pub(crate) mod sums;
 
 use std::collections::BTreeMap;
@@ -152,6 +153,7 @@ pub async fn roll_up(
         for (day, claim) in claimed {
             let sums = sums.remove(&day).unwrap_or_default();
             done += usize::from(write(database, day, &claim, sums, clock.now()).await?);
+            names::keep(database, day, clock.now()).await?;
             left -= 1;
             each(day, left);
         }

@@ -166,6 +166,26 @@ each_database!(what_comes_late_opens_its_day, async |test: TestDatabase| {
     assert_eq!(rollup::due(&database, &clock).await.unwrap(), [late.day], "a correction alone opens it too");
 });
 
+each_database!(who_used_something_keeps_a_name_after_open_webui_deletes_them, async |test: TestDatabase| {
+    let database = test.migrated().await.unwrap();
+    let user = database.table("user");
+    let made = format!(
+        "CREATE TABLE {user} (id VARCHAR(255) PRIMARY KEY, name VARCHAR(255), email VARCHAR(255)); \
+         INSERT INTO {user} VALUES ('ann', 'Ann', 'ann@example.org'), ('idle', 'Never asked', 'idle@example.org')"
+    );
+    database.run(made).await.unwrap();
+    books::write(&database, &books::rows(5, 100)).await;
+    rolled(&database, &SettableClock::at(books::end())).await;
+    database.run(format!("DELETE FROM {user}")).await.unwrap();
+    let by_user = Question { by: vec![By::User], ..Question::default() };
+    let report = format!("{:?}", usage(&database, &by_user).await.unwrap());
+    assert!(report.contains("Some(\"Ann\")"), "{report}");
+    let kept = database.table("token_tracking_name");
+    // Of someone who used nothing, nothing is kept.
+    let check = format!("INSERT INTO {kept} (kind, id, name, kept_at) VALUES ('user', 'idle', 'free', 0)");
+    database.run(check).await.unwrap();
+});
+
 each_database!(wrong_books_are_repaired_when_asked, async |test: TestDatabase| {
     let database = test.migrated().await.unwrap();
     let rows = books::rows(4, 300);

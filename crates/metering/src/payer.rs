@@ -124,7 +124,8 @@ fn refusal(
     }
     Some(if allowance.members.is_empty() {
         format!(
-            "the sponsored allowance `{name}` names no members and is not public, so it offers no models of its own; use              one of its workspace models"
+            "the sponsored allowance `{name}` names no members and is not public, so it offers no models of its own; use \
+             one of its workspace models"
         )
     } else {
         format!("the sponsored allowance `{name}` is for its members, and you are not one; ask who grants it")

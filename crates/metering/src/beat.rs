@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use storage::ledger::Lease;
-use storage::original;
-use storage::rollup;
-use tokio::task::JoinHandle;
+use storage::{original, rollup};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::settlement;
@@ -27,25 +25,15 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Beats until the process closes.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut beats = interval(BEAT);
-    let mut sums = interval(SUM);
-    sums.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut summing: Option<JoinHandle<()>> = None;
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
             () = shared.closing.cancelled() => return,
-            _ = beats.tick() => {
-                renew(&shared).await;
-                recover(&shared).await;
-            }
-            _ = sums.tick() => {
-                // Beside the beats: it reads a lot at times, and no lease may wait for it.
-                if summing.as_ref().is_none_or(JoinHandle::is_finished) {
-                    summing = Some(shared.tasks.spawn(sum_days(Arc::clone(&shared))));
-                }
-            }
+            _ = beats.tick() => {}
         }
+        renew(&shared).await;
+        recover(&shared).await;
     }
 }
 
@@ -75,6 +63,25 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
     shared.closing.run_until_cancelled(following).await;
 }
 
+/// Sums days that are over, so that reports are quick, until the process closes. Beside the beats, because it reads a lot at
+/// times, and no lease may wait for it.
+pub(crate) async fn sum(shared: Arc<Shared>) {
+    let mut looks = interval(SUM);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let summing = async {
+        loop {
+            looks.tick().await;
+            match rollup::roll_up(shared.catalogue.database(), &*shared.clock, Some(SUM_FOR), |_, _| {}).await
+            {
+                Ok(0) => {}
+                Ok(days) => tracing::debug!(days, "summed the usage of days that are over"),
+                Err(error) => tracing::debug!(%error, "no days were summed; trying again in a minute"),
+            }
+        }
+    };
+    shared.closing.run_until_cancelled(summing).await;
+}
+
 async fn renew(shared: &Shared) {
     match shared.ledger.renew(shared.flights.progress()).await {
         Ok(Lease::Held) => {}
@@ -88,21 +95,6 @@ async fn renew(shared: &Shared) {
             }
         }
         Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
-    }
-}
-
-/// Sums days that are over, so that reports are quick.
-async fn sum_days(shared: Arc<Shared>) {
-    let database = shared.catalogue.database();
-    let summing = rollup::roll_up(database, &*shared.clock, Some(SUM_FOR), |_, _| {});
-    tokio::select! {
-        biased;
-        () = shared.closing.cancelled() => {}
-        done = summing => match done {
-            Ok(0) => {}
-            Ok(days) => tracing::debug!(days, "summed the usage of days that are over"),
-            Err(error) => tracing::debug!(%error, "no days were summed; trying again in a minute"),
-        }
     }
 }
 

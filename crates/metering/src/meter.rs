@@ -94,6 +94,7 @@ impl Meter {
         let shared = Arc::new(shared);
         shared.tasks.spawn(beat::run(Arc::clone(&shared)));
         shared.tasks.spawn(beat::follow(Arc::clone(&shared)));
+        shared.tasks.spawn(beat::sum(Arc::clone(&shared)));
         Ok(Self(shared))
     }
 

@@ -5,7 +5,6 @@
 //! ([`reopen`]). So a summed day is complete, in whichever time zone it was counted. A day is summed from a snapshot that
 //! is taken after the day was claimed, and counts only if the claim still stands when it is written: a late entry takes it away.
 
-mod names;
 pub(crate) mod sums;
 
 use std::collections::BTreeMap;
@@ -153,7 +152,6 @@ pub async fn roll_up(
         for (day, claim) in claimed {
             let sums = sums.remove(&day).unwrap_or_default();
             done += usize::from(write(database, day, &claim, sums, clock.now()).await?);
-            names::keep(database, day, clock.now()).await?;
             left -= 1;
             each(day, left);
         }
@@ -218,6 +216,7 @@ async fn write(
     for grain in Grain::EACH {
         rows.extend(sums.coarse(grain)?.into_iter().map(|(cell, sums)| (grain.number(), cell, sums)));
     }
+    let names = keep_names(database).await?;
     let _turn = Turn::take(database).await?;
     Ok(in_transaction!(database, transaction => {
         let query = sqlx::query(AssertSqlSafe(done)).bind(now.as_microsecond()).bind(sums.entries);
@@ -233,9 +232,32 @@ async fn write(
                 });
                 insert.build().execute(&mut *transaction).await?;
             }
+            if let Some(names) = names {
+                let query = sqlx::query(AssertSqlSafe(names)).bind(&day).bind(now.as_microsecond());
+                query.execute(&mut *transaction).await?;
+            }
         }
         stands
     }))
+}
+
+/// Keeps the present names of those who used something on a day, if Open WebUI is beside us: it tells nobody when it deletes a
+/// user. Parameters: the day, and when.
+async fn keep_names(database: &Database) -> Result<Option<String>, Error> {
+    if !database.has_table("user").await? {
+        return Ok(None);
+    }
+    Ok(Some(format!(
+        "INSERT INTO {} AS kept (kind, id, name, kept_at) \
+         SELECT 'user', CAST(known.id AS TEXT), CAST(known.name AS TEXT), $2 FROM {} AS known \
+         WHERE known.name IS NOT NULL AND known.id IN (SELECT user_id FROM {} WHERE day = $1 AND grain = {}) \
+         ON CONFLICT (kind, id) DO UPDATE SET name = excluded.name, kept_at = excluded.kept_at \
+         WHERE kept.name <> excluded.name",
+        database.table("token_tracking_name"),
+        database.table("user"),
+        database.table("token_tracking_rollup"),
+        Grain::Users.number()
+    )))
 }
 
 /// The moment in an id.

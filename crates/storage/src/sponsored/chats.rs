@@ -3,7 +3,6 @@
 use accounting::{Clock, SponsoredId, UserId};
 use sqlx::AssertSqlSafe;
 
-use crate::database::in_transaction;
 use crate::{Catalogue, Database, Error, SystemClock, on_pool};
 
 const DAY: i64 = 24 * 60 * 60 * 1_000_000;
@@ -37,16 +36,25 @@ impl Catalogue {
             return Ok(());
         }
         let table = database.table("token_tracking_sponsored_chat");
-        let forget = format!("DELETE FROM {table} WHERE (user_id = $1 AND chat_id = $2) OR noted_at < $3");
-        let note =
-            format!("INSERT INTO {table} (user_id, chat_id, sponsored_id, noted_at) VALUES ($1, $2, $3, $4)");
-        in_transaction!(database, transaction => {
-            let query = sqlx::query(AssertSqlSafe(forget)).bind(user.as_str()).bind(chat);
-            query.bind(now.saturating_sub(MEMORY)).execute(&mut *transaction).await?;
-            if let Some(sponsored) = sponsor {
-                let query = sqlx::query(AssertSqlSafe(note)).bind(user.as_str()).bind(chat);
-                query.bind(sponsored.to_string()).bind(now).execute(&mut *transaction).await?;
+        let note = format!(
+            "INSERT INTO {table} (user_id, chat_id, sponsored_id, noted_at) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (user_id, chat_id) DO UPDATE SET sponsored_id = excluded.sponsored_id, noted_at = excluded.noted_at"
+        );
+        let remove = format!("DELETE FROM {table} WHERE user_id = $1 AND chat_id = $2");
+        let forget = format!("DELETE FROM {table} WHERE noted_at < $1");
+        // A request waits for this: not behind the lock of administrative changes, which may take long.
+        on_pool!(database, pool => {
+            match sponsor {
+                Some(sponsored) => {
+                    let query = sqlx::query(AssertSqlSafe(note)).bind(user.as_str()).bind(chat);
+                    query.bind(sponsored.to_string()).bind(now).execute(pool).await?;
+                }
+                None => {
+                    let query = sqlx::query(AssertSqlSafe(remove)).bind(user.as_str()).bind(chat);
+                    query.execute(pool).await?;
+                }
             }
+            sqlx::query(AssertSqlSafe(forget)).bind(now.saturating_sub(MEMORY)).execute(pool).await?;
         });
         Ok(())
     }

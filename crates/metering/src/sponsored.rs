@@ -4,7 +4,7 @@
 //! where each request's payer is ([`crate::payer`]); a list is only a list.
 
 use accounting::{ProviderName, SponsoredId, UserId};
-use storage::{PricedModel, Snapshot, SponsoredAllowance};
+use storage::{Snapshot, SponsoredAllowance};
 
 use crate::MeterError;
 use crate::route::OfferedModel;
@@ -42,10 +42,7 @@ pub(crate) fn own_model<'a>(
 
 /// The models of one provider, or of all, as code that sends its own requests names them: by the provider's own ids.
 pub(crate) fn at(snapshot: &Snapshot, provider: Option<&ProviderName>) -> Vec<OfferedModel> {
-    let is_wanted = |model: &&PricedModel| provider.is_none_or(|provider| model.provider == *provider);
-    let mut models: Vec<&PricedModel> = snapshot.models().filter(is_wanted).collect();
-    models.sort_by(|a, b| (&a.provider, &a.model).cmp(&(&b.provider, &b.model)));
-    let named = models.into_iter().map(|model| OfferedModel {
+    let named = snapshot.models_of(provider).into_iter().map(|model| OfferedModel {
         id: model.model.to_string(),
         provider: model.provider.to_string(),
         model: model.model.clone(),

@@ -282,6 +282,14 @@ impl Snapshot {
         self.models.values()
     }
 
+    /// Those of one provider, or of all, by provider and model.
+    pub fn models_of(&self, provider: Option<&ProviderName>) -> Vec<&PricedModel> {
+        let is_wanted = |model: &&PricedModel| provider.is_none_or(|provider| model.provider == *provider);
+        let mut models: Vec<&PricedModel> = self.models.values().filter(is_wanted).collect();
+        models.sort_by(|a, b| (&a.provider, &a.model).cmp(&(&b.provider, &b.model)));
+        models
+    }
+
     /// The settings.
     pub const fn settings(&self) -> &Settings {
         &self.settings

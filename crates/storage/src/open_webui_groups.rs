@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use sqlx::AssertSqlSafe;
 
-use crate::{Database, Error, Kind, on_pool};
+use crate::{Database, Error, on_pool};
 
 /// A group of Open WebUI.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,7 +27,8 @@ pub async fn members(database: &Database) -> Result<HashMap<String, OpenWebUiGro
         return Ok(HashMap::new());
     }
     let table = database.table("group");
-    let parent = if has_column(database, "parent_group_id").await? { "parent_group_id" } else { "NULL" };
+    let parent =
+        if database.has_column("group", "parent_group_id").await? { "parent_group_id" } else { "NULL" };
     let sql = format!("SELECT CAST(id AS TEXT), CAST(name AS TEXT), CAST({parent} AS TEXT) FROM {table}");
     let rows: Vec<(String, Option<String>, Option<String>)> =
         on_pool!(database, pool => sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await?);
@@ -56,7 +57,7 @@ async fn memberships(database: &Database) -> Result<Vec<(String, String)>, Error
         let sql = format!("SELECT CAST(group_id AS TEXT), CAST(user_id AS TEXT) FROM {table}");
         return Ok(on_pool!(database, pool => sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await?));
     }
-    if !has_column(database, "user_ids").await? {
+    if !database.has_column("group", "user_ids").await? {
         return Ok(Vec::new());
     }
     let table = database.table("group");
@@ -75,19 +76,4 @@ async fn memberships(database: &Database) -> Result<Vec<(String, String)>, Error
         found.extend(users.into_iter().flatten().map(|user| (id.clone(), user)));
     }
     Ok(found)
-}
-
-/// Whether the table `group` has that column.
-async fn has_column(database: &Database, column: &str) -> Result<bool, Error> {
-    let sql = match database.kind() {
-        Kind::Sqlite => "SELECT count(*) FROM pragma_table_info('group') WHERE name = $1 AND $2 = $2",
-        Kind::Postgres => {
-            "SELECT count(*) FROM information_schema.columns \
-             WHERE table_name = 'group' AND column_name = $1 AND table_schema = $2"
-        }
-    };
-    let count: i64 = on_pool!(database, pool => {
-        sqlx::query_scalar(sql).bind(column).bind(database.schema()).fetch_one(pool).await?
-    });
-    Ok(count > 0)
 }

@@ -144,6 +144,7 @@ impl Owed {
         let (table, ledger) =
             (database.table("token_tracking_account"), database.table("token_tracking_ledger"));
         let places: Vec<String> = (6..6 + days.len()).map(|place| format!("${place}")).collect();
+        // That the kind is none of a request's says that the small index serves.
         let sql = format!(
             "SELECT CAST( \
                (SELECT COALESCE(SUM(spent), 0) FROM {table} WHERE key IN ({})) \

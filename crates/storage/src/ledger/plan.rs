@@ -4,15 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use accounting::{
-    Account, AccountKey, Clock, Credits, Day, Decision, OwnerId, Policy, Refusal, RequestId, Usage, admit,
+    Account, AccountKey, Credits, Day, Decision, OwnerId, Policy, Refusal, RequestId, Usage, admit,
 };
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::entry::{EntryKind, Progress, Settlement};
 use super::foreign::{ForeignRow, UNUSABLE};
 use super::hold::{HoldRequest, Op, Settled};
 use crate::rollup::first_open_day;
-use crate::{Error, SystemClock, new_id};
+use crate::{Error, new_id};
 
 /// The rows that a batch needs, in the order in which they are locked.
 #[derive(Debug, Default)]
@@ -102,8 +103,7 @@ pub(super) enum Answer {
 
 impl Changes<'_> {
     /// The days that are over already and get an entry all the same: the roll-up must sum them anew.
-    pub(super) fn reopened_days(&self) -> BTreeSet<Day> {
-        let now = SystemClock.now();
+    pub(super) fn reopened_days(&self, now: Timestamp) -> BTreeSet<Day> {
         let late = |entry: &&Entry<'_>| {
             let Settlement { record, ended_at, .. } = entry.settlement;
             record.day < first_open_day(now.max(*ended_at))

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use accounting::{Account, Credits, OwnerId, RequestId, UserId, Zone};
+use accounting::{Account, Clock, Credits, OwnerId, RequestId, UserId, Zone};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
 use super::checkpoint::Checkpointer;
@@ -16,7 +16,7 @@ use super::foreign::{clamped, is_mirrored, log_date};
 use super::plan::{Changes, Entry, Loaded, NewHold, Recorded, StoredHold, Wanted};
 use super::writer::{Committed, Engine};
 use crate::settings::Settings;
-use crate::{Database, Error};
+use crate::{Database, Error, SystemClock};
 
 /// How long SQLite itself waits for another writer, before the batch is put back and tried again.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(50);
@@ -158,7 +158,7 @@ impl SqliteEngine {
                 return Err(super::foreign::taken());
             }
         }
-        for day in changes.reopened_days() {
+        for day in changes.reopened_days(SystemClock.now()) {
             let reopen = crate::rollup::reopen("token_tracking_rollup_day");
             connection.prepare_cached(&reopen)?.execute([day.to_string()])?;
         }

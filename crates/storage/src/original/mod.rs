@@ -6,7 +6,7 @@
 mod downgrade;
 mod import;
 pub(crate) mod prices;
-mod rights;
+pub(crate) mod rights;
 pub(crate) mod schema;
 mod status;
 

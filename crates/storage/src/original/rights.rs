@@ -1,19 +1,17 @@
-//! Which right the database user lacks for our tables to be made, by name.
+//! Which rights the database user lacks on PostgreSQL, by name.
 
 use sqlx::PgPool;
 
-use super::schema::{TABLES, USAGE_LOG, VERSION_TABLE};
+use super::schema::USAGE_LOG;
 use crate::{Database, Error, Pool};
 
-/// The rights that a migration needs and that are missing on PostgreSQL: each with what it is for.
+/// The rights that a migration needs and that are missing: each with what it is for.
 pub(crate) async fn missing(database: &Database) -> Result<Vec<String>, Error> {
     let Pool::Postgres(pool) = database.pool() else { return Ok(Vec::new()) };
     let schema = database.schema();
     let mut missing = Vec::new();
     for right in ["USAGE", "CREATE"] {
-        let sql = "SELECT COALESCE((SELECT has_schema_privilege(oid, $2) FROM pg_namespace WHERE nspname = $1), false)";
-        let has: bool = sqlx::query_scalar(sql).bind(schema).bind(right).fetch_one(pool).await?;
-        if !has {
+        if !on_schema(pool, schema, right).await? {
             missing.push(format!("{right} on the schema {schema}"));
         }
     }
@@ -27,32 +25,34 @@ pub(crate) async fn missing(database: &Database) -> Result<Vec<String>, Error> {
             missing.push(format!("ownership of the table {schema}.{table}, which belongs to {name}"));
         }
     }
-    for table in TABLES.into_iter().chain([VERSION_TABLE]) {
-        for right in ["SELECT", "INSERT", "UPDATE", "DELETE"] {
-            if exists(pool, schema, table).await? && !may(pool, &database.table(table), right).await? {
-                missing.push(format!("{right} on the table {schema}.{table}"));
-            }
-        }
-    }
-    if exists(pool, schema, "user").await? {
-        let refers = !exists(pool, schema, "token_tracking_credit_group_user").await?;
-        for right in ["SELECT", "REFERENCES"].into_iter().take(if refers { 2 } else { 1 }) {
-            if !may(pool, &database.table("user"), right).await? {
-                missing.push(format!("{right} on the table {schema}.user"));
-            }
-        }
+    let on_tables = on_tables(pool, schema).await?;
+    missing.extend(on_tables.iter().map(|(right, table)| format!("{right} on the table {schema}.{table}")));
+    // The table of members refers to Open WebUI's users.
+    let refers = "SELECT has_table_privilege(users.oid, 'REFERENCES') FROM pg_class AS users \
+        JOIN pg_namespace ON pg_namespace.oid = users.relnamespace WHERE nspname = $1 AND relname = 'user' \
+        AND NOT EXISTS (SELECT FROM pg_class AS members WHERE members.relnamespace = users.relnamespace \
+          AND members.relname = 'token_tracking_credit_group_user')";
+    let may: Option<bool> = sqlx::query_scalar(refers).bind(schema).fetch_optional(pool).await?;
+    if may == Some(false) {
+        missing.push(format!("REFERENCES on the table {schema}.user"));
     }
     Ok(missing)
 }
 
-async fn may(pool: &PgPool, table: &str, right: &str) -> Result<bool, Error> {
-    let sql = "SELECT has_table_privilege($1, $2)";
-    Ok(sqlx::query_scalar(sql).bind(table).bind(right).fetch_one(pool).await?)
+/// Whether the user has a right on the schema.
+pub(crate) async fn on_schema(pool: &PgPool, schema: &str, right: &str) -> Result<bool, Error> {
+    let sql =
+        "SELECT COALESCE((SELECT has_schema_privilege(oid, $2) FROM pg_namespace WHERE nspname = $1), false)";
+    Ok(sqlx::query_scalar(sql).bind(schema).bind(right).fetch_one(pool).await?)
 }
 
-/// Whether a table is there, also one that the database user has no right on.
-async fn exists(pool: &PgPool, schema: &str, table: &str) -> Result<bool, Error> {
-    let sql = "SELECT EXISTS (SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace \
-        WHERE nspname = $1 AND relname = $2)";
-    Ok(sqlx::query_scalar(sql).bind(schema).bind(table).fetch_one(pool).await?)
+/// The rights that are missing on the tables that are there, each with its table: to read and write ours and the original's, to
+/// read Open WebUI's.
+pub(crate) async fn on_tables(pool: &PgPool, schema: &str) -> Result<Vec<(String, String)>, Error> {
+    let sql = "SELECT kind, CAST(relname AS TEXT) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace, \
+           unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS kind \
+         WHERE nspname = $1 AND relkind IN ('r', 'p') AND NOT has_table_privilege(pg_class.oid, kind) AND ( \
+           relname LIKE 'token\\_tracking\\_%' \
+           OR (kind = 'SELECT' AND relname IN ('user', 'group', 'group_member', 'model', 'function'))) ORDER BY 1, 2";
+    Ok(sqlx::query_as(sql).bind(schema).fetch_all(pool).await?)
 }

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 
 use crate::ledger::owner;
+use crate::original::rights;
 use crate::{Database, Error, on_pool};
 
 /// The newest migration of the original that this program knows.
@@ -50,18 +51,14 @@ pub async fn missing_rights(database: &Database) -> Result<Vec<String>, Error> {
             Ok(Vec::new())
         }
         crate::Pool::Postgres(pool) => {
-            let sql = "SELECT kind || ' on ' || relname FROM ( \
-                   SELECT relation.relname, kind, pg_catalog.has_table_privilege(relation.oid, kind) AS granted \
-                   FROM pg_catalog.pg_class AS relation \
-                   JOIN pg_catalog.pg_namespace AS schema ON schema.oid = relation.relnamespace, \
-                   unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS kind \
-                   WHERE schema.nspname = $1 AND relation.relkind IN ('r', 'p') AND ( \
-                     relation.relname LIKE 'token\\_tracking\\_%' \
-                     OR (kind = 'SELECT' AND relation.relname IN ('user', 'group', 'group_member', 'model', 'function'))) \
-                 ) AS rights WHERE NOT granted \
-                 UNION ALL SELECT 'CREATE in the schema ' || $1 \
-                   WHERE NOT pg_catalog.has_schema_privilege($1, 'CREATE') ORDER BY 1";
-            Ok(sqlx::query_scalar(sql).bind(database.schema()).fetch_all(pool).await?)
+            let schema = database.schema();
+            let on_tables = rights::on_tables(pool, schema).await?.into_iter();
+            let mut missing: Vec<String> =
+                on_tables.map(|(right, table)| format!("{right} on {table}")).collect();
+            if !rights::on_schema(pool, schema, "CREATE").await? {
+                missing.push(format!("CREATE in the schema {schema}"));
+            }
+            Ok(missing)
         }
     }
 }

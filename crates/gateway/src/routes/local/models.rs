@@ -24,11 +24,8 @@ pub(super) async fn list(
     gateway.keys.administers(&headers)?;
     let snapshot = gateway.meter.catalogue().snapshot().await.map_err(ApiError::of_storage)?;
     let named = wanted.provider.map(ProviderName::new).transpose().map_err(bad)?;
-    let is_wanted =
-        |model: &&storage::PricedModel| named.as_ref().is_none_or(|provider| model.provider == *provider);
-    let mut found: Vec<_> = snapshot.models().filter(is_wanted).collect();
-    found.sort_by(|a, b| (&a.provider, &a.model).cmp(&(&b.provider, &b.model)));
-    let models: Vec<Value> = found
+    let models: Vec<Value> = snapshot
+        .models_of(named.as_ref())
         .into_iter()
         .map(|model| {
             json!({

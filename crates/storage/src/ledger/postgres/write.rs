@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use accounting::{Account, OwnerId};
+use accounting::{Account, Clock, OwnerId};
 use sqlx::postgres::PgArguments;
 use sqlx::{Arguments, AssertSqlSafe, PgConnection, Postgres};
 
@@ -14,7 +14,7 @@ use super::super::entry::{account_list, policy_name};
 use super::super::foreign::is_mirrored;
 use super::super::plan::{Changes, Entry, NewHold};
 use crate::rollup::REOPENED;
-use crate::{Database, Error};
+use crate::{Database, Error, SystemClock};
 
 /// Classes of usage in the ledger.
 const COUNTS: usize = 10;
@@ -281,7 +281,8 @@ impl Tables {
     }
 
     fn reopen_days(&self, parts: &mut Parts, changes: &Changes<'_>) -> Result<(), Error> {
-        let days: Vec<String> = changes.reopened_days().iter().map(ToString::to_string).collect();
+        let days: Vec<String> =
+            changes.reopened_days(SystemClock.now()).iter().map(ToString::to_string).collect();
         if days.is_empty() {
             return Ok(());
         }

@@ -5,20 +5,20 @@
 use std::time::Duration;
 
 use accounting::{
-    Account, AccountKey, AccountLimit, Bid, Clock, Credits, Day, ModelId, Period, Policy, PriceVersion,
-    ProviderName, Quote, RequestId, SponsoredId, Usage, UserId,
+    Account, AccountKey, AccountLimit, Bid, Clock, Credits, Day, Period, Quote, RequestId, SponsoredId,
+    UserId,
 };
 use futures_util::future::join_all;
 use storage::admin::credits::{self, Direction, Whose};
 use storage::admin::groups::{self, Change};
 use storage::admin::{audit, settings};
-use storage::ledger::{Hold, HoldOutcome, HoldRequest, Ledger, Outcome, RequestRecord, Settlement, WayIn};
+use storage::ledger::{Hold, HoldOutcome, HoldRequest, Ledger, RequestRecord};
 use storage::reports::balance::{Balance, account, balances};
 use storage::reports::verify::verify;
 use storage::{Database, Error, Membership, Snapshot, new_id};
 use testing::clock::SettableClock;
 use testing::databases::TestDatabase;
-use testing::each_database;
+use testing::{each_database, records};
 
 /// A Tuesday; the clocks of Berlin show 13:00.
 const NOON: &str = "2026-11-24T12:00:00Z";
@@ -36,23 +36,7 @@ fn key(period: Period, day: &str, id: &str) -> AccountKey {
 }
 
 fn record(id: &str, day: &str) -> RequestRecord {
-    RequestRecord {
-        user: user(id),
-        sponsored: None,
-        day: day.parse().unwrap(),
-        provider: ProviderName::new("openai").unwrap(),
-        model: ModelId::new("m").unwrap(),
-        price_version: Some(PriceVersion(1)),
-        policy: Policy::OneCredit,
-        way_in: WayIn::Gateway,
-        task: None,
-        chat_id: None,
-        message_id: None,
-        workspace_model: None,
-        instance: None,
-        started_at: 1_795_000_000_000_000,
-        input_tokens: 10,
-    }
+    records::record(id, day.parse().unwrap()).unwrap()
 }
 
 /// A request that holds a credit on the accounts of these periods, with their limits.
@@ -78,20 +62,8 @@ async fn held(ledger: &Ledger, request: HoldRequest) -> Hold {
 }
 
 async fn settle(hold: Hold, id: &str, day: &str, charge: Credits) {
-    let settlement = Settlement {
-        id: hold.id(),
-        record: record(id, day),
-        accounts: hold.accounts().to_vec(),
-        answered_model: None,
-        price_version: None,
-        usage: Usage::tokens(10, 20),
-        charge,
-        estimated: None,
-        outcome: Outcome::Complete,
-        provider_request_id: None,
-        first_byte_at: None,
-        ended_at: NOON.parse().unwrap(),
-    };
+    let (record, accounts) = (record(id, day), hold.accounts().to_vec());
+    let settlement = records::settlement(hold.id(), record, accounts, charge, NOON.parse().unwrap());
     hold.settle(settlement).await.unwrap();
 }
 

@@ -5,20 +5,20 @@
 use std::time::Duration;
 
 use accounting::{
-    AccountKey, AccountLimit, Bid, Clock, Credits, ModelId, Policy, Price, PriceVersion, ProviderName, Quote,
-    Rate, RequestId, SponsoredId, Usage, UserId, Zone,
+    AccountKey, AccountLimit, Bid, Clock, Credits, ModelId, Price, ProviderName, Quote, Rate, RequestId,
+    SponsoredId, Usage, UserId, Zone,
 };
 use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 use storage::admin::prices::{self, NewPrice, Source, Write};
 use storage::admin::{audit, settings};
-use storage::ledger::{HoldOutcome, HoldRequest, Ledger, Outcome, RequestRecord, Settlement, WayIn};
+use storage::ledger::{HoldOutcome, HoldRequest, Ledger, RequestRecord, Settlement};
 use storage::original::{self, Imported, Revision, Synced};
 use storage::reports::{balance, verify};
 use storage::{Database, Error, Kind, SystemClock, migrate, new_id, on_pool};
 use testing::clock::SettableClock;
 use testing::databases::TestDatabase;
-use testing::each_database;
+use testing::{each_database, records};
 
 const ZONE: &str = "Europe/Berlin";
 const NOW: &str = "2026-11-24T12:00:00Z";
@@ -193,21 +193,10 @@ async fn settle(ledger: &Ledger, user: &str, sponsored: Option<&str>, at: &str, 
         None => AccountKey::User { day, user: user.clone() },
     };
     let record = RequestRecord {
-        user,
         sponsored,
-        day,
-        provider: ProviderName::new("openai").unwrap(),
         model: ModelId::new("gpt-test").unwrap(),
-        price_version: Some(PriceVersion(1)),
-        policy: Policy::OneCredit,
-        way_in: WayIn::Gateway,
-        task: None,
-        chat_id: None,
-        message_id: None,
-        workspace_model: None,
-        instance: None,
         started_at: started.as_microsecond(),
-        input_tokens: 0,
+        ..records::record(user.as_str(), day).unwrap()
     };
     let id = RequestId::new(new_id());
     let bid = Bid {
@@ -216,20 +205,8 @@ async fn settle(ledger: &Ledger, user: &str, sponsored: Option<&str>, at: &str, 
     };
     let request = HoldRequest { id, bid, record: record.clone(), wait: Duration::from_secs(10) };
     let HoldOutcome::Held(hold) = ledger.hold(request).await.unwrap() else { panic!("not held") };
-    let settlement = Settlement {
-        id,
-        record,
-        accounts: vec![account],
-        answered_model: None,
-        price_version: None,
-        usage,
-        charge: credits(1),
-        estimated: None,
-        outcome: Outcome::Complete,
-        provider_request_id: None,
-        first_byte_at: None,
-        ended_at: started,
-    };
+    let settlement =
+        Settlement { usage, ..records::settlement(id, record, vec![account], credits(1), started) };
     hold.settle(settlement.clone()).await.unwrap();
     // As an owner does that wakes up late and knows of more; and of less.
     let more = Usage::tokens(usage.input.saturating_add(5), usage.output.saturating_add(1));

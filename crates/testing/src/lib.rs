@@ -4,4 +4,5 @@
 pub mod clock;
 pub mod databases;
 pub mod postgres;
+pub mod records;
 pub mod simulator;

@@ -5,18 +5,18 @@
 use std::time::Duration;
 
 use accounting::{
-    Account, AccountKey, AccountLimit, Bid, Credits, Day, ModelId, Policy, PriceVersion, ProviderName, Quote,
-    Rate, RequestId, SponsoredId, Usage, UserId, Worst,
+    Account, AccountKey, AccountLimit, Bid, Credits, Day, Policy, Quote, Rate, RequestId, SponsoredId, Usage,
+    UserId, Worst,
 };
 use futures_util::future::join_all;
 use storage::ledger::{
-    Hold, HoldOutcome, HoldRequest, Lease, Ledger, Outcome, Progress, RequestRecord, Settlement, WayIn,
+    Hold, HoldOutcome, HoldRequest, Lease, Ledger, Outcome, Progress, RequestRecord, Settlement,
 };
 use storage::reports::balance::account;
 use storage::reports::usage::{Question, usage};
 use storage::reports::verify::verify;
 use storage::{Database, Error, new_id};
-use testing::each_database;
+use testing::{each_database, records};
 
 mod processes;
 
@@ -36,23 +36,8 @@ fn user_account(user: &str) -> AccountKey {
 }
 
 fn record(user: &str, policy: Policy) -> RequestRecord {
-    RequestRecord {
-        user: UserId::new(user).unwrap(),
-        sponsored: None,
-        day: day(),
-        provider: ProviderName::new("openai").unwrap(),
-        model: ModelId::new("m").unwrap(),
-        price_version: Some(PriceVersion(1)),
-        policy,
-        way_in: WayIn::Gateway,
-        task: None,
-        chat_id: Some("chat".into()),
-        message_id: None,
-        workspace_model: None,
-        instance: None,
-        started_at: 1_795_000_000_000_000,
-        input_tokens: 10,
-    }
+    let chat_id = Some("chat".into());
+    RequestRecord { policy, chat_id, ..records::record(user, day()).unwrap() }
 }
 
 fn request(user: &str, limits: &[(AccountKey, i64)], quote: Quote, wait: Duration) -> HoldRequest {
@@ -80,20 +65,8 @@ fn worst(tokens: u64) -> Quote {
 }
 
 fn settlement(hold: &Hold, user: &str, charge: Credits, policy: Policy) -> Settlement {
-    Settlement {
-        id: hold.id(),
-        record: record(user, policy),
-        accounts: hold.accounts().to_vec(),
-        answered_model: None,
-        price_version: None,
-        usage: Usage::tokens(10, 20),
-        charge,
-        estimated: None,
-        outcome: Outcome::Complete,
-        provider_request_id: None,
-        first_byte_at: None,
-        ended_at: "2026-11-24T12:00:00Z".parse().unwrap(),
-    }
+    let (record, accounts) = (record(user, policy), hold.accounts().to_vec());
+    records::settlement(hold.id(), record, accounts, charge, "2026-11-24T12:00:00Z".parse().unwrap())
 }
 
 async fn held(ledger: &Ledger, request: HoldRequest) -> Hold {

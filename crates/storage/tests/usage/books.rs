@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use accounting::{Credits, Day, ModelId, Policy, ProviderName, Usage, UserId, Zone};
+use accounting::{Credits, Day, ModelId, ProviderName, Zone};
 use jiff::Timestamp;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use storage::ledger::{Outcome, RequestRecord, Settlement, WayIn};
+use storage::ledger::{RequestRecord, Settlement};
 use storage::reports::usage::Sums;
 use storage::{Database, Kind};
+use testing::records;
 
 pub const COURSE: &str = "0198b3c4d5e6718293a4b5c6d7e8f901";
 const USERS: [&str; 7] = ["ann", "bob", "cal", "dora", "eve:1", "fay@x", "gus"];
@@ -130,36 +131,22 @@ impl Row {
     /// As the ledger's writer gets it.
     pub fn settlement(&self, ended_at: Timestamp) -> Settlement {
         let record = RequestRecord {
-            user: UserId::new(self.user).unwrap(),
             sponsored: self.sponsored.map(|id| id.parse().unwrap()),
-            day: self.day,
             provider: ProviderName::new(self.provider).unwrap(),
             model: ModelId::new(self.model).unwrap(),
             price_version: None,
-            policy: Policy::OneCredit,
-            way_in: WayIn::Gateway,
             task: self.task.map(str::to_owned),
-            chat_id: None,
-            message_id: None,
-            workspace_model: None,
-            instance: None,
             started_at: self.started_at,
-            input_tokens: 1,
+            ..records::record(self.user, self.day).unwrap()
         };
-        Settlement {
-            id: self.id.parse().unwrap(),
+        let accounts = vec![self.account().parse().unwrap()];
+        records::settlement(
+            self.id.parse().unwrap(),
             record,
-            accounts: vec![self.account().parse().unwrap()],
-            answered_model: None,
-            price_version: None,
-            usage: Usage::tokens(10, 20),
-            charge: Credits::from_micro(self.charge),
-            estimated: None,
-            outcome: Outcome::Complete,
-            provider_request_id: None,
-            first_byte_at: None,
+            accounts,
+            Credits::from_micro(self.charge),
             ended_at,
-        }
+        )
     }
 
     /// What it counts for in a report; adjustments for nothing.

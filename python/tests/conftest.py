@@ -1,8 +1,12 @@
 """Starts what the tests talk to: a simulated model server, and the gateway on each database."""
 
+import fcntl
 import os
+import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -12,12 +16,25 @@ from programs import (
     MODELS,
     PRICES,
     PROGRAMS,
+    ROOT,
     Gateway,
     Process,
     clean_environment,
     finish,
     serve,
 )
+
+
+@pytest.fixture(scope="session")
+def original() -> str:
+    """An interpreter that has the original. Of several processes of tests that need it, one installs it and the others wait."""
+    place = Path(tempfile.gettempdir()) / f"owui-tracking-original-{os.getuid()}.lock"
+    with place.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run([ROOT / "scripts" / "original-environment"], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.fail(f"the original can't be installed here: {done.stderr.strip()[-200:]}")
+    return done.stdout.strip()
 
 
 @pytest.fixture(scope="session")

@@ -50,8 +50,7 @@ TABLES = {
 class Original:
     """The original as a process of its own."""
 
-    def __init__(self, url: str) -> None:
-        interpreter = os.environ["OWUI_TEST_ORIGINAL_PYTHON"]
+    def __init__(self, interpreter: str, url: str) -> None:
         program = str(Path(__file__).with_name("original.py"))
         # Its local time is the client's, and PostgreSQL takes it for the session's.
         environment = {**clean_environment(), "TZ": ZONE, "PGTZ": ZONE}
@@ -81,10 +80,10 @@ class Original:
 class Place:
     """A database, the original, and ours."""
 
-    def __init__(self, kind: str, url: str, folder: Path) -> None:
+    def __init__(self, kind: str, url: str, folder: Path, interpreter: str) -> None:
         self.kind, self.url, self.folder = kind, url, folder
         self.environment = {**clean_environment(), "DATABASE_URL": url, "TZ": ZONE}
-        self.original = Original(url)
+        self.original = Original(interpreter, url)
 
     def ours(self, *arguments: str, code: int = 0) -> str:
         """What a command of ours says."""
@@ -154,13 +153,13 @@ def _select(kind: str, table: str, columns: list[str]) -> str:
 
 
 @contextlib.contextmanager
-def place(kind: str, folder: Path) -> Iterator[Place]:
-    """A database with users, in the mode in which Open WebUI keeps it."""
+def place(kind: str, folder: Path, interpreter: str) -> Iterator[Place]:
+    """A database with users, in the mode in which Open WebUI keeps it; `interpreter` has the original."""
     with databases.fresh(kind, folder) as url:
         if kind == "sqlite":
             with databases.engine(url).connect() as connection:
                 connection.execute(sa.text("PRAGMA journal_mode = WAL"))
-        made = Place(kind, url, folder)
+        made = Place(kind, url, folder, interpreter)
         try:
             yield made
         finally:

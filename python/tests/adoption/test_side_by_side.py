@@ -9,20 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from places import Place
-from programs import KEY, Gateway, Process, finish, serve
+from programs import KEY, MODELS, Gateway, Process, finish, serve
 
 EACH = 500
 # Each of our requests, and each of the original's, costs 3 credits for its input and 3 for its output.
 TOKENS = (1000, 200)
-PRICE = {
-    "id": "gpt-test",
-    "provider": "openai",
-    "name": "Test model",
-    "input_cost_credits": 3000,
-    "per_input_tokens": 1000000,
-    "output_cost_credits": 15000,
-    "per_output_tokens": 1000000,
-}
+PRICE = MODELS[0]
 
 
 def ask(url: str, user: str) -> int:

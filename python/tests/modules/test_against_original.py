@@ -252,15 +252,6 @@ DIFFERENT: dict[str, tuple[list[Call], dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(scope="session")
-def original() -> str:
-    """An interpreter that has the original."""
-    done = subprocess.run([ROOT / "scripts" / "original-environment"], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.fail(f"the original can't be installed here: {done.stderr.strip()[-200:]}")
-    return done.stdout.strip()
-
-
 def performed(python: str, tasks: dict[str, list[Call]]) -> dict[str, list[dict[str, Any]]]:
     """What an interpreter makes of calls on databases."""
     # The original's looks at no path of ours.

@@ -1,6 +1,7 @@
 """What the tests of the pipes play on: a database as Open WebUI leaves it, with our tables, prices and sponsors."""
 
 import asyncio
+import inspect
 import json
 import time
 import uuid
@@ -207,10 +208,15 @@ def usage(events: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-async def until(found: Callable[[], T]) -> T:
+async def until(found: Callable[[], T | Awaitable[T]]) -> T:
     """What ``found`` returns as soon as it is something. For what happens in other processes."""
+
+    async def now() -> T:
+        value = found()
+        return await value if inspect.isawaitable(value) else value
+
     last = time.monotonic() + PATIENCE
-    while not (value := found()):
+    while not (value := await now()):
         assert time.monotonic() < last, "it did not happen"
         await asyncio.sleep(0.01)
     return value

@@ -5,7 +5,7 @@ import uuid
 from typing import Any
 
 import pytest
-from stage import OPENAI, Emitter, Stage, body, metadata, read, text, usage
+from stage import OPENAI, Emitter, Stage, body, metadata, read, text, until, usage
 
 from openwebui_token_tracking.actions import CreditBalance
 from openwebui_token_tracking.pipes import RequestError
@@ -71,9 +71,7 @@ async def test_its_models_are_models_of_their_own(stage: Stage) -> None:
     async def is_listed() -> bool:
         return {"id": own, "name": f"{name} - gpt-test"} in await pipe.pipes()
 
-    async with asyncio.timeout(20):
-        while not await is_listed():
-            await asyncio.sleep(0.05)
+    await until(is_listed)
     asked = f"openai.{own}"
     got = await read(await pipe.pipe(body(asked, LARGE), user, metadata(asked), __event_emitter__=emitter))
     assert usage(got)["credits"] == 3.3 and usage(got)["credits_remaining"] == 16.7

@@ -34,8 +34,9 @@ def test_the_commands_are_those_of_the_program() -> None:
 
 
 def test_what_administrators_type_works(url: str, tmp_path: Path) -> None:
-    programs = tmp_path / "bin"
+    programs, folder = tmp_path / "bin", tmp_path / "work"
     programs.mkdir()
+    folder.mkdir()
     shutil.copy(executable.find(), programs / "owui-token-tracking")
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
     typed = [block for page in ("administration.md", "extending.md") for block in blocks(page, "sh")]
@@ -44,6 +45,8 @@ def test_what_administrators_type_works(url: str, tmp_path: Path) -> None:
         assert OURS.search(block)
         done = subprocess.run(
             ["sh", "-eu", "-c", block],
+            # Some of them write files.
+            cwd=folder,
             env={**os.environ, "PATH": path, "DATABASE_URL": url},
             capture_output=True,
             text=True,
@@ -53,10 +56,11 @@ def test_what_administrators_type_works(url: str, tmp_path: Path) -> None:
         assert done.returncode == 0, f"{block}{done.stderr}"
 
 
-def test_the_script_works(url: str) -> None:
+def test_the_script_works(url: str, tmp_path: Path) -> None:
     [script] = blocks("extending.md", "python")
     done = subprocess.run(
         [sys.executable, "-c", script],
+        cwd=tmp_path,
         env={**os.environ, "DATABASE_URL": url, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,

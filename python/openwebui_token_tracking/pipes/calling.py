@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from openwebui_token_tracking.errors import RequestError
+from openwebui_token_tracking.pipes.signing import signed_user
 
 # What is between the name of a sponsored allowance and the rest of a workspace model's id.
 _SPONSORED = "---"
@@ -72,21 +73,30 @@ class Call:
             return None
         return self.workspace_model.split(_SPONSORED, 1)[0]
 
-    def headers(self) -> dict[str, str]:
-        """Who asks, and for what, as the gateway's headers say it."""
-        values = {
-            "X-OpenWebUI-User-Id": self.user["id"],
-            "X-OpenWebUI-User-Email": self.user.get("email"),
-            "X-OpenWebUI-Chat-Id": self.chat_id,
-            "X-Tracking-Message": self.message_id,
-            "X-Tracking-Task": self.task,
-            "X-Tracking-Model": self.workspace_model,
-        }
+    def headers(self, sign: bool = False) -> dict[str, str]:
+        """Who asks, and for what, as the gateway's headers say it.
+
+        :param sign: signs who asks if Open WebUI's environment has a secret for that, for a gateway that others can reach
+        """
+        signed = signed_user(self.user) if sign else {}
+        return {**(signed or self._plain_user()), **self._subject()}
+
+    def _plain_user(self) -> dict[str, str]:
+        values = {"X-OpenWebUI-User-Id": self.user["id"], "X-OpenWebUI-User-Email": self.user.get("email")}
         headers = {name: plain(str(value)) for name, value in values.items() if value}
         if self.user.get("name"):
             # As Open WebUI writes it.
             headers["X-OpenWebUI-User-Name"] = quote(str(self.user["name"]), safe=" ")
         return headers
+
+    def _subject(self) -> dict[str, str]:
+        values = {
+            "X-OpenWebUI-Chat-Id": self.chat_id,
+            "X-Tracking-Message": self.message_id,
+            "X-Tracking-Task": self.task,
+            "X-Tracking-Model": self.workspace_model,
+        }
+        return {name: plain(str(value)) for name, value in values.items() if value}
 
     def labels(self) -> dict[str, str]:
         """The same, as the gateway's bodies say it."""

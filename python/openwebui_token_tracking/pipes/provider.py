@@ -100,7 +100,9 @@ class ProviderTrackedPipe(BaseTrackedPipe):
         self, call: Call, body: dict[str, Any], limit: Decimal | None, emitter: Emitter | None
     ) -> AsyncGenerator[str, None] | dict[str, Any] | str:
         gateway = self.gateway()
-        headers = {**call.headers(), **self._named(gateway), **rules.limit_headers(gateway, limit)}
+        # The private gateway is this process's own, and knows no secret.
+        who = call.headers(sign=not gateway.is_private)
+        headers = {**who, **self._named(gateway), **rules.limit_headers(gateway, limit)}
         payload = self._payload(call.model_id, body)
         content = json.dumps(payload, ensure_ascii=False).encode()
         patience = max(self.valves.FIRST_BYTE_TIMEOUT, self.valves.IDLE_TIMEOUT) + _MARGIN

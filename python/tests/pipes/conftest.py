@@ -63,7 +63,8 @@ def finish(stage: Stage) -> None:
 @pytest.fixture
 def stage(stages: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """The stage as the environment names it, as Open WebUI's environment does."""
-    for name in ("DATABASE_SCHEMA", "DATA_DIR", "OWUI_TRACKING_URL", "OWUI_TRACKING_KEY", "TOKEN_CREDIT_CONTACT_EMAIL"):
+    ours = ("OWUI_TRACKING_URL", "OWUI_TRACKING_KEY", "TOKEN_CREDIT_CONTACT_EMAIL", "FORWARD_USER_INFO_HEADER_JWT_SECRET")
+    for name in ("DATABASE_SCHEMA", "DATA_DIR", *ours):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DATABASE_URL", stages.url)
     return stages

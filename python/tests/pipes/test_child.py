@@ -206,18 +206,24 @@ async def test_two_databases_at_a_time(stage: Stage, tmp_path: Path) -> None:
         child.close(other)
 
 
-@pytest.fixture
-def public(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """A gateway that somebody else runs."""
-    config = tmp_path / "gateway.toml"
+def serving(stage: Stage, monkeypatch: pytest.MonkeyPatch, folder: Path, more: str = "") -> Process:
+    """A gateway that somebody else runs, and which the environment names; with more lines in its configuration."""
+    config = folder / "gateway.toml"
     config.write_text(
-        '[gateway]\nlisten = "127.0.0.1:0"\nkey = "a-key-for-pipes-and-tests"\n'
+        f'[gateway]\nlisten = "127.0.0.1:0"\nkey = "a-key-for-pipes-and-tests"\n{more}'
         f'[[provider]]\nname = "openai"\nkind = "openai"\nbase_url = "{stage.provider}/v1"\napi_key = "its-own-key"\n'
     )
     environment = {**clean_environment(), "DATABASE_URL": stage.url}
     process = Process([str(PROGRAMS / "owui-token-tracking"), "serve", "--config", str(config)], environment)
     monkeypatch.setenv("OWUI_TRACKING_URL", f"{process.url}/v1")
     monkeypatch.setenv("OWUI_TRACKING_KEY", "a-key-for-pipes-and-tests")
+    return process
+
+
+@pytest.fixture
+def public(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """A gateway that somebody else runs."""
+    process = serving(stage, monkeypatch, tmp_path)
     yield process
     process.stop()
 
@@ -240,6 +246,39 @@ async def test_a_gateway_of_somebody_else(stage: Stage, public: Process) -> None
     pipe.token_tracker = Mine()
     with pytest.raises(RequestError, match="OWUI_TRACKING_URL"):
         await pipe.pipe(body(BASE), user, metadata(BASE))
+
+
+async def test_a_gateway_that_believes_signed_users_only(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As the guide has it: Open WebUI, its pipes and the gateway know one secret. It may be changed while all of them run."""
+    secret, changed = "a-secret-of-open-webui-and-the-gateway", "the-secret-that-comes-after-that-one"
+    process = serving(stage, monkeypatch, tmp_path, f'jwt_secret = "{secret}"\njwt_secret_next = "{changed}"\n')
+    user, pipe = stage.new_user(), OpenAITrackedPipe()
+
+    async def asked() -> Any:
+        return await pipe.pipe(body(BASE, "input=1000 output=20", stream=False), user, metadata(BASE))
+
+    try:
+        with pytest.raises(RequestError, match="Unsigned user headers"):
+            await asked()
+        # The process's own gateway knows no secret, and needs none.
+        monkeypatch.setenv("FORWARD_USER_INFO_HEADER_JWT_SECRET", "another-secret-than-that-of-the-gateway")
+        with monkeypatch.context() as alone:
+            alone.delenv("OWUI_TRACKING_URL")
+            answer: Any = await OPENAI.made(stage.provider).pipe(body(BASE, stream=False), user, metadata(BASE))
+            assert answer["usage"]["credits"] > 0
+        with pytest.raises(RequestError, match="not valid or has expired"):
+            await asked()
+        for known in (f" {secret} ", changed):
+            monkeypatch.setenv("FORWARD_USER_INFO_HEADER_JWT_SECRET", known)
+            assert (await asked())["usage"]["credits"] == 3.3
+        assert [row["input_tokens"] for row in stage.rows(user["id"])][1:] == [1000, 1000]
+        # A user without a name, and one whose name is no ASCII.
+        user = {"id": user["id"], "name": "Zoë 100%", "email": None}
+        assert (await asked())["usage"]["credits"] == 3.3
+    finally:
+        process.stop()
 
 
 async def test_a_gateway_of_somebody_else_that_is_away(stage: Stage, public: Process) -> None:

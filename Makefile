@@ -1,5 +1,5 @@
 # `make run` shows it at work, `make test` runs every test. Both bring up what they need themselves.
-.PHONY: run build release test test-rust test-python docs wheel lint format e2e e2e-open-webui e2e-smoke bench fuzz clean help
+.PHONY: run build release test test-rust test-python docs wheel lint format e2e e2e-open-webui e2e-smoke bench fuzz nightly clean help
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -61,6 +61,9 @@ bench: ## chunks of each provider; the ledger and the gateway, side by side with
 
 fuzz: ## ten minutes of fuzzing for each parser and converter (FUZZ_SECONDS to change that)
 	scripts/fuzz
+
+nightly: ## what takes too long for each change: 46,000 mutated bodies over all routes
+	MUTATED_BODIES=46000 scripts/with-postgres scripts/run-rust-tests -E 'test(mutations::)' --no-capture
 
 clean: ## remove what was built
 	$(CARGO) clean

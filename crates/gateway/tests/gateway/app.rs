@@ -119,6 +119,26 @@ impl App {
         kinds: &[Kind],
         clock: Arc<dyn Clock>,
     ) -> Self {
+        Self::build(test, changes, kinds, clock, SILENCE).await
+    }
+
+    /// One that waits for its providers for so long.
+    pub async fn patient(
+        test: TestDatabase,
+        changes: &[(&str, &str)],
+        kinds: &[Kind],
+        silence: Duration,
+    ) -> Self {
+        Self::build(test, changes, kinds, Arc::new(SystemClock), silence).await
+    }
+
+    async fn build(
+        test: TestDatabase,
+        changes: &[(&str, &str)],
+        kinds: &[Kind],
+        clock: Arc<dyn Clock>,
+        silence: Duration,
+    ) -> Self {
         let database = test.migrated().await.unwrap();
         prepare(&database, changes, &*clock).await;
         let simulator = Simulator::start().await.unwrap();
@@ -129,7 +149,7 @@ impl App {
                 kind: *kind,
                 base_url: simulator.base_url_of(entry.name).parse().unwrap(),
                 api_key: Some(Secret::new("provider-key")),
-                limits: TimeLimits { connect: SILENCE, first_byte: SILENCE, idle: SILENCE },
+                limits: TimeLimits { connect: silence, first_byte: silence, idle: silence },
                 options: ProviderOptions::default(),
             })
             .unwrap()

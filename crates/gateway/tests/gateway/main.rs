@@ -6,6 +6,7 @@ mod allowances;
 mod app;
 mod flow;
 mod local;
+mod mutations;
 mod periods;
 mod prices;
 mod providers;

@@ -98,7 +98,8 @@ fn chat_text(vocabulary: &CoreBPE, request: &ChatRequest) -> u64 {
 
 fn tokens_of_embeddings(vocabulary: &CoreBPE, request: &EmbeddingsRequest) -> u64 {
     let texts: u64 = request.input_text().map(|text| text_tokens(vocabulary, text)).sum();
-    texts + request.token_count()
+    let others: u64 = request.other_text().map(|text| text_tokens(vocabulary, &text)).sum();
+    texts + others + request.token_count()
 }
 
 fn text_tokens(vocabulary: &CoreBPE, text: &str) -> u64 {

@@ -27,6 +27,7 @@ mod settlement;
 mod shared;
 mod sponsored;
 mod stream;
+mod unknown;
 
 pub use errand::{Errand, Used};
 pub use error::{LimitReached, MeterError};

@@ -110,10 +110,12 @@ impl Meter {
         server: Option<&Provider>,
         mut request: ChatRequest,
     ) -> Result<MeteredAnswer, MeterError> {
-        request.refuse_unpriced_fields()?;
+        let snapshot = self.snapshot().await?;
+        let policy = snapshot.settings().admission_policy;
+        self.0.told.check(policy, |unknown| request.refuse_unpriced_fields(unknown))?;
         let input = Input::Chat(request.shape(), request.original());
-        let (provider, admitted) =
-            self.admit(requester, labels, server, &Asked::Chat(&request), request.model(), input).await?;
+        let asked = Asked::Chat(&request);
+        let (provider, admitted) = self.admit(requester, labels, server, &asked, input, snapshot).await?;
         let Admitted { mut flight, output_tokens } = admitted;
         let (tell, choices) = (Tell::of(&request), request.choices());
         request.set_model(flight.model().to_owned());
@@ -151,11 +153,12 @@ impl Meter {
         server: Option<&Provider>,
         mut request: EmbeddingsRequest,
     ) -> Result<MeteredAnswer, MeterError> {
-        request.refuse_unpriced_fields()?;
+        let snapshot = self.snapshot().await?;
+        let policy = snapshot.settings().admission_policy;
+        self.0.told.check(policy, |unknown| request.refuse_unpriced_fields(unknown))?;
         let input = Input::Embeddings(request.original());
         let asked = Asked::Embeddings(&request);
-        let (provider, admitted) =
-            self.admit(requester, labels, server, &asked, request.model(), input).await?;
+        let (provider, admitted) = self.admit(requester, labels, server, &asked, input, snapshot).await?;
         let Admitted { flight, .. } = admitted;
         request.set_model(flight.model().to_owned());
         let sent = tokio::select! {
@@ -227,6 +230,14 @@ impl Meter {
         beat::shutdown(&self.0, drain).await;
     }
 
+    /// Prices and limits as they are now.
+    async fn snapshot(&self) -> Result<Arc<Snapshot>, MeterError> {
+        if self.0.closing.is_cancelled() {
+            return Err(shutting_down());
+        }
+        Ok(self.0.catalogue.snapshot().await?)
+    }
+
     /// Step 1, then 2 and 3: a provider and a price, then a hold.
     async fn admit(
         &self,
@@ -234,13 +245,10 @@ impl Meter {
         labels: Labels,
         server: Option<&Provider>,
         asked: &Asked<'_>,
-        model: &str,
         input: Input,
+        snapshot: Arc<Snapshot>,
     ) -> Result<(Provider, Admitted), MeterError> {
-        if self.0.closing.is_cancelled() {
-            return Err(shutting_down());
-        }
-        let snapshot = self.0.catalogue.snapshot().await?;
+        let model = asked.model();
         let (provider, route) = match server {
             Some(server) => (server.clone(), route::at(&snapshot, server.name(), model)?),
             None => self.0.routes.find(&snapshot, model).await?,

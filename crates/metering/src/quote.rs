@@ -64,6 +64,13 @@ async fn worst(asked: &Asked<'_>, route: &Route, settings: &Settings) -> Result<
 }
 
 impl Asked<'_> {
+    pub(crate) fn model(&self) -> &str {
+        match self {
+            Self::Chat(request) => request.model(),
+            Self::Embeddings(request) => request.model(),
+        }
+    }
+
     fn input_by_length(&self, model: &str) -> u64 {
         match self {
             Self::Chat(request) => {

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::flight::Flights;
 use crate::route::Routes;
+use crate::unknown::ToldKinds;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -19,6 +20,8 @@ pub(crate) struct Shared {
     pub ledger: Ledger,
     pub clock: Arc<dyn Clock>,
     pub flights: Flights,
+    /// Kinds of things in requests that we did not know.
+    pub told: ToldKinds,
     /// Tasks that must end before the process does: settlements, the heartbeat.
     pub tasks: TaskTracker,
     pub instance: Option<String>,
@@ -41,8 +44,20 @@ impl Shared {
     ) -> Self {
         let closing = CancellationToken::new();
         let ground = RwLock::new(closing.child_token());
-        let (flights, tasks) = (Flights::default(), TaskTracker::new());
-        Self { routes, catalogue, ledger, clock, flights, tasks, instance, settle_wait, closing, ground }
+        let (flights, told, tasks) = (Flights::default(), ToldKinds::default(), TaskTracker::new());
+        Self {
+            routes,
+            catalogue,
+            ledger,
+            clock,
+            flights,
+            told,
+            tasks,
+            instance,
+            settle_wait,
+            closing,
+            ground,
+        }
     }
 
     /// Cancelled when the streams of the present owner must end.

@@ -10,7 +10,7 @@ use crate::answer::{Chunk, Complete, Reported, StreamEvent, What};
 use crate::framing::{Framing, Parser};
 use crate::protocol::{Asked, Protocol, Setup};
 use crate::registry::ENTRIES;
-use crate::{ChatRequest, EmbeddingsRequest, Kind, ProviderOptions, Shape};
+use crate::{BadRequest, ChatRequest, EmbeddingsRequest, Kind, ProviderOptions, Shape, Unknown};
 
 /// Cuts bytes into events, whole and in two pieces: both give the same.
 pub fn framing(data: &[u8]) {
@@ -43,8 +43,8 @@ pub fn requests(data: &[u8]) {
     let data = Bytes::copy_from_slice(data);
     for shape in [Shape::Chat, Shape::Responses, Shape::Messages] {
         let Ok(request) = ChatRequest::parse_as(shape, data.clone()) else { continue };
-        let _ =
-            (request.input_text(), request.input_length(), request.media(), request.refuse_unpriced_fields());
+        let _ = (request.input_text(), request.input_length(), request.media());
+        assert_unknown(|unknown| request.refuse_unpriced_fields(unknown));
         for protocol in protocols().filter(|protocol| protocol.takes(shape)) {
             if let Ok(outgoing) = protocol.chat(&request) {
                 assert_json(&outgoing.body);
@@ -52,6 +52,8 @@ pub fn requests(data: &[u8]) {
         }
     }
     let Ok(request) = EmbeddingsRequest::parse(data) else { return };
+    let _ = request.input_length();
+    assert_unknown(|unknown| request.refuse_unpriced_fields(unknown));
     for protocol in protocols() {
         if let Ok(outgoing) = protocol.embeddings(&request) {
             assert_json(&outgoing.body);
@@ -156,6 +158,15 @@ fn request(shape: Shape) -> Option<ChatRequest> {
 
 fn asked() -> Asked {
     Asked { model: "m".into(), created: 1, request_id: None }
+}
+
+/// What passes where the unknown is refused passes everywhere, and has nothing unknown.
+fn assert_unknown(check: impl Fn(Unknown) -> Result<Vec<String>, BadRequest>) {
+    if let Ok(told) = check(Unknown::Refuse)
+        && (!told.is_empty() || check(Unknown::Count) != Ok(told))
+    {
+        panic!("what is known here is unknown there");
+    }
 }
 
 fn assert_json(body: &[u8]) {

@@ -400,10 +400,14 @@ async fn strict(test: TestDatabase, allowance: &str) -> App {
     app
 }
 
-each_database!(content_kept_at_the_provider_needs_the_one_credit_policy, async |test: TestDatabase| {
+each_database!(what_cannot_be_bounded_needs_the_one_credit_policy, async |test: TestDatabase| {
     let mut body = chat("gemini-2.5-flash", "[[sim input=10 output=2]]", false);
     body["max_tokens"] = json!(100);
-    body["cachedContent"] = json!("cachedContents/abc");
+    let mut kept = body.clone();
+    kept["cachedContent"] = json!("cachedContents/abc");
+    let pdf = json!({"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA", "filename": "a.pdf"}});
+    let text = body["messages"][0]["content"].clone();
+    body["messages"][0]["content"] = json!([{"type": "text", "text": text}, pdf]);
     let app = strict(test, "1000").await;
     let refused = read(app.send("ann", body.clone()).await).await;
     assert_eq!(refused.status, 400, "{}", refused.text);
@@ -413,7 +417,9 @@ each_database!(content_kept_at_the_provider_needs_the_one_credit_policy, async |
     app.fresh_catalogue().await;
     let taken = read(app.send("ann", body).await).await;
     assert_eq!(taken.status, 200, "{}", taken.text);
-    assert_eq!(app.simulator.received()[0].body["cachedContent"], "cachedContents/abc");
+    // What others have stored under the same key is taken by no policy.
+    assert_eq!(read(app.send("ann", kept).await).await.status, 400);
+    assert_eq!(app.simulator.received().len(), 1);
     app.end().await;
 });
 

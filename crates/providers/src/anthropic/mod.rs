@@ -14,7 +14,7 @@ mod thinking;
 mod usage;
 mod wire;
 
-pub(crate) use native::refuse;
+pub(crate) use native::{refuse, tokens_of_tool};
 
 use accounting::ModelId;
 use bytes::Bytes;

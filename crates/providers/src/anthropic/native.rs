@@ -10,43 +10,144 @@ use super::answer::{message, produced};
 use super::usage::{self, Told};
 use super::{broken, wire};
 use crate::answer::{Chunk, Complete, Produced, Reported, StreamEvent, What};
-use crate::conversation::bad;
 use crate::framing::{Event, readable};
+use crate::names::refuse_lookalikes;
 use crate::protocol::{Conversion, Outgoing, ended_too_soon};
-use crate::{BadRequest, ProviderError, refused};
+use crate::refused::{names_stored_file, refuse_stored};
+use crate::request::Kinds;
+use crate::{BadRequest, ProviderError, Unknown, refused};
 
-/// Tools that the client runs ("Tool reference"); all others with a type run at Anthropic.
-const CLIENT_TOOLS: [&str; 5] = ["bash_", "text_editor_", "computer_", "memory_", "browser_toolset_"];
+/// Tools that the client runs, with the tokens that their descriptions take at most, which the API adds ("Tool reference",
+/// "Tool use, pricing"; with a margin where nothing is said). All others with a type run at Anthropic.
+const CLIENT_TOOLS: [(&str, u64); 12] = [
+    ("bash_20241022", 400),
+    ("bash_20250124", 400),
+    ("text_editor_20241022", 1_000),
+    ("text_editor_20250124", 1_000),
+    ("text_editor_20250429", 1_000),
+    ("text_editor_20250728", 1_000),
+    ("memory_20250818", 1_500),
+    ("computer_20241022", 2_000),
+    ("computer_20250124", 2_000),
+    ("computer_20251124", 2_000),
+    ("computer_toolset_20260801", 6_000),
+    ("browser_toolset_20260801", 9_000),
+];
+
+const ROLES: [&str; 3] = ["user", "assistant", "system"];
+/// Types of blocks that clients write, or give back as they came.
+const BLOCKS: [&str; 11] = [
+    "text",
+    "image",
+    "document",
+    "search_result",
+    "thinking",
+    "redacted_thinking",
+    "tool_use",
+    "tool_result",
+    "tool_reference",
+    "server_tool_use",
+    "web_search_tool_result",
+];
+/// Where a picture or a document comes from.
+const SOURCES: [&str; 4] = ["base64", "text", "content", "url"];
+/// What clearing a context costs: nothing ("Context editing").
+const CLEARING: [&str; 2] = ["clear_tool_uses_20250919", "clear_thinking_20251015"];
+
+const OF_MESSAGE: [&str; 2] = ["role", "content"];
+const OF_BLOCK: [&str; 12] = [
+    "type",
+    "text",
+    "source",
+    "content",
+    "thinking",
+    "signature",
+    "data",
+    "id",
+    "name",
+    "input",
+    "tool_use_id",
+    "tool_name",
+];
+
+/// The tokens that a tool of that type takes at most beside its JSON, if the API describes it.
+pub(crate) fn tokens_of_tool(kind: &str) -> Option<u64> {
+    CLIENT_TOOLS.iter().find(|(name, _)| *name == kind).map(|(_, tokens)| *tokens)
+}
 
 /// A native request.
 ///
 /// # Errors
 /// Names what is refused.
 pub(super) fn outgoing(uri: Uri, body: &Map<String, Value>) -> Result<Outgoing, BadRequest> {
-    refuse(body)?;
+    refuse(body, &mut Kinds::new(Unknown::Count))?;
     Outgoing::json(uri, body)
 }
 
-/// Refuses native requests that would cost what has no price.
+/// Refuses native requests that would cost what has no price; looks at all kinds of things.
 ///
 /// # Errors
 /// Names the field.
-pub(crate) fn refuse(body: &Map<String, Value>) -> Result<(), BadRequest> {
-    refuse_fields(body)?;
-    for tool in refused::list(body, "tools")? {
-        let runs_here = match tool.get("type").and_then(Value::as_str) {
-            None | Some("custom") => true,
-            Some(kind) => CLIENT_TOOLS.iter().any(|prefix| kind.starts_with(prefix)),
-        };
-        if !runs_here {
-            return Err(bad(
-                "tools",
-                "tools that run at the provider can't be used here: they have no price",
-            ));
+pub(crate) fn refuse(body: &Map<String, Value>, kinds: &mut Kinds) -> Result<(), BadRequest> {
+    refuse_fields(body, kinds)?;
+    for (index, tool) in refused::list(body, "tools")?.iter().enumerate() {
+        let at = format!("tools.{index}");
+        match (tool, tool.get("type")) {
+            (Value::Object(tool), None | Some(Value::Null)) => refused::tool_names(tool, &at)?,
+            _ => refused::tool(tool, &client_tools(), &at)?,
         }
     }
-    if ["messages", "system"].into_iter().filter_map(|field| body.get(field)).any(uses_stored_files) {
-        return Err(bad("messages", "stored files can't be used here: send the file itself in the request"));
+    if let Some(system) = body.get("system") {
+        blocks(system, "system", kinds)?;
+    }
+    for (index, message) in body.get("messages").and_then(Value::as_array).into_iter().flatten().enumerate() {
+        if let Some(message) = message.as_object() {
+            refuse_lookalikes(message, &[&OF_MESSAGE], format_args!("messages.{index}"))?;
+        }
+        kinds.check(message.get("role"), &ROLES, "role", format_args!("messages.{index}"))?;
+        if let Some(content) = message.get("content") {
+            blocks(content, "messages", kinds)?;
+        }
+    }
+    Ok(())
+}
+
+fn client_tools() -> Vec<&'static str> {
+    std::iter::once("custom").chain(CLIENT_TOOLS.iter().map(|(name, _)| *name)).collect()
+}
+
+/// Looks at blocks, and at those in them.
+fn blocks(content: &Value, field: &str, kinds: &mut Kinds) -> Result<(), BadRequest> {
+    let blocks = match content {
+        Value::Array(blocks) => blocks,
+        Value::String(_) | Value::Null => return Ok(()),
+        _ => return kinds.unknown(None, &BLOCKS, "type", format_args!("{field}.content")),
+    };
+    for block in blocks {
+        let known = kinds.check(block.get("type"), &BLOCKS, "type", format_args!("{field}.content"))?;
+        let kind = block.get("type").and_then(Value::as_str);
+        if kind == Some("container_upload") || (kind != Some("tool_use") && names_stored_file(block)) {
+            return Err(refuse_stored(field));
+        }
+        let Some(object) = block.as_object() else { continue };
+        refuse_lookalikes(object, &[&OF_BLOCK], format_args!("{field}.content"))?;
+        if let Some(source) = object.get("source").filter(|_| matches!(kind, Some("image" | "document"))) {
+            if source.get("type").and_then(Value::as_str) == Some("file") {
+                return Err(refuse_stored(field));
+            }
+            kinds.check(source.get("type"), &SOURCES, "type", format_args!("{field}.content.source"))?;
+            if let Some(inner) = source.get("content") {
+                self::blocks(inner, field, kinds)?;
+            }
+        }
+        // What is unknown is not known to have blocks in it.
+        if let Some(inner @ Value::Array(_)) =
+            object.get("content").filter(|_| known && kind == Some("tool_result"))
+        {
+            self::blocks(inner, field, kinds)?;
+        } else if object.get("content").is_some_and(uses_stored_files) {
+            return Err(refuse_stored(field));
+        }
     }
     Ok(())
 }
@@ -55,21 +156,22 @@ pub(crate) fn refuse(body: &Map<String, Value>) -> Result<(), BadRequest> {
 ///
 /// # Errors
 /// Names the field.
-pub(super) fn refuse_fields(body: &Map<String, Value>) -> Result<(), BadRequest> {
+pub(super) fn refuse_fields(body: &Map<String, Value>, kinds: &mut Kinds) -> Result<(), BadRequest> {
     refused::fields(body)?;
-    let said =
-        |field: &str| body.get(field).filter(|value| !matches!(value, Value::Null | Value::Bool(false)));
     // Clearing costs nothing; a summary is billed beside the usage that the answer tells.
-    let edits =
-        said("context_management").map(|management| management.get("edits").and_then(Value::as_array));
-    let clears = |edit: &Value| {
-        edit.get("type").and_then(Value::as_str).is_some_and(|kind| kind.starts_with("clear_"))
+    let refuse = || refused::refuse_field("context_management", "only edits that clear have a price");
+    let Some(management) = body.get("context_management").filter(|value| refused::said(value)) else {
+        return Ok(());
     };
-    match edits {
-        None => Ok(()),
-        Some(Some(edits)) if edits.iter().all(clears) => Ok(()),
-        Some(_) => Err(refused::refuse_field("context_management", "only edits that clear have a price")),
+    let edits = management.get("edits").and_then(Value::as_array).ok_or_else(refuse)?;
+    for edit in edits {
+        let kind = edit.get("type");
+        if !kind.and_then(Value::as_str).is_some_and(|kind| kind.starts_with("clear_")) {
+            return Err(refuse());
+        }
+        kinds.check(kind, &CLEARING, "type", "context_management.edits")?;
     }
+    Ok(())
 }
 
 /// Whether anything in a message is a file that is stored with the provider.

@@ -16,7 +16,8 @@ use super::thinking::Plan;
 use super::{content, native};
 use crate::conversation::{Conversation, Format, Tool, ToolChoice, bad, response_format, stop};
 use crate::protocol::Outgoing;
-use crate::{BadRequest, ChatRequest};
+use crate::request::Kinds;
+use crate::{BadRequest, ChatRequest, Unknown};
 
 /// The largest request ("API overview", "Request size limits"), in bytes.
 const LARGEST: usize = 32 * 1024 * 1024;
@@ -124,7 +125,7 @@ pub(super) fn outgoing(uri: Uri, request: &ChatRequest) -> Result<Outgoing, BadR
 /// What would change what the client gets, or cost what has no price.
 fn refuse(request: &ChatRequest) -> Result<(), BadRequest> {
     let body = request.body();
-    native::refuse_fields(body)?;
+    native::refuse_fields(body, &mut Kinds::new(Unknown::Count))?;
     if request.choices() > 1 {
         return Err(bad("n", "this model gives one answer at a time: leave n out"));
     }

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::wire::{Blob, Data, StoredFile};
+use super::wire::{Blob, Data};
 use crate::BadRequest;
 use crate::conversation::{Content, Source, bad};
 
@@ -48,9 +48,6 @@ const TEXTS: [&str; 7] = [
     "application/x-yaml",
 ];
 
-/// Where Google keeps the files of its own API.
-const FILES: &str = "https://generativelanguage.googleapis.com/v1beta/files/";
-
 /// One part that is not text.
 ///
 /// # Errors
@@ -82,7 +79,11 @@ pub(super) fn part<'a>(content: &Content<'a>, at: &str) -> Result<Data<'a>, BadR
         }
         Content::File { source, .. } => match source {
             Source::Data { media_type, base64 } => file(media_type, base64, at),
-            Source::Url(reference) | Source::Id(reference) => stored(reference, at),
+            // Google would fetch an address, and keeps all files under one key: neither what is there nor whose it is can be
+            // known here.
+            Source::Url(_) | Source::Id(_) => {
+                Err(bad(at, "a file for one of Google's models must be in the request itself, as a data URL"))
+            }
         },
     }
 }
@@ -120,24 +121,6 @@ fn file<'a>(media_type: &'a str, base64: &Cow<'a, str>, at: &str) -> Result<Data
         return Ok(inline(Cow::Borrowed(*known), base64));
     }
     Err(bad(at, format!("Google takes no files of the type {media_type}; send a PDF or text")))
-}
-
-/// A file that Google keeps for our account. It would fetch other addresses too, but what is there can't be known here, and
-/// so neither what it costs.
-fn stored<'a>(reference: &str, at: &str) -> Result<Data<'a>, BadRequest> {
-    let name = reference.strip_prefix(FILES).or_else(|| reference.strip_prefix("files/"));
-    let fits = |name: &&str| {
-        !name.is_empty()
-            && name.len() <= 64
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    };
-    match name.filter(fits) {
-        Some(name) => Ok(Data::Stored(StoredFile { file_uri: format!("{FILES}{name}") })),
-        None => Err(bad(
-            at,
-            "a file for one of Google's models must be in the request itself, or be named as files/NAME",
-        )),
-    }
 }
 
 #[cfg(test)]
@@ -180,12 +163,11 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_refused_except_of_googles_own_files() {
+    fn addresses_are_refused_and_so_are_stored_files() {
         let file = |reference| converted(&Content::File { source: Source::Url(reference), name: None });
         let uri = "https://generativelanguage.googleapis.com/v1beta/files/abc-1";
-        let own = Some(json!({"fileData": {"fileUri": uri}}));
-        assert_eq!(file(uri), own);
-        assert_eq!(converted(&Content::File { source: Source::Id("files/abc-1"), name: None }), own);
+        assert_eq!(file(uri), None);
+        assert_eq!(converted(&Content::File { source: Source::Id("files/abc-1"), name: None }), None);
         for other in [
             "https://example.org/a.pdf",
             "gs://bucket/a.pdf",

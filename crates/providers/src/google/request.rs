@@ -39,7 +39,7 @@ const MODEL: &str = "model";
 /// Names the part that Google can't take.
 pub(super) fn convert(request: &ChatRequest, uri: Uri, permissive: bool) -> Result<Outgoing, BadRequest> {
     let conversation = Conversation::read(request.body())?;
-    let Settings { generation, safety, cached_content, mut omitted } = settings::read(request, permissive)?;
+    let Settings { generation, safety, mut omitted } = settings::read(request, permissive)?;
     name_what_is_lost(&conversation, &mut omitted);
     let mut turns = Turns::new(request.model(), &conversation);
     for (index, message) in conversation.messages.iter().enumerate() {
@@ -67,7 +67,6 @@ pub(super) fn convert(request: &ChatRequest, uri: Uri, permissive: bool) -> Resu
         tool_config: tool_config(&conversation)?,
         safety_settings: safety,
         generation_config: generation,
-        cached_content,
     };
     let outgoing = Outgoing::json(uri, &body)?;
     if outgoing.body.len() > LARGEST_REQUEST {

@@ -53,8 +53,6 @@ const PASSED: &[&str] = &[
     "thinking_config",
     "safetySettings",
     "safety_settings",
-    "cachedContent",
-    "cached_content",
 ];
 
 /// Google's fields that buy what has no price here, or that would go around what is read of a chat.
@@ -74,6 +72,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("contents", "use messages"),
     ("systemInstruction", "use a message of the role system"),
     ("candidateCount", "use n"),
+    // One key sees what all have stored.
+    ("cachedContent", "what is kept at the provider is kept for all; send it in the request"),
 ];
 
 /// Fields of a client's own `generationConfig` that go on as they are.
@@ -108,7 +108,6 @@ const CATEGORIES: [&str; 4] = [
 pub(super) struct Settings<'a> {
     pub generation: Map<String, Value>,
     pub safety: Option<Cow<'a, Value>>,
-    pub cached_content: Option<&'a str>,
     /// Fields that are left out.
     pub omitted: Vec<String>,
 }
@@ -139,12 +138,7 @@ pub(super) fn read(request: &ChatRequest, permissive_safety: bool) -> Result<Set
         // Such models make pictures or speech unless told otherwise, which has another price than text.
         generation.insert("responseModalities".into(), json!(["TEXT"]));
     }
-    Ok(Settings {
-        generation,
-        safety: safety(body, permissive_safety)?,
-        cached_content: cached(body)?,
-        omitted,
-    })
+    Ok(Settings { generation, safety: safety(body, permissive_safety)?, omitted })
 }
 
 /// A field under Google's own name, in either spelling.
@@ -344,13 +338,5 @@ fn safety(body: &Map<String, Value>, permissive: bool) -> Result<Option<Cow<'_, 
             Ok(Some(Cow::Owned(CATEGORIES.into_iter().map(of).collect())))
         }
         None => Ok(None),
-    }
-}
-
-fn cached(body: &Map<String, Value>) -> Result<Option<&str>, BadRequest> {
-    match own(body, "cachedContent", "cached_content") {
-        None => Ok(None),
-        Some((_, Value::String(name))) if name.starts_with("cachedContents/") => Ok(Some(name)),
-        Some((field, _)) => Err(bad(field, format!("{field} must look like cachedContents/NAME"))),
     }
 }

@@ -138,8 +138,7 @@ fn a_chat_with_everything() {
             {"type": "text", "text": ""}, {"type": "text", "text": "two"},
             {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==", "detail": "low"}},
             {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
-            {"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA", "filename": "a.pdf"}},
-            {"type": "file", "file": {"file_id": "files/abc"}}]},
+            {"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA", "filename": "a.pdf"}}]},
         {"role": "assistant", "content": "", "reasoning_content": "hm", "tool_calls": [
             {"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": "{\"city\": \"Oslo\"}"}},
             {"id": "c2", "type": "function", "function": {"name": "now", "arguments": ""}}],
@@ -160,7 +159,6 @@ fn a_chat_with_everything() {
                   {"type": "function", "function": {"name": "now"}}],
         "tool_choice": {"type": "function", "function": {"name": "now"}},
         "safetySettings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "OFF"}],
-        "cachedContent": "cachedContents/x",
         "generationConfig": {"mediaResolution": "MEDIA_RESOLUTION_LOW", "maxOutputTokens": 400, "other": 1},
         "messages": messages,
     });
@@ -173,8 +171,7 @@ fn a_chat_with_everything() {
                 {"text": "one"}, {"text": "two"},
                 {"inlineData": {"mimeType": "image/png", "data": "AA=="}},
                 {"inlineData": {"mimeType": "audio/wav", "data": "AAAA"}},
-                {"inlineData": {"mimeType": "application/pdf", "data": "AAAA"}},
-                {"fileData": {"fileUri": "https://generativelanguage.googleapis.com/v1beta/files/abc"}}]},
+                {"inlineData": {"mimeType": "application/pdf", "data": "AAAA"}}]},
             {"role": "model", "parts": [
                 {"functionCall": {"id": "c1", "name": "get_weather", "args": {"city": "Oslo"}}, "thoughtSignature": "c2ln"},
                 {"functionCall": {"id": "c2", "name": "now", "args": {}}}]},
@@ -190,7 +187,6 @@ fn a_chat_with_everything() {
             {"name": "get_weather", "description": "d", "parametersJsonSchema": schema}, {"name": "now"}]}],
         "toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["now"]}},
         "safetySettings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "OFF"}],
-        "cachedContent": "cachedContents/x",
         "generationConfig": {
             "mediaResolution": "MEDIA_RESOLUTION_LOW", "maxOutputTokens": 300, "temperature": 0.50, "topP": 0.9, "topK": 40,
             "presencePenalty": 0.1, "frequencyPenalty": -0.1, "seed": 7, "stopSequences": ["a", "b"], "candidateCount": 2,
@@ -238,7 +234,8 @@ fn what_google_can_not_do_is_refused_by_name() {
         ("contents", json!([])),
         ("systemInstruction", json!({})),
         ("safetySettings", json!("none")),
-        ("cachedContent", json!("tunedModels/x")),
+        ("cachedContent", json!("cachedContents/x")),
+        ("cached_content", json!("cachedContents/x")),
         ("generationConfig", json!(7)),
         ("thinkingConfig", json!(7)),
     ] {

@@ -22,8 +22,6 @@ pub(super) struct Request<'a> {
     pub safety_settings: Option<Cow<'a, Value>>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub generation_config: Map<String, Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cached_content: Option<&'a str>,
 }
 
 /// A turn: of the `user`, which results of tools are too, or of the `model`.
@@ -49,8 +47,6 @@ pub(super) enum Data<'a> {
     Text(&'a str),
     #[serde(rename = "inlineData")]
     Inline(Blob<'a>),
-    #[serde(rename = "fileData")]
-    Stored(StoredFile),
     #[serde(rename = "functionCall")]
     Call(FunctionCall<'a>),
     #[serde(rename = "functionResponse")]
@@ -63,12 +59,6 @@ pub(super) struct Blob<'a> {
     pub mime_type: Cow<'a, str>,
     /// In base64.
     pub data: Cow<'a, str>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct StoredFile {
-    pub file_uri: String,
 }
 
 #[derive(Debug, Serialize)]

@@ -14,8 +14,6 @@ use crate::{BadRequest, ChatRequest, EmbeddingsRequest};
 const MOST_IMAGES: usize = 8;
 /// One picture, in bytes ("Vision", FAQ).
 const LARGEST_IMAGE: usize = 10 * 1024 * 1024;
-/// One document, in bytes ("Document AI", FAQ).
-const LARGEST_DOCUMENT: usize = 50 * 1024 * 1024;
 
 /// What stands for a model that was stopped before it said anything.
 pub(super) const SILENT: &str = "(stopped)";
@@ -289,10 +287,11 @@ fn content<'a>(parts: &'a [Part<'a>], at: &str, images: &mut usize) -> Result<wi
                 wire::Part::ImageUrl { image_url }
             }
             Content::Audio { base64, .. } => wire::Part::InputAudio { input_audio: base64 },
-            Content::File { source, name } => wire::Part::DocumentUrl {
-                document_url: url(source, at, LARGEST_DOCUMENT)?,
-                document_name: *name,
-            },
+            Content::File { .. } => {
+                let message = "documents can't be used here: this model server reads them page by page, for a fee that \
+                               has no price; send their text instead";
+                return Err(bad(at, message));
+            }
         })
     });
     Ok(wire::Content::Parts(parts.collect::<Result<_, BadRequest>>()?))

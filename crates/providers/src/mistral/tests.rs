@@ -134,6 +134,10 @@ fn what_is_refused() {
         json!({"role": "system", "content": [picture]}),
         json!({"role": "assistant", "content": [picture]}),
         user(vec![json!({"type": "file", "file": {"file_id": "f"}})]),
+        user(vec![
+            json!({"type": "file", "file": {"file_data": "data:application/pdf;base64,BBBB", "filename": "b.pdf"}}),
+        ]),
+        user(vec![json!({"type": "file", "file": {"file_data": "https://example.org/c.pdf"}})]),
         user(vec![json!({"type": "image_url", "image_url": {"url": large}})]),
     ] {
         assert_eq!(message(&wrong), Err(Some("messages.0".into())));
@@ -146,16 +150,12 @@ fn parts_of_every_kind() {
         {"type": "text", "text": "look"},
         {"type": "image_url", "image_url": {"url": "https://example.org/a.png", "detail": "low"}},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
-        {"type": "file", "file": {"file_data": "data:application/pdf;base64,BBBB", "filename": "b.pdf"}},
-        {"type": "file", "file": {"file_data": "https://example.org/c.pdf"}},
         {"type": "input_audio", "input_audio": {"data": "CCCC", "format": "mp3"}},
     ]);
     let expected = json!([
         {"type": "text", "text": "look"},
         {"type": "image_url", "image_url": {"url": "https://example.org/a.png", "detail": "low"}},
         {"type": "image_url", "image_url": "data:image/png;base64,AAAA"},
-        {"type": "document_url", "document_url": "data:application/pdf;base64,BBBB", "document_name": "b.pdf"},
-        {"type": "document_url", "document_url": "https://example.org/c.pdf"},
         {"type": "input_audio", "input_audio": "CCCC"},
     ]);
     assert_eq!(message(&json!({"role": "user", "content": parts})).unwrap()["content"], expected);

@@ -48,11 +48,6 @@ pub(super) enum Part<'a> {
     ImageUrl {
         image_url: Image<'a>,
     },
-    DocumentUrl {
-        document_url: Cow<'a, str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        document_name: Option<&'a str>,
-    },
     /// In base64.
     InputAudio {
         input_audio: &'a str,

@@ -14,8 +14,9 @@ use crate::protocol::Outgoing;
 use crate::{BadRequest, ChatRequest, EmbeddingsRequest};
 
 /// What Ollama takes as `options` (`docs/modelfile.mdx`, "Valid parameters"), and OpenAI's fields of the same name.
-/// Those that choose hardware are the administrator's matter: they would load the model anew for everyone.
-const OPTIONS: [&str; 17] = [
+/// Those that choose hardware or the size of the context, and how long a model stays loaded, are the administrator's matter:
+/// they would load the model anew for everyone. They are set at the server, or in the model's own file.
+const OPTIONS: [&str; 16] = [
     "temperature",
     "top_p",
     "top_k",
@@ -31,12 +32,11 @@ const OPTIONS: [&str; 17] = [
     "mirostat",
     "mirostat_tau",
     "mirostat_eta",
-    "num_ctx",
     "num_keep",
 ];
 
 /// What passes beside `options`, under its own name.
-const PASSING: [&str; 5] = ["keep_alive", "truncate", "shift", "logprobs", "top_logprobs"];
+const PASSING: [&str; 4] = ["truncate", "shift", "logprobs", "top_logprobs"];
 
 /// Fields that are read elsewhere, or that mean nothing here whatever they say.
 const READ: [&str; 19] = [
@@ -318,7 +318,7 @@ pub(super) fn embeddings(uri: Uri, request: &EmbeddingsRequest) -> Result<Outgoi
     let mut omitted = Vec::new();
     for (field, value) in request.body().iter().filter(|(_, value)| !value.is_null()) {
         match field.as_str() {
-            "model" | "input" | "dimensions" | "truncate" | "keep_alive" => {
+            "model" | "input" | "dimensions" | "truncate" => {
                 body.insert(field.clone(), value.clone());
             }
             // Done here, when the answer comes.

@@ -48,7 +48,7 @@ fn a_request_with_everything() {
         "reasoning_effort": "high",
         "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}},
         "logprobs": true, "top_logprobs": 2, "logit_bias": {"1": 2}, "user": "u", "service_tier": "auto",
-        "options": {"temperature": 0.1, "num_predict": 50, "repeat_last_n": 64, "num_gpu": 1, "tfs_z": null},
+        "options": {"temperature": 0.1, "num_predict": 50, "repeat_last_n": 64, "num_gpu": 1, "tfs_z": null, "num_ctx": 4096},
         "zebra": 1, "store": false,
     }))
     .unwrap();
@@ -66,13 +66,22 @@ fn a_request_with_everything() {
             "options": {
                 "temperature": 0.70, "repeat_last_n": 64, "top_p": 0.9, "top_k": 40, "min_p": 0.05, "seed": 7,
                 "repeat_penalty": 1.1, "presence_penalty": 1, "frequency_penalty": 2, "mirostat": 2,
-                "num_ctx": 8192, "stop": ["END"], "num_predict": 50,
+                "stop": ["END"], "num_predict": 50,
             },
-            "keep_alive": "5m", "logprobs": true, "top_logprobs": 2,
+            "logprobs": true, "top_logprobs": 2,
         })
     );
-    let named =
-        ["tools.function.strict", "options.num_gpu", "parallel_tool_calls", "logit_bias", "user", "zebra"];
+    let named = [
+        "tools.function.strict",
+        "options.num_gpu",
+        "options.num_ctx",
+        "parallel_tool_calls",
+        "num_ctx",
+        "keep_alive",
+        "logit_bias",
+        "user",
+        "zebra",
+    ];
     assert_eq!(omitted, named);
 }
 
@@ -97,7 +106,8 @@ fn single_fields() {
         ("num_predict", json!(5), "/options/num_predict", json!(5)),
         ("max_tokens", json!(6), "/options/num_predict", json!(6)),
         ("tool_choice", json!("none"), "/tools", Value::Null),
-        ("keep_alive", json!(0), "/keep_alive", json!(0)),
+        ("keep_alive", json!(0), "/keep_alive", Value::Null),
+        ("options", json!({"num_ctx": 10_000_000}), "/options/num_ctx", Value::Null),
     ] {
         let (body, _) = with(field, value.clone()).unwrap();
         assert_eq!(body.pointer(path).unwrap_or(&Value::Null), &expected, "{field} {value}");

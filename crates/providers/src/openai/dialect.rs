@@ -6,13 +6,19 @@ use std::borrow::Cow;
 use serde_json::{Map, Value, json};
 
 use crate::conversation::bad;
+use crate::names::folded;
+use crate::refused::said;
 use crate::{BadRequest, ChatRequest, Shape};
 
 /// How a server differs from OpenAI's.
 #[derive(Debug)]
 pub(super) struct Dialect {
-    /// Fields that would change the server or the price behind our back.
-    refused: &'static [&'static str],
+    /// Fields that would change the server or the price behind our back, in whichever case.
+    refused: &'static [&'static [&'static str]],
+    /// Beginnings of such fields.
+    refused_beginnings: &'static [&'static str],
+    /// Such fields within `metadata`.
+    refused_in_metadata: &'static [&'static str],
     /// Ends of a model's name, behind a colon, that would bill extra.
     refused_variants: &'static [&'static str],
     /// Fields that it rejects and that do no harm where they are missing.
@@ -39,6 +45,8 @@ pub(super) struct Spoken<'a> {
 
 const PLAIN: Dialect = Dialect {
     refused: &[],
+    refused_beginnings: &[],
+    refused_in_metadata: &[],
     refused_variants: &[],
     omitted: &[],
     omitted_of_messages: &[],
@@ -51,14 +59,22 @@ const PLAIN: Dialect = Dialect {
 /// OpenAI's own.
 pub(super) static OPENAI: Dialect = PLAIN;
 
+/// Any other server that is called compatible: whatever stands behind the address, one of these may be read there.
+pub(super) static COMPATIBLE: Dialect = Dialect {
+    refused: &[LITELLM_FIELDS, VLLM_FIELDS, SERVICES],
+    refused_beginnings: LITELLM_BEGINNINGS,
+    omitted: &["num_retries", "max_retries"],
+    ..PLAIN
+};
+
 /// Azure: searching the administrator's data costs extra, and names servers ("Azure OpenAI On Your Data").
 pub(super) static AZURE: Dialect =
-    Dialect { refused: &["data_sources", "dataSources", "enhancements"], ..PLAIN };
+    Dialect { refused: &[&["data_sources", "datasources", "enhancements"]], ..PLAIN };
 
 /// OpenRouter: a preset brings a model and settings of its own ("Presets"); `:online` searches the web ("Model Variants").
 /// Its usage comes in full when it is asked for ("Usage Accounting").
 pub(super) static OPENROUTER: Dialect =
-    Dialect { refused: &["preset"], refused_variants: &["online"], asks_usage: true, ..PLAIN };
+    Dialect { refused: &[PRESET], refused_variants: &["online"], asks_usage: true, ..PLAIN };
 
 /// DeepSeek ("Create Chat Completion").
 pub(super) static DEEPSEEK: Dialect =
@@ -66,7 +82,7 @@ pub(super) static DEEPSEEK: Dialect =
 
 /// Groq ("OpenAI Compatibility", "Currently Unsupported OpenAI Features"); the tools of its compound systems cost extra.
 pub(super) static GROQ: Dialect = Dialect {
-    refused: &["compound_custom", "search_settings"],
+    refused: &[&["compound_custom", "search_settings"]],
     omitted: &["logit_bias", "top_logprobs"],
     omitted_of_messages: &["name", "reasoning_content", "reasoning_details"],
     one_choice: true,
@@ -74,38 +90,106 @@ pub(super) static GROQ: Dialect = Dialect {
     ..PLAIN
 };
 
-/// vLLM: where to fetch a prompt's keys and values from is no matter of a client's.
-pub(super) static VLLM: Dialect = Dialect { refused: &["kv_transfer_params"], ..PLAIN };
+/// vLLM.
+pub(super) static VLLM: Dialect = Dialect { refused: &[VLLM_FIELDS], omitted: &["priority"], ..PLAIN };
 
 /// Text Generation Inference ("Messages API").
-pub(super) static TGI: Dialect =
-    Dialect { omitted: &["logit_bias"], one_choice: true, only_max_tokens: true, ..PLAIN };
-
-/// LiteLLM: what its proxy takes for the server behind it, beside what is refused everywhere ("Proxy, Request Headers and
-/// Parameters").
-pub(super) static LITELLM: Dialect = Dialect {
-    refused: &[
-        "organization",
-        "region_name",
-        "aws_region_name",
-        "aws_bedrock_runtime_endpoint",
-        "aws_access_key_id",
-        "aws_secret_access_key",
-        "aws_session_token",
-        "aws_role_name",
-        "azure_ad_token",
-        "vertex_project",
-        "vertex_location",
-        "vertex_credentials",
-        "input_cost_per_token",
-        "output_cost_per_token",
-        "model_info",
-        "mock_response",
-        "deployment_id",
-        "guardrails",
-    ],
+pub(super) static TGI: Dialect = Dialect {
+    refused: &[TGI_FIELDS],
+    omitted: &["logit_bias"],
+    one_choice: true,
+    only_max_tokens: true,
     ..PLAIN
 };
+
+/// LiteLLM's proxy. How often and from which cache it answers is the administrator's matter.
+pub(super) static LITELLM: Dialect = Dialect {
+    refused: &[LITELLM_FIELDS, LITELLM_ONLY, SERVICES],
+    refused_beginnings: LITELLM_BEGINNINGS,
+    refused_in_metadata: &["tags", "guardrails", "model_info", "model_group", "deployment", "headers"],
+    omitted: &["num_retries", "max_retries", "cache", "caching", "ttl", "no-log", "priority"],
+    ..PLAIN
+};
+
+/// Tgi's adapters are other models.
+const TGI_FIELDS: &[&str] = &["adapter_id", "best_of"];
+
+const PRESET: &[&str] = &["preset"];
+
+/// vLLM ("Chat Completions API", "Extra parameters"; "Disaggregated prefilling"; "LoRA adapters"): where to fetch a prompt's
+/// keys and values from, other weights, code by name, and answers that are thrown away after they were made.
+const VLLM_FIELDS: &[&str] =
+    &["kv_transfer_params", "lora_request", "logits_processors", "vllm_xargs", "best_of", "use_beam_search"];
+
+/// Fields by which services search, moderate or compute beside the model, for a fee; or answer where nobody sees it.
+/// Perplexity ("Chat Completions"), Cohere ("Chat"), xAI ("Deferred Chat Completions"), DashScope ("Qwen API reference"),
+/// Hunyuan ("ChatCompletions"), Qianfan ("Chat"), Together ("Safety models").
+const SERVICES: &[&str] = &[
+    "search_mode",
+    "return_images",
+    "return_videos",
+    "connectors",
+    "deferred",
+    "search_options",
+    "enable_code_interpreter",
+    "enable_enhancement",
+    "enable_deep_search",
+    "force_search_enhancement",
+    "web_search",
+    "safety_model",
+];
+
+/// What LiteLLM's proxy takes for the server behind it ("Proxy, Request Headers and Parameters", "Completion, Input
+/// Params"), beside what is refused everywhere.
+const LITELLM_FIELDS: &[&str] = &[
+    "user_config",
+    "specific_deployment",
+    "vector_store_ids",
+    "prompt_id",
+    "prompt_variables",
+    "prompt_version",
+    "prompt_label",
+    "region_name",
+    "model_info",
+    "base_model",
+    "hf_model_name",
+    "deployment_id",
+    "guardrails",
+    "guardrail_config",
+    "provider_specific_header",
+    "additional_drop_params",
+    "context_window_fallback_dict",
+    "retry_policy",
+    "retry_strategy",
+    "model_file_id_mapping",
+    "proxy_server_request",
+    "tenant_id",
+    "client_secret",
+];
+
+/// The same, with names so plain that other servers may mean something harmless by them.
+const LITELLM_ONLY: &[&str] =
+    &["tags", "headers", "organization", "azure", "client_id", "api_type", "max_budget", "budget_duration"];
+
+/// Beginnings of such names: credentials, regions, prices, made-up answers, the proxy's own matters.
+const LITELLM_BEGINNINGS: &[&str] = &[
+    "aws_",
+    "azure_",
+    "vertex_",
+    "watsonx_",
+    "bedrock_",
+    "s3_",
+    "gcs_",
+    "mock_",
+    "litellm_",
+    "input_cost_per_",
+    "output_cost_per_",
+    "langfuse_",
+    "langsmith_",
+];
+
+/// Names that begin so and only say which requests belong together.
+const HARMLESS: [&str; 3] = ["litellm_session_id", "litellm_trace_id", "litellm_call_id"];
 
 impl Dialect {
     /// A chat as this server takes it.
@@ -150,17 +234,34 @@ impl Dialect {
     /// # Errors
     /// Names the field.
     pub(super) fn refuse(&self, body: &Map<String, Value>) -> Result<(), BadRequest> {
-        let said = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
-        if let Some(field) = self.refused.iter().find(|field| body.get(**field).is_some_and(said)) {
+        let wrong = |field: &str| {
             let message = format!(
                 "`{field}` can't be used here: it would change what the request costs, or where it goes"
             );
-            return Err(bad(*field, message));
+            Err(bad(field, message))
+        };
+        for (field, _) in body.iter().filter(|(_, value)| said(value)) {
+            let name = folded(field);
+            let begins = self.refused_beginnings.iter().any(|beginning| name.starts_with(beginning));
+            let refused = self.refused.iter().any(|fields| fields.contains(&&*name));
+            if refused || (begins && !HARMLESS.contains(&&*name)) {
+                return wrong(field);
+            }
+        }
+        if let Some(Value::Object(metadata)) = body.get("metadata") {
+            let refused = |field: &&String| {
+                let name = folded(field);
+                self.refused_in_metadata.contains(&&*name)
+                    || (!self.refused_in_metadata.is_empty() && name.starts_with("user_api_key"))
+            };
+            if let Some(field) = metadata.keys().find(refused) {
+                return wrong(&format!("metadata.{field}"));
+            }
         }
         let model = body.get("model").and_then(Value::as_str).unwrap_or_default();
         let variants = model.split(':').skip(1);
         let refused = |variant: &str| self.refused_variants.contains(&variant);
-        let preset = self.refused.contains(&"preset") && model.contains("@preset/");
+        let preset = self.refused.contains(&PRESET) && model.contains("@preset/");
         if preset || variants.into_iter().any(refused) {
             let message =
                 format!("the model `{model}` can't be used here: it would bill extra, or be another model");

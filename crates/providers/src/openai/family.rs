@@ -159,7 +159,7 @@ fn open(setup: &Setup) -> Result<Box<dyn Protocol>, String> {
             let routes = Routes::new(setup)?;
             return Ok(Box::new(OpenAi { routes, output_limit_field, dialect: &dialect::OPENAI }));
         }
-        _ => &dialect::OPENAI,
+        _ => &dialect::COMPATIBLE,
     };
     open_as(setup, dialect)
 }

@@ -208,11 +208,86 @@ fn what_is_refused_where() {
         ("vllm", "kv_transfer_params", json!({"remote_host": "h"})),
         ("litellm", "aws_region_name", json!("us-east-1")),
         ("litellm", "mock_response", json!("x")),
+        ("litellm", "mock_tool_calls", json!([])),
+        ("litellm", "user_config", json!({"model_list": []})),
+        ("litellm", "litellm_credential_name", json!("c")),
+        ("litellm", "litellm_metadata", json!({})),
+        ("litellm", "tags", json!(["paid"])),
+        ("litellm", "Tags", json!(["paid"])),
+        ("litellm", "specific_deployment", json!(true)),
+        ("litellm", "vector_store_ids", json!(["v"])),
+        ("litellm", "prompt_id", json!("p")),
+        ("litellm", "prompt_variables", json!({})),
+        ("litellm", "aws_profile_name", json!("p")),
+        ("litellm", "aws_sts_endpoint", json!("https://x")),
+        ("litellm", "azure_endpoint", json!("https://x")),
+        ("litellm", "vertex_project", json!("p")),
+        ("litellm", "headers", json!({"a": "b"})),
+        ("litellm", "guardrails", json!(["g"])),
+        ("litellm", "input_cost_per_second", json!(0.1)),
+        ("litellm", "Input_Cost_Per_Token", json!(0)),
+        ("litellm", "additional_drop_params", json!(["max_tokens"])),
+        ("vllm", "best_of", json!(20)),
+        ("vllm", "use_beam_search", json!(true)),
+        ("vllm", "lora_request", json!({"lora_name": "l"})),
+        ("tgi", "adapter_id", json!("a")),
+        ("azure", "DataSources", json!([{}])),
     ] {
         assert_eq!(sent(kind, field, &value), Err(Some(field.to_owned())), "{kind} {field}");
         assert!(sent("openai", field, &value).is_ok(), "{field}");
     }
     assert!(sent("openrouter", "model", &json!("deepseek/deepseek-r1:free")).is_ok());
+    let metadata = json!({"tags": ["paid"]});
+    assert_eq!(sent("litellm", "metadata", &metadata), Err(Some("metadata.tags".into())));
+    assert!(sent("litellm", "metadata", &json!({"Team": "a"})).is_ok());
+    assert!(sent("litellm", "litellm_session_id", &json!("s")).is_ok());
+    assert!(sent("openai", "metadata", &metadata).is_ok());
+}
+
+#[test]
+fn an_unknown_server_may_be_any_of_them() {
+    let asks = |field: &str, value: Value| {
+        let mut body = json!({"model": "m", "messages": []});
+        body[field] = value;
+        of(&OPENAI, "https://example.org/v1", None).chat(&request(&body)).map_err(|bad| bad.param.unwrap())
+    };
+    for field in [
+        "user_config",
+        "mock_response",
+        "aws_region_name",
+        "best_of",
+        "use_beam_search",
+        "lora_request",
+        "kv_transfer_params",
+        "search_mode",
+        "return_images",
+        "connectors",
+        "deferred",
+        "Deferred",
+    ] {
+        assert_eq!(asks(field, json!("x")).unwrap_err(), field);
+        assert!(asks(field, json!(false)).is_ok() && asks(field, Value::Null).is_ok(), "{field}");
+    }
+    for field in [
+        "metadata",
+        "user",
+        "store",
+        "parallel_tool_calls",
+        "seed",
+        "logprobs",
+        "prompt_cache_key",
+        "safety_identifier",
+        "reasoning_effort",
+        "verbosity",
+        "chat_template_kwargs",
+        "top_k",
+        "tags",
+    ] {
+        let outgoing = asks(field, json!("x")).unwrap();
+        let sent: Value = serde_json::from_slice(&outgoing.body).unwrap();
+        assert_eq!((&sent[field], outgoing.omitted), (&json!("x"), vec![]), "{field}");
+    }
+    assert_eq!(asks("num_retries", json!(9)).unwrap().omitted, ["num_retries"]);
 }
 
 #[test]

@@ -5,8 +5,66 @@ use std::borrow::Cow;
 use serde_json::{Map, Value, json};
 
 use super::text::{self, Found, beside, hidden, json_length, shown};
-use super::{Media, bad, decoded_length, sound};
+use super::{Kinds, Media, bad, decoded_length, sound};
 use crate::BadRequest;
+use crate::names::refuse_lookalikes;
+use crate::refused::{self, names_stored_file, refuse_stored};
+
+/// Types of tools that the client runs.
+const TOOLS: [&str; 2] = ["function", "custom"];
+const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
+
+/// Types of parts, of text and of all else below.
+const PARTS: [&str; 15] = [
+    "text",
+    "input_text",
+    "output_text",
+    "refusal",
+    "thinking",
+    "reasoning",
+    "redacted_thinking",
+    "image_url",
+    "input_image",
+    "input_audio",
+    "file",
+    "input_file",
+    "video_url",
+    "audio_url",
+    "document_url",
+];
+/// Types of parts that are reasoning.
+const THOUGHTS: [&str; 3] = ["thinking", "reasoning", "redacted_thinking"];
+/// Types of parts that are neither text nor reasoning (OpenAI; OpenRouter and vLLM, "Multimodal inputs"; Mistral, "Document AI").
+const MEDIA: [&str; 8] = [
+    "image_url",
+    "input_image",
+    "input_audio",
+    "file",
+    "input_file",
+    "video_url",
+    "audio_url",
+    "document_url",
+];
+
+/// Fields of a message of which no model reads anything, or that are looked at otherwise.
+const OF_MESSAGE_NOT_READ: [&str; 7] =
+    ["role", "audio", "cache_control", "id", "type", "annotations", "prefix"];
+/// The names in a message.
+const OF_MESSAGE: [&str; 10] = [
+    "role",
+    "content",
+    "name",
+    "tool_calls",
+    "tool_call_id",
+    "function_call",
+    "refusal",
+    "audio",
+    "reasoning",
+    "reasoning_content",
+];
+/// The names in a part.
+const OF_PART: [&str; 9] =
+    ["type", "text", "refusal", "image_url", "input_audio", "file", "video_url", "audio_url", "document_url"];
 
 /// Whether the client itself asked for a chunk with usage.
 pub(super) fn asks_usage(body: &Map<String, Value>) -> bool {
@@ -28,7 +86,12 @@ pub(super) fn ask_usage(body: &mut Map<String, Value>) -> Result<(), BadRequest>
 /// Every text that counts as input.
 pub(super) fn input_text(body: &Map<String, Value>) -> Vec<Cow<'_, str>> {
     let mut found = Found::default();
-    messages(body).for_each(|message| texts(message, &mut |text| found.texts.push(text.into())));
+    messages(body).for_each(|message| {
+        pieces(message, &mut |piece| match piece {
+            Piece::Text(text) => found.texts.push(text.into()),
+            Piece::Json(value) => found.json(Some(value)),
+        });
+    });
     beside(body, &["messages"]).for_each(|value| found.json(Some(value)));
     found.texts
 }
@@ -46,7 +109,14 @@ pub(super) fn media(body: &Map<String, Value>) -> Vec<Media> {
 /// The length of all text in bytes, without building it.
 pub(super) fn input_length(body: &Map<String, Value>) -> u64 {
     let mut length = 0;
-    messages(body).for_each(|message| texts(message, &mut |text| length += text.len() as u64));
+    messages(body).for_each(|message| {
+        pieces(message, &mut |piece| {
+            length += match piece {
+                Piece::Text(text) => text.len() as u64,
+                Piece::Json(value) => json_length(value),
+            };
+        });
+    });
     length + beside(body, &["messages"]).map(json_length).sum::<u64>()
 }
 
@@ -65,31 +135,67 @@ fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
     value.get(field).and_then(Value::as_array).into_iter().flatten()
 }
 
-/// Every text of a message: content, names, refusals, reasoning, calls of tools and their ids.
-fn texts<'a>(message: &'a Value, take: &mut impl FnMut(&'a str)) {
-    let field = |name: &str| message.get(name).and_then(Value::as_str);
-    ["content", "name", "tool_call_id", "refusal"].into_iter().filter_map(field).for_each(&mut *take);
-    for part in list(message, "content") {
-        match part.get("type").and_then(Value::as_str) {
-            Some("thinking" | "reasoning" | "redacted_thinking") => {
-                shown(part).into_iter().for_each(&mut *take);
-            }
-            _ => [part.get("text"), part.get("refusal"), Some(part)]
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_str)
-                .for_each(&mut *take),
+/// What of a message counts: a text, or something unknown, as its JSON.
+enum Piece<'a> {
+    Text(&'a str),
+    Json(&'a Value),
+}
+
+/// Every text of a message: content, names, refusals, reasoning, calls of tools and their ids. What is not known counts as
+/// JSON: the template of a model may read it.
+fn pieces<'a>(message: &'a Value, take: &mut impl FnMut(Piece<'a>)) {
+    let Some(object) = message.as_object() else { return take(Piece::Json(message)) };
+    for (name, value) in object {
+        match (name.as_str(), value) {
+            (name, _) if OF_MESSAGE_NOT_READ.contains(&name) => {}
+            ("content", Value::Array(parts)) => parts.iter().for_each(|part| part_pieces(part, take)),
+            ("content" | "name" | "tool_call_id" | "refusal", Value::String(text)) => take(Piece::Text(text)),
+            // Below, because the same thought may stand under several names.
+            ("reasoning_content" | "reasoning", Value::String(_)) => {}
+            (name, Value::Array(_)) if PIECES.contains(&name) => {}
+            ("tool_calls", Value::Array(calls)) => calls.iter().for_each(|call| call_pieces(call, take)),
+            ("function_call", Value::Object(_)) => called_pieces(value, take),
+            (_, Value::String(_) | Value::Array(_) | Value::Object(_)) => take(Piece::Json(value)),
+            (_, Value::Null | Value::Bool(_) | Value::Number(_)) => {}
         }
     }
-    thoughts(message).into_iter().for_each(&mut *take);
-    for call in list(message, "tool_calls") {
-        call.get("id").and_then(Value::as_str).into_iter().for_each(&mut *take);
+    thoughts(message).into_iter().for_each(|text| take(Piece::Text(text)));
+}
+
+fn part_pieces<'a>(part: &'a Value, take: &mut impl FnMut(Piece<'a>)) {
+    let text = |field: &str| match part.get(field) {
+        Some(Value::String(text)) => Piece::Text(text),
+        _ => Piece::Json(part),
+    };
+    match (part, part.get("type").and_then(Value::as_str)) {
+        (Value::String(text), _) => take(Piece::Text(text)),
+        (_, Some("text" | "input_text" | "output_text")) => take(text("text")),
+        (_, Some("refusal")) => take(text("refusal")),
+        (_, Some(kind)) if THOUGHTS.contains(&kind) => {
+            shown(part).into_iter().for_each(|text| take(Piece::Text(text)));
+        }
+        (_, Some(kind)) if MEDIA.contains(&kind) => {}
+        _ => take(Piece::Json(part)),
     }
-    let functions =
-        list(message, "tool_calls").filter_map(|call| call.get("function").or_else(|| call.get("custom")));
-    for function in functions.chain(message.get("function_call")) {
-        let texts = ["name", "arguments", "input"].into_iter().filter_map(|name| function.get(name));
-        texts.filter_map(Value::as_str).for_each(&mut *take);
+}
+
+fn call_pieces<'a>(call: &'a Value, take: &mut impl FnMut(Piece<'a>)) {
+    call.get("id").and_then(Value::as_str).into_iter().for_each(|id| take(Piece::Text(id)));
+    match call.get("function").or_else(|| call.get("custom")) {
+        Some(called) => called_pieces(called, take),
+        // A call that is only an id is empty.
+        None if call.get("id").is_some() && call.as_object().is_some_and(|call| call.len() == 1) => {}
+        None => take(Piece::Json(call)),
+    }
+}
+
+fn called_pieces<'a>(called: &'a Value, take: &mut impl FnMut(Piece<'a>)) {
+    for value in ["name", "arguments", "input"].into_iter().filter_map(|field| called.get(field)) {
+        match value {
+            Value::String(text) => take(Piece::Text(text)),
+            Value::Null => {}
+            value => take(Piece::Json(value)),
+        }
     }
 }
 
@@ -127,8 +233,7 @@ fn media_of(message: &Value, found: &mut Vec<Media>) {
 
 fn medium(part: &Value) -> Option<Media> {
     match part.get("type").and_then(Value::as_str)? {
-        "text" | "input_text" | "output_text" | "refusal" => None,
-        "thinking" | "reasoning" | "redacted_thinking" => text::hidden(part),
+        kind if THOUGHTS.contains(&kind) => text::hidden(part),
         "image_url" | "input_image" => {
             let detail = part.get("image_url").and_then(|image| image.get("detail")).and_then(Value::as_str);
             Some(Media::Image { low_detail: detail == Some("low") })
@@ -139,9 +244,59 @@ fn medium(part: &Value) -> Option<Media> {
             };
             Some(sound::medium(text("data").unwrap_or_default(), text("format").unwrap_or_default()))
         }
-        _ => {
+        kind if MEDIA.contains(&kind) => {
             let data = part.get("file").and_then(|file| file.get("file_data")).and_then(Value::as_str);
             Some(Media::File { bytes: data.map(decoded_length) })
         }
+        _ => None,
     }
+}
+
+/// Refuses what would cost what has no price, and what is kept at the provider; looks at all kinds of things.
+///
+/// # Errors
+/// Names the field.
+pub(super) fn refuse(body: &Map<String, Value>, kinds: &mut Kinds) -> Result<(), BadRequest> {
+    refused::check(body, &TOOLS)?;
+    for (index, message) in messages(body).enumerate() {
+        let Some(message) = message.as_object() else {
+            kinds.unknown(None, &ROLES, "role", format_args!("messages.{index}"))?;
+            continue;
+        };
+        refuse_lookalikes(message, &[&OF_MESSAGE, &PIECES], format_args!("messages.{index}"))?;
+        kinds.check(message.get("role"), &ROLES, "role", format_args!("messages.{index}"))?;
+        if message.get("audio").is_some_and(|audio| !audio.is_null()) {
+            return Err(refuse_stored("messages"));
+        }
+        parts(message.get("content"), index, kinds)?;
+        for (at, call) in
+            message.get("tool_calls").and_then(Value::as_array).into_iter().flatten().enumerate()
+        {
+            if call.get("function").or_else(|| call.get("custom")).is_none_or(|called| !called.is_object()) {
+                let at = format_args!("messages.{index}.tool_calls.{at}");
+                kinds.unknown(call.get("type"), &TOOLS, "type", at)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn parts(content: Option<&Value>, index: usize, kinds: &mut Kinds) -> Result<(), BadRequest> {
+    let parts = match content {
+        Some(Value::Array(parts)) => parts,
+        None | Some(Value::Null | Value::String(_)) => return Ok(()),
+        Some(_) => {
+            return kinds.unknown(None, &PARTS, "type", format_args!("messages.{index}.content"));
+        }
+    };
+    for (at, part) in parts.iter().enumerate().filter(|(_, part)| !part.is_string()) {
+        if names_stored_file(part) {
+            return Err(refuse_stored("messages"));
+        }
+        if let Some(part) = part.as_object() {
+            refuse_lookalikes(part, &[&OF_PART], format_args!("messages.{index}.content.{at}"))?;
+        }
+        kinds.check(part.get("type"), &PARTS, "type", format_args!("messages.{index}.content.{at}"))?;
+    }
+    Ok(())
 }

@@ -1,29 +1,66 @@
 //! Views of a request for Anthropic's Messages API (API reference, "Messages").
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
-use super::text::{Found, beside};
-use super::{Media, decoded_length};
+use super::text::{Found, beside, json_length};
+use super::{Kinds, Media, decoded_length};
 use crate::BadRequest;
+use crate::anthropic::tokens_of_tool;
 
-pub(super) fn refuse(body: &Map<String, Value>) -> Result<(), BadRequest> {
-    crate::anthropic::refuse(body)
+pub(super) fn refuse(body: &Map<String, Value>, kinds: &mut Kinds) -> Result<(), BadRequest> {
+    crate::anthropic::refuse(body, kinds)
 }
 
 /// All that counts as input.
 pub(super) fn found(body: &Map<String, Value>) -> Found<'_> {
     let mut found = Found::default();
-    let messages = body.get("messages").and_then(Value::as_array).into_iter().flatten();
-    for content in body.get("system").into_iter().chain(messages.filter_map(|message| message.get("content")))
-    {
-        collect(content, &mut found);
+    if let Some(system) = body.get("system") {
+        collect(system, &mut found);
+    }
+    for message in list(body.get("messages")) {
+        match message.get("content") {
+            Some(content) => collect(content, &mut found),
+            None => found.json(Some(message)),
+        }
     }
     beside(body, &["system", "messages"]).for_each(|value| found.json(Some(value)));
+    let typed = list(body.get("tools")).filter_map(|tool| tool.get("type").and_then(Value::as_str));
+    found.media.extend(typed.filter_map(tokens_of_tool).map(|bytes| Media::Hidden { bytes }));
+    references(body, &mut found);
     found
+}
+
+fn list(value: Option<&Value>) -> impl Iterator<Item = &Value> {
+    value.and_then(Value::as_array).into_iter().flatten()
+}
+
+/// A reference to a tool becomes the whole tool, wherever it stands ("Tool search tool"). The first is counted as the tool.
+fn references(body: &Map<String, Value>, found: &mut Found<'_>) {
+    let blocks = list(body.get("messages")).flat_map(|message| list(message.get("content")));
+    let named = blocks
+        .flat_map(|block| list(block.get("content")))
+        .filter(|inner| inner.get("type").and_then(Value::as_str) == Some("tool_reference"))
+        .filter_map(|inner| inner.get("tool_name").and_then(Value::as_str));
+    let mut seen: HashMap<&str, u64> = HashMap::new();
+    for name in named {
+        if let Some(length) = seen.get(name) {
+            found.media.push(Media::Hidden { bytes: *length });
+            continue;
+        }
+        let tool =
+            list(body.get("tools")).find(|tool| tool.get("name").and_then(Value::as_str) == Some(name));
+        seen.insert(name, tool.map_or(0, json_length));
+    }
 }
 
 /// A text, or blocks: also those inside the results of tools and in documents.
 fn collect<'a>(content: &'a Value, found: &mut Found<'a>) {
+    match content {
+        Value::String(_) | Value::Array(_) => {}
+        other => return found.json(Some(other)),
+    }
     found.text(Some(content));
     for block in content.as_array().into_iter().flatten() {
         match block.get("type").and_then(Value::as_str) {

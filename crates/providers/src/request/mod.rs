@@ -10,8 +10,12 @@ mod messages;
 mod responses;
 mod sound;
 mod text;
+mod unknown;
 
 pub use embeddings::EmbeddingsRequest;
+pub(crate) use text::NOT_READ;
+pub use unknown::Unknown;
+pub(crate) use unknown::{Kinds, printable};
 
 use std::borrow::Cow;
 
@@ -336,16 +340,19 @@ impl ChatRequest {
         }
     }
 
-    /// Refuses what would change the model, the endpoint, the key or the tier, or would bill extra.
+    /// Refuses what would change the model, the endpoint, the key or the tier, or would bill extra. Tells what is unknown in
+    /// it and passes.
     ///
     /// # Errors
     /// Names the field.
-    pub fn refuse_unpriced_fields(&self) -> Result<(), BadRequest> {
+    pub fn refuse_unpriced_fields(&self, unknown: Unknown) -> Result<Vec<String>, BadRequest> {
+        let mut kinds = Kinds::new(unknown);
         match self.shape {
-            Shape::Chat => crate::refused::check(&self.body),
-            Shape::Responses => responses::refuse(&self.body),
-            Shape::Messages => messages::refuse(&self.body),
+            Shape::Chat => chat::refuse(&self.body, &mut kinds)?,
+            Shape::Responses => responses::refuse(&self.body, &mut kinds)?,
+            Shape::Messages => messages::refuse(&self.body, &mut kinds)?,
         }
+        Ok(kinds.into_found())
     }
 
     /// The body to send.

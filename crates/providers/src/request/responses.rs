@@ -3,9 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::text::{Found, beside};
-use super::{Media, decoded_length, sound};
+use super::{Kinds, Media, bad, decoded_length, sound};
 use crate::BadRequest;
-use crate::refused::{self, refuse_field};
+use crate::names::refuse_lookalikes;
+use crate::refused::{self, names_stored_file, refuse_field, refuse_stored, said};
 
 /// Refused with a value: history and prompts that are kept at the server can't be counted beforehand, and what runs in the
 /// background is never seen again.
@@ -20,20 +21,189 @@ const NEVER: [(&str, &str); 5] = [
     ("context_management", "a summary made at the provider has no price"),
 ];
 
-pub(super) fn refuse(body: &Map<String, Value>) -> Result<(), BadRequest> {
-    let said = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
+/// Types of tools that the client runs (API reference, "Responses", `tools`). `shell` runs there only in an environment of
+/// its own; what is in a `namespace` is looked at by itself.
+const TOOLS: [&str; 6] = ["function", "custom", "local_shell", "apply_patch", "shell", "namespace"];
+const ROLES: [&str; 4] = ["user", "assistant", "system", "developer"];
+
+/// Types of items with the field that has their content. Without it they are looked up at the provider by their id.
+const ITEMS: [(&str, &[&str]); 15] = [
+    ("message", &["content"]),
+    ("function_call", &["name", "arguments"]),
+    ("function_call_output", &["output"]),
+    ("custom_tool_call", &["name", "input"]),
+    ("custom_tool_call_output", &["output"]),
+    // Its thoughts are looked up, which only a policy without a bound allows: see `collect`.
+    ("reasoning", &["summary", "content", "encrypted_content"]),
+    ("compaction", &["encrypted_content"]),
+    ("compaction_summary", &["encrypted_content"]),
+    ("local_shell_call", &["action"]),
+    ("local_shell_call_output", &["output"]),
+    ("shell_call", &["action"]),
+    ("shell_call_output", &["output"]),
+    ("apply_patch_call", &["operation"]),
+    ("apply_patch_call_output", &["output", "status"]),
+    ("computer_call_output", &["output"]),
+];
+const KNOWN_ITEMS: [&str; 15] = {
+    let mut names = [""; 15];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = ITEMS[at].0;
+        at += 1;
+    }
+    names
+};
+
+/// Types of parts.
+const PARTS: [&str; 10] = [
+    "input_text",
+    "output_text",
+    "text",
+    "summary_text",
+    "reasoning_text",
+    "refusal",
+    "input_image",
+    "input_audio",
+    "input_file",
+    "computer_screenshot",
+];
+
+/// What a tool takes at most whose description the provider has, in tokens: of a function with as many words, with a margin.
+const TOKENS_OF_TOOL: u64 = 1_000;
+
+/// The names in an item and in a part.
+const OF_ITEM: [&str; 14] = [
+    "type",
+    "id",
+    "role",
+    "content",
+    "call_id",
+    "name",
+    "arguments",
+    "input",
+    "output",
+    "summary",
+    "encrypted_content",
+    "action",
+    "operation",
+    "status",
+];
+const OF_PART: [&str; 9] =
+    ["type", "text", "refusal", "image_url", "detail", "input_audio", "file_data", "file_url", "file_id"];
+
+/// Refuses what would cost what has no price, and what is kept at the provider; looks at all kinds of things.
+///
+/// # Errors
+/// Names the field.
+pub(super) fn refuse(body: &Map<String, Value>, kinds: &mut Kinds) -> Result<(), BadRequest> {
     for (field, why) in NEVER {
         if body.get(field).is_some_and(said) {
             return Err(refuse_field(field, why));
         }
     }
-    if items(body).any(|item| item.get("type").and_then(Value::as_str) == Some("item_reference")) {
-        return Err(refuse_field(
-            "input",
-            "send items themselves, because those kept at the provider can't be counted",
-        ));
+    refused::fields(body)?;
+    for (index, tool) in refused::list(body, "tools")?.iter().enumerate() {
+        self::tool(tool, &format!("tools.{index}"))?;
     }
-    refused::check(body)
+    for field in ["instructions", "input"] {
+        for (index, item) in list(body.get(field)).enumerate() {
+            self::item(item, field, index, kinds)?;
+        }
+    }
+    Ok(())
+}
+
+fn tool(tool: &Value, at: &str) -> Result<(), BadRequest> {
+    refused::tool(tool, &TOOLS, at)?;
+    match tool.get("type").and_then(Value::as_str) {
+        Some("shell") if tool.pointer("/environment/type").and_then(Value::as_str) != Some("local") => Err(
+            refuse_field("tools", "a shell runs at the provider unless its environment is of the type local"),
+        ),
+        Some("namespace") => match tool.get("tools") {
+            Some(Value::Array(tools)) => tools.iter().enumerate().try_for_each(|(index, tool)| {
+                refused::tool(tool, &TOOLS[..2], &format!("{at}.tools.{index}"))
+            }),
+            _ => Err(refuse_field("tools", "the tools of a namespace must be a list")),
+        },
+        _ => Ok(()),
+    }
+}
+
+fn item(item: &Value, field: &str, index: usize, kinds: &mut Kinds) -> Result<(), BadRequest> {
+    let at = || format!("{field}.{index}");
+    let Some(object) = item.as_object() else { return kinds.unknown(None, &KNOWN_ITEMS, "type", at()) };
+    refuse_lookalikes(object, &[&OF_ITEM], format_args!("{field}.{index}"))?;
+    if is_reference(object) {
+        let why = format!(
+            "`{}` names what is kept at the provider, which can't be counted: send the item itself, with its content",
+            at()
+        );
+        return Err(bad(why, field));
+    }
+    if names_stored_file(item) {
+        return Err(refuse_stored(field));
+    }
+    match kind_of(object) {
+        Some("message") => {
+            kinds.check(object.get("role"), &ROLES, "role", format_args!("{field}.{index}"))?;
+            parts(object.get("content"), field, index, kinds)
+        }
+        Some("reasoning") => parts(object.get("content"), field, index, kinds),
+        Some(kind) if KNOWN_ITEMS.contains(&kind) => parts(object.get("output"), field, index, kinds),
+        _ => kinds.unknown(object.get("type"), &KNOWN_ITEMS, "type", at()),
+    }
+}
+
+/// What an item is: without a type it is a message, if it is one.
+fn kind_of(item: &Map<String, Value>) -> Option<&str> {
+    match item.get("type") {
+        Some(Value::String(kind)) if !kind.is_empty() => Some(kind),
+        None | Some(Value::Null | Value::String(_)) => {
+            (item.contains_key("role") && item.contains_key("content")).then_some("message")
+        }
+        Some(_) => None,
+    }
+}
+
+/// Whether an item is only a name of what is kept at the provider, whatever its type says: it has an id, and not the content
+/// of an item that we know.
+fn is_reference(item: &Map<String, Value>) -> bool {
+    let kind = kind_of(item);
+    if kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("item_reference")) {
+        return true;
+    }
+    if item.get("id").is_none_or(Value::is_null) {
+        return false;
+    }
+    let filled = |field: &&str| match item.get(*field) {
+        None | Some(Value::Null) => false,
+        // A tool may give nothing; a call may need nothing.
+        Some(Value::String(text)) => !text.is_empty() || matches!(*field, "output" | "input" | "arguments"),
+        Some(Value::Array(list)) => !list.is_empty() || matches!(*field, "summary" | "output"),
+        Some(_) => true,
+    };
+    match ITEMS.iter().find(|(name, _)| Some(*name) == kind) {
+        Some((_, fields)) => !fields.iter().any(filled),
+        None if kind.is_none() => true,
+        None => {
+            let shell = ["id", "type", "status", "role", "object", "created_at", "phase"];
+            !item.keys().any(|name| !shell.contains(&name.as_str()) && filled(&name.as_str()))
+        }
+    }
+}
+
+fn parts(content: Option<&Value>, field: &str, index: usize, kinds: &mut Kinds) -> Result<(), BadRequest> {
+    for (at, part) in list(content).enumerate() {
+        if names_stored_file(part) {
+            return Err(refuse_stored(field));
+        }
+        if let Some(part) = part.as_object() {
+            refuse_lookalikes(part, &[&OF_PART], format_args!("{field}.{index}.content.{at}"))?;
+        }
+        kinds.check(part.get("type"), &PARTS, "type", format_args!("{field}.{index}.content.{at}"))?;
+    }
+    Ok(())
 }
 
 /// All that counts as input.
@@ -44,14 +214,19 @@ pub(super) fn found(body: &Map<String, Value>) -> Found<'_> {
         list(body.get(field)).for_each(|item| collect(item, &mut found));
     }
     beside(body, &["instructions", "input"]).for_each(|value| found.json(Some(value)));
+    let described = list(body.get("tools")).filter(|tool| {
+        matches!(tool.get("type").and_then(Value::as_str), Some("local_shell" | "apply_patch" | "shell"))
+    });
+    found.media.extend(described.map(|_| Media::Hidden { bytes: TOKENS_OF_TOOL }));
     found
 }
 
 /// One item of a conversation.
 fn collect<'a>(item: &'a Value, found: &mut Found<'a>) {
     let text = |field: &str| item.get(field).and_then(Value::as_str);
-    match text("type") {
-        None | Some("message") => content(item.get("content"), found),
+    let Some(object) = item.as_object() else { return found.json(Some(item)) };
+    match kind_of(object) {
+        Some("message") => content(item.get("content"), found),
         Some("function_call" | "custom_tool_call") => {
             for field in ["call_id", "name", "arguments", "input"] {
                 found.text(item.get(field));
@@ -71,6 +246,7 @@ fn collect<'a>(item: &'a Value, found: &mut Found<'a>) {
         }
         // A summary that only the provider can read, of any length.
         Some("compaction" | "compaction_summary") => found.media.push(Media::File { bytes: None }),
+        Some("local_shell_call_output") => content(item.get("output"), found),
         Some("computer_call_output") => found.media.push(Media::Image { low_detail: false }),
         _ => found.json(Some(item)),
     }
@@ -78,6 +254,10 @@ fn collect<'a>(item: &'a Value, found: &mut Found<'a>) {
 
 /// A text, or parts.
 fn content<'a>(content: Option<&'a Value>, found: &mut Found<'a>) {
+    match content {
+        Some(Value::String(_) | Value::Array(_)) => {}
+        other => return found.json(other),
+    }
     found.text(content);
     for part in list(content) {
         let text = |field: &str| part.get(field).and_then(Value::as_str);
@@ -97,6 +277,7 @@ fn content<'a>(content: Option<&'a Value>, found: &mut Found<'a>) {
             Some("input_file") => {
                 found.media.push(Media::File { bytes: text("file_data").map(decoded_length) });
             }
+            Some("computer_screenshot") => found.media.push(Media::Image { low_detail: false }),
             _ => found.json(Some(part)),
         }
     }
@@ -104,8 +285,4 @@ fn content<'a>(content: Option<&'a Value>, found: &mut Found<'a>) {
 
 fn list(value: Option<&Value>) -> impl Iterator<Item = &Value> {
     value.and_then(Value::as_array).into_iter().flatten()
-}
-
-fn items(body: &Map<String, Value>) -> impl Iterator<Item = &Value> {
-    list(body.get("input"))
 }

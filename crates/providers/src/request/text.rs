@@ -9,7 +9,7 @@ use super::{Media, decoded_length};
 
 /// Fields of a body that no model reads. All others count as input: a server may put what we don't know into its prompt.
 /// Numbers and truths never count.
-const NOT_READ: [&str; 41] = [
+pub(crate) const NOT_READ: [&str; 41] = [
     "model",
     "stream_options",
     "stop",

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use storage::ledger::Lease;
+use storage::ledger::{Lease, Recovery};
 use storage::{original, rollup};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -105,6 +105,10 @@ async fn recover(shared: &Shared) {
         Err(error) => return tracing::warn!(%error, "could not look for holds of dead processes"),
     };
     for hold in abandoned {
+        // Held under a name of this process that is lost, and still in its hands: what it says itself is better.
+        if shared.flights.has(hold.id) {
+            continue;
+        }
         let price = match hold.record.price_version {
             Some(version) => match shared.catalogue.price_version(version).await {
                 Ok(price) => price,
@@ -116,8 +120,11 @@ async fn recover(shared: &Shared) {
         };
         let Some(settlement) = settlement::recovered(hold, price.as_ref(), shared) else { continue };
         let (request, charge) = (settlement.id, settlement.charge);
-        match shared.ledger.settle(settlement).await {
-            Ok(_) => tracing::info!(%request, %charge, "settled a request of a dead process"),
+        match shared.ledger.recover(settlement).await {
+            Ok(Recovery::Charged) => tracing::info!(%request, %charge, "settled a request of a dead process"),
+            Ok(Recovery::Moot) => {
+                tracing::debug!(%request, "somebody else has ended a request of a dead process")
+            }
             Err(error) => tracing::error!(%error, %request, "an abandoned request could not be settled"),
         }
     }

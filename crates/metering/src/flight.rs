@@ -91,6 +91,11 @@ impl Flights {
         self.beacons.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// Whether that request is under way here.
+    pub(crate) fn has(&self, id: RequestId) -> bool {
+        self.beacons.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
+    }
+
     fn add(&self, id: RequestId, beacon: Arc<Beacon>) {
         self.beacons.lock().unwrap_or_else(PoisonError::into_inner).insert(id, beacon);
     }
@@ -104,7 +109,7 @@ impl Flights {
     pub(crate) async fn landed(&self, id: RequestId) {
         loop {
             let landing = self.landings.notified();
-            if !self.beacons.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id) {
+            if !self.has(id) {
                 return;
             }
             landing.await;

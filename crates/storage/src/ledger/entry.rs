@@ -73,6 +73,8 @@ named! {
         Shutdown = "shutdown",
         /// The process that sent it died; another one settled it.
         Recovered = "recovered",
+        /// Nothing was produced, after another process had charged it as that of a dead one: the charge is taken back.
+        Released = "released",
     }
 }
 

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use accounting::{Account, AccountKey, Bid, Credits, Refusal, RequestId};
+use accounting::{Account, AccountKey, Bid, Clock, Credits, Refusal, RequestId, Usage};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Queue;
-use super::entry::{Progress, RequestRecord, Settlement};
+use super::entry::{Outcome, Progress, RequestRecord, Settlement};
 use super::foreign::ForeignRow;
 use super::owner::Lease;
-use crate::Error;
+use crate::{Error, SystemClock};
 
 /// A request for a hold.
 #[derive(Debug, Clone)]
@@ -45,7 +45,15 @@ pub struct Hold {
     amount: Credits,
     output_tokens: Option<u64>,
     accounts: Vec<AccountKey>,
-    queue: Option<Queue>,
+    open: Option<Open>,
+}
+
+/// What ends a hold that has not ended yet.
+#[derive(Debug)]
+struct Open {
+    /// Another process may have charged it meanwhile: then its release is an entry, which needs all of this.
+    record: Box<RequestRecord>,
+    queue: Queue,
 }
 
 /// A settled request.
@@ -70,15 +78,52 @@ pub struct Abandoned {
     pub progress: Option<Progress>,
 }
 
+/// What became of a hold that a dead process left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    /// It was charged.
+    Charged,
+    /// Nothing was to be done: its owner, or another process, has ended it before.
+    Moot,
+}
+
+impl HoldRequest {
+    /// Its end for nothing.
+    pub(super) fn nothing(self) -> Box<Settlement> {
+        let accounts = self.bid.accounts.into_iter().map(|limit| limit.account).collect();
+        nothing(self.id, self.record, accounts)
+    }
+}
+
+/// A request that used nothing and costs nothing.
+fn nothing(id: RequestId, record: RequestRecord, accounts: Vec<AccountKey>) -> Box<Settlement> {
+    Box::new(Settlement {
+        id,
+        record,
+        accounts,
+        answered_model: None,
+        price_version: None,
+        usage: Usage::default(),
+        charge: Credits::ZERO,
+        estimated: None,
+        outcome: Outcome::Released,
+        provider_request_id: None,
+        first_byte_at: None,
+        ended_at: SystemClock.now(),
+    })
+}
+
 impl Hold {
     pub(super) fn new(
-        request: &HoldRequest,
+        request: HoldRequest,
         amount: Credits,
         output_tokens: Option<u64>,
         queue: Queue,
     ) -> Self {
-        let accounts = request.bid.accounts.iter().map(|limit| limit.account.clone()).collect();
-        Self { id: request.id, amount, output_tokens, accounts, queue: Some(queue) }
+        let HoldRequest { id, bid, record, .. } = request;
+        let accounts = bid.accounts.into_iter().map(|limit| limit.account).collect();
+        let record = Box::new(record);
+        Self { id, amount, output_tokens, accounts, open: Some(Open { record, queue }) }
     }
 
     /// The request.
@@ -106,8 +151,10 @@ impl Hold {
     /// # Errors
     /// Only what no retry can mend, such as an overflow of the account.
     pub async fn settle(mut self, settlement: Settlement) -> Result<Settled, Error> {
-        match self.queue.take() {
-            Some(queue) => queue.ask(|reply| Op::Settle { settlement: Box::new(settlement), reply }).await,
+        match self.open.take() {
+            Some(Open { queue, .. }) => {
+                queue.ask(|reply| Op::Settle { settlement: Box::new(settlement), reply }).await
+            }
             None => Err(Error::Unavailable { what: "this hold is settled already".into() }),
         }
     }
@@ -115,17 +162,20 @@ impl Hold {
     /// Leaves the hold as it is in the database: it can't be charged, and must not become free. It stands until somebody
     /// recovers it after the end of this process.
     pub fn keep(mut self) {
-        self.queue = None;
+        self.open = None;
     }
 
-    /// Gives the credits back: nothing was produced. Retried until it commits.
+    /// Gives the credits back: nothing was produced. Retried until it commits. What a recovery has charged meanwhile is taken
+    /// back.
     ///
     /// # Errors
     /// Only if the writer has stopped.
     pub async fn release(mut self) -> Result<(), Error> {
-        let (id, accounts) = (self.id, std::mem::take(&mut self.accounts));
-        match self.queue.take() {
-            Some(queue) => queue.ask(|reply| Op::Release { id, accounts, reply: Some(reply) }).await,
+        match self.open.take() {
+            Some(Open { record, queue }) => {
+                let nothing = nothing(self.id, *record, std::mem::take(&mut self.accounts));
+                queue.ask(|reply| Op::Release { nothing, reply: Some(reply) }).await
+            }
             None => Ok(()),
         }
     }
@@ -134,10 +184,10 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         // A fault of ours while it is charged must not make it free: as with `keep`, it stands until it is recovered.
-        if let Some(queue) = self.queue.take().filter(|_| !std::thread::panicking()) {
+        if let Some(Open { record, queue }) = self.open.take().filter(|_| !std::thread::panicking()) {
             // A stopped writer means that the process ends: others recover the hold.
-            let accounts = std::mem::take(&mut self.accounts);
-            let _ = queue.send(Op::Release { id: self.id, accounts, reply: None });
+            let nothing = nothing(self.id, *record, std::mem::take(&mut self.accounts));
+            let _ = queue.send(Op::Release { nothing, reply: None });
         }
     }
 }
@@ -148,10 +198,29 @@ type Reply<T> = oneshot::Sender<Result<T, Error>>;
 #[derive(Debug)]
 pub(super) enum Op {
     Hold(Box<PendingHold>),
-    Settle { settlement: Box<Settlement>, reply: Reply<Settled> },
-    Release { id: RequestId, accounts: Vec<AccountKey>, reply: Option<Reply<()>> },
-    Renew { progress: Vec<(RequestId, Progress)>, reply: Reply<Lease> },
-    Import { rows: Vec<ForeignRow>, reply: Reply<()> },
+    /// Its owner ends a request: what it says counts, whatever others have made of it.
+    Settle {
+        settlement: Box<Settlement>,
+        reply: Reply<Settled>,
+    },
+    /// Its owner ends it for nothing.
+    Release {
+        nothing: Box<Settlement>,
+        reply: Option<Reply<()>>,
+    },
+    /// Another process ends what a dead one left: only if nobody has.
+    Recover {
+        settlement: Box<Settlement>,
+        reply: Reply<Recovery>,
+    },
+    Renew {
+        progress: Vec<(RequestId, Progress)>,
+        reply: Reply<Lease>,
+    },
+    Import {
+        rows: Vec<ForeignRow>,
+        reply: Reply<()>,
+    },
 }
 
 /// A hold that waits for the writer, or for other holds.
@@ -161,11 +230,13 @@ pub(super) struct PendingHold {
     pub deadline: Instant,
     pub queue: Queue,
     pub reply: Reply<HoldOutcome>,
+    /// Whether an attempt has failed so late that it may have been committed all the same.
+    pub unsure: bool,
 }
 
 impl Op {
     pub(super) fn hold(request: HoldRequest, queue: Queue, reply: Reply<HoldOutcome>) -> Self {
         let deadline = Instant::now() + request.wait;
-        Self::Hold(Box::new(PendingHold { request, deadline, queue, reply }))
+        Self::Hold(Box::new(PendingHold { request, deadline, queue, reply, unsure: false }))
     }
 }

@@ -24,7 +24,7 @@ pub(crate) use turn::Turn;
 
 pub use entry::{EntryKind, Estimated, Outcome, Progress, RequestRecord, Settlement, WayIn};
 pub(crate) use foreign::{ForeignRow, UNUSABLE};
-pub use hold::{Abandoned, Hold, HoldOutcome, HoldRequest, Settled};
+pub use hold::{Abandoned, Hold, HoldOutcome, HoldRequest, Recovery, Settled};
 pub use owner::Lease;
 pub(crate) use owner::{live, live_owners, select_living};
 
@@ -131,13 +131,22 @@ impl Ledger {
         })
     }
 
-    /// Replaces a hold that this process does not own any more (a recovered one) by its charge. Retried until it
-    /// commits.
+    /// Charges a request in the name of its owner, whether or not its hold still stands: what a recovery has charged
+    /// meanwhile is replaced. Retried until it commits.
     ///
     /// # Errors
     /// Only what no retry can mend, such as an overflow of the account.
     pub async fn settle(&self, settlement: Settlement) -> Result<Settled, Error> {
         self.queue.ask(|reply| Op::Settle { settlement: Box::new(settlement), reply }).await
+    }
+
+    /// Replaces a hold that a dead process left by its charge, unless it has ended meanwhile: whatever its owner or another
+    /// process has made of it stands. Retried until it commits.
+    ///
+    /// # Errors
+    /// Only what no retry can mend, such as an overflow of the account.
+    pub async fn recover(&self, settlement: Settlement) -> Result<Recovery, Error> {
+        self.queue.ask(|reply| Op::Recover { settlement: Box::new(settlement), reply }).await
     }
 
     /// Renews this process's lease and saves how far its requests have come, in one batch.

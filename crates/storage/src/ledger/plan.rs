@@ -9,9 +9,9 @@ use accounting::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::entry::{EntryKind, Progress, Settlement};
+use super::entry::{EntryKind, Outcome, Progress, Settlement};
 use super::foreign::{ForeignRow, UNUSABLE};
-use super::hold::{HoldRequest, Op, Settled};
+use super::hold::{HoldRequest, Op, Recovery, Settled};
 use crate::rollup::first_open_day;
 use crate::{Error, new_id};
 
@@ -22,10 +22,10 @@ pub(super) struct Wanted {
     pub accounts: BTreeMap<String, AccountKey>,
     /// Holds to be settled or released, or that may be there from an attempt before.
     pub holds: Vec<RequestId>,
-    /// Those of them that are to be settled or released.
+    /// Those of them that are to end. What the ledger has of them counts where the hold is gone.
     pub ended: Vec<RequestId>,
-    /// Those of them that are to be settled.
-    pub settled: Vec<RequestId>,
+    /// Requests of which the ledger may have something although they have a hold, or are to get one.
+    pub doubtful: Vec<RequestId>,
     /// Whether rows of the original are to be entered, which the database has to see unchanged.
     pub foreign: bool,
 }
@@ -35,7 +35,7 @@ pub(super) struct Wanted {
 pub(super) struct Loaded {
     pub accounts: HashMap<AccountKey, Account>,
     pub holds: HashMap<RequestId, StoredHold>,
-    /// What the ledger has already of requests that are to be settled and have no hold any more.
+    /// What the ledger has already of requests that are to end and have no hold any more, and of doubtful ones.
     pub recorded: HashMap<RequestId, Recorded>,
 }
 
@@ -51,6 +51,8 @@ pub(super) struct StoredHold {
 pub(super) struct Recorded {
     pub charge: Credits,
     pub counts: [i64; 10],
+    /// Whether its owner has said nothing yet: all that is there was guessed by a recovery.
+    pub guessed: bool,
 }
 
 /// The rows to write, all or none.
@@ -96,6 +98,7 @@ pub(super) enum Answer {
     Wait,
     Settled(Settled),
     Released,
+    Recovered(Recovery),
     Renewed,
     Imported,
     Failed(Error),
@@ -130,17 +133,19 @@ impl Wanted {
                 Op::Hold(pending) => {
                     pending.request.bid.accounts.iter().for_each(|limit| add(&limit.account));
                     wanted.holds.push(pending.request.id);
+                    if pending.unsure {
+                        wanted.doubtful.push(pending.request.id);
+                    }
                 }
-                Op::Settle { settlement, .. } => {
+                Op::Settle { settlement, .. } | Op::Release { nothing: settlement, .. } => {
                     settlement.accounts.iter().for_each(&mut add);
                     wanted.holds.push(settlement.id);
                     wanted.ended.push(settlement.id);
-                    wanted.settled.push(settlement.id);
                 }
-                Op::Release { id, accounts, .. } => {
-                    accounts.iter().for_each(&mut add);
-                    wanted.holds.push(*id);
-                    wanted.ended.push(*id);
+                Op::Recover { settlement, .. } => {
+                    settlement.accounts.iter().for_each(&mut add);
+                    wanted.holds.push(settlement.id);
+                    wanted.doubtful.push(settlement.id);
                 }
                 Op::Import { rows, .. } => {
                     let settlements = rows.iter().filter_map(|row| row.settlement.as_ref());
@@ -152,24 +157,34 @@ impl Wanted {
         }
         wanted
     }
+
+    /// The requests of which the ledger's entries are needed, once the holds are loaded.
+    pub(super) fn recorded(&self, holds: &HashMap<RequestId, StoredHold>) -> Vec<RequestId> {
+        let ended = self.ended.iter().filter(|id| !holds.contains_key(id));
+        ended.chain(&self.doubtful).copied().collect()
+    }
 }
 
 /// Decides a batch: settlements and releases first, so that what they free can be held again, then the holds in the
 /// order of arrival.
 pub(super) fn plan<'a>(ops: &'a [Op], loaded: Loaded, owner: OwnerId) -> (Changes<'a>, Vec<Answer>) {
-    let mut planner =
-        Planner { accounts: loaded.accounts, touched: Vec::new(), changes: Changes::default(), owner };
-    let (mut holds, mut recorded) = (loaded.holds, loaded.recorded);
+    let Loaded { accounts, holds, recorded } = loaded;
+    let changes = Changes::default();
+    let mut planner = Planner { accounts, holds, recorded, touched: Vec::new(), changes, owner };
     let mut answers: Vec<Option<Answer>> = ops
         .iter()
         .map(|op| match op {
             Op::Settle { settlement, .. } => {
-                let done = planner.settle(settlement, &mut holds, &mut recorded);
+                let done = planner.settle(settlement);
                 Some(done.map_or_else(Answer::Failed, Answer::Settled))
             }
-            Op::Release { id, accounts, .. } => {
-                let done = planner.release(*id, accounts, &mut holds);
+            Op::Release { nothing, .. } => {
+                let done = planner.release(nothing);
                 Some(done.map_or_else(Answer::Failed, |()| Answer::Released))
+            }
+            Op::Recover { settlement, .. } => {
+                let done = planner.recover(settlement);
+                Some(done.map_or_else(Answer::Failed, Answer::Recovered))
             }
             Op::Import { rows, .. } => {
                 rows.iter().for_each(|row| planner.import(row));
@@ -183,7 +198,7 @@ pub(super) fn plan<'a>(ops: &'a [Op], loaded: Loaded, owner: OwnerId) -> (Change
             Op::Hold(_) => None,
         })
         .collect();
-    planner.hold(ops, &holds, &mut answers);
+    planner.hold(ops, &mut answers);
     let ended = &planner.changes.ended_holds;
     planner.changes.progress.retain(|(id, _)| !ended.contains(id));
     for key in planner.touched {
@@ -198,22 +213,27 @@ pub(super) fn plan<'a>(ops: &'a [Op], loaded: Loaded, owner: OwnerId) -> (Change
 
 struct Planner<'a> {
     accounts: HashMap<AccountKey, Account>,
+    /// As they are after what was decided so far.
+    holds: HashMap<RequestId, StoredHold>,
+    /// The same.
+    recorded: HashMap<RequestId, Recorded>,
     touched: Vec<AccountKey>,
     changes: Changes<'a>,
     owner: OwnerId,
 }
 
 impl<'a> Planner<'a> {
-    fn hold(
-        &mut self,
-        ops: &'a [Op],
-        holds: &HashMap<RequestId, StoredHold>,
-        answers: &mut [Option<Answer>],
-    ) {
+    fn hold(&mut self, ops: &'a [Op], answers: &mut [Option<Answer>]) {
         let mut asking = Vec::new();
         for (index, op) in ops.iter().enumerate() {
             let Op::Hold(pending) = op else { continue };
-            match holds.get(&pending.request.id) {
+            if self.recorded.contains_key(&pending.request.id) {
+                // Committed by an attempt whose answer was lost, and settled by others since.
+                let what = "the database was away while a hold was made; please ask again".into();
+                answers[index] = Some(Answer::Failed(Error::Unavailable { what }));
+                continue;
+            }
+            match self.holds.get(&pending.request.id) {
                 // Committed by an attempt whose answer was lost.
                 Some(StoredHold { amount, output_tokens }) => {
                     answers[index] = Some(Answer::Held { amount: *amount, output_tokens: *output_tokens });
@@ -241,49 +261,110 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn settle(
-        &mut self,
-        settlement: &'a Settlement,
-        holds: &mut HashMap<RequestId, StoredHold>,
-        recorded: &mut HashMap<RequestId, Recorded>,
-    ) -> Result<Settled, Error> {
-        let id = settlement.id;
+    /// The owner's word: the request's entry, or what corrects the entries that it has.
+    fn settle(&mut self, settlement: &'a Settlement) -> Result<Settled, Error> {
         let counts = counts(&settlement.usage)?;
-        let hold = holds.get(&id).copied();
-        let before = recorded.get(&id).copied();
-        let (entry_id, kind, corrects, due, difference) = match (hold, before) {
-            (None, Some(before)) => {
-                let due = settlement.charge.minus(before.charge)?;
-                let difference =
-                    std::array::from_fn(|class| counts[class].saturating_sub(before.counts[class]));
-                (new_id(), EntryKind::Correction, Some(id), due, difference)
-            }
-            _ => (id.uuid(), EntryKind::Request, None, settlement.charge, counts),
-        };
-        let held = hold.map_or(Credits::ZERO, |hold| hold.amount);
-        let accounts = self.change(&settlement.accounts, due, held)?;
-        if hold.is_some() {
-            holds.remove(&id);
-            self.changes.ended_holds.push(id);
+        let hold = self.holds.get(&settlement.id).copied();
+        if let (None, Some(before)) = (hold, self.recorded.get(&settlement.id).copied()) {
+            let accounts = self.correct(settlement, counts, before)?;
+            return Ok(Settled { accounts, over_hold: false });
         }
-        // An attempt whose answer was lost has written the same already: then there is nothing to correct.
-        let said_before = kind == EntryKind::Correction && due == Credits::ZERO && difference == [0; 10];
         let strict = settlement.record.policy == Policy::Strict;
         let over_hold = strict && hold.is_some_and(|hold| settlement.charge > hold.amount);
-        if !said_before {
-            let (charge, counts) = (due, difference);
+        let accounts = self.enter(settlement, counts, over_hold)?;
+        Ok(Settled { accounts, over_hold })
+    }
+
+    /// The owner's word that it cost nothing.
+    fn release(&mut self, nothing: &'a Settlement) -> Result<(), Error> {
+        match self.recorded.get(&nothing.id).copied() {
+            _ if self.holds.contains_key(&nothing.id) => self.give_back(nothing),
+            Some(before) if before.guessed => {
+                self.correct(nothing, counts(&nothing.usage)?, before).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A guess in place of an owner that is gone. Whatever has ended the request before stands: its owner, also by a release, and
+    /// the first of several recoveries.
+    fn recover(&mut self, settlement: &'a Settlement) -> Result<Recovery, Error> {
+        if !self.holds.contains_key(&settlement.id) {
+            return Ok(Recovery::Moot);
+        }
+        if self.recorded.contains_key(&settlement.id) {
+            self.give_back(settlement)?;
+            return Ok(Recovery::Moot);
+        }
+        self.enter(settlement, counts(&settlement.usage)?, false)?;
+        Ok(Recovery::Charged)
+    }
+
+    /// A request's first entry, in place of its hold.
+    fn enter(
+        &mut self,
+        settlement: &'a Settlement,
+        counts: [i64; 10],
+        over_hold: bool,
+    ) -> Result<Vec<(AccountKey, Account)>, Error> {
+        let (id, charge) = (settlement.id, settlement.charge);
+        let held = self.holds.get(&id).map_or(Credits::ZERO, |hold| hold.amount);
+        let accounts = self.change(&settlement.accounts, charge, held)?;
+        self.end_hold(id);
+        let kind = EntryKind::Request;
+        self.changes.entries.push(Entry {
+            id: id.uuid(),
+            kind,
+            corrects: None,
+            settlement,
+            counts,
+            charge,
+            over_hold,
+        });
+        let guessed = settlement.outcome == Outcome::Recovered;
+        self.recorded.insert(id, Recorded { charge, counts, guessed });
+        Ok(accounts)
+    }
+
+    /// The difference between what the ledger has of a request and what its owner says.
+    fn correct(
+        &mut self,
+        settlement: &'a Settlement,
+        counts: [i64; 10],
+        before: Recorded,
+    ) -> Result<Vec<(AccountKey, Account)>, Error> {
+        let (id, due) = (settlement.id, settlement.charge.minus(before.charge)?);
+        let difference = std::array::from_fn(|class| counts[class].saturating_sub(before.counts[class]));
+        let accounts = self.change(&settlement.accounts, due, Credits::ZERO)?;
+        // An attempt whose answer was lost has written the same already. A guess that was right is written all the same: from
+        // now on its owner has said it.
+        if before.guessed || due != Credits::ZERO || difference != [0; 10] {
             self.changes.entries.push(Entry {
-                id: entry_id,
-                kind,
-                corrects,
+                id: new_id(),
+                kind: EntryKind::Correction,
+                corrects: Some(id),
                 settlement,
-                counts,
-                charge,
-                over_hold,
+                counts: difference,
+                charge: due,
+                over_hold: false,
             });
         }
-        recorded.insert(id, Recorded { charge: settlement.charge, counts });
-        Ok(Settled { accounts, over_hold })
+        self.recorded.insert(id, Recorded { charge: settlement.charge, counts, guessed: false });
+        Ok(accounts)
+    }
+
+    /// Ends a hold without a charge.
+    fn give_back(&mut self, of: &Settlement) -> Result<(), Error> {
+        let held = self.holds.get(&of.id).map_or(Credits::ZERO, |hold| hold.amount);
+        self.change(&of.accounts, Credits::ZERO, held)?;
+        self.end_hold(of.id);
+        Ok(())
+    }
+
+    fn end_hold(&mut self, id: RequestId) {
+        if self.holds.remove(&id).is_some() {
+            self.changes.ended_holds.push(id);
+        }
     }
 
     /// Enters a row of the original; one that can't be entered is only marked.
@@ -298,20 +379,6 @@ impl<'a> Planner<'a> {
             Some(settlement.id.to_string())
         });
         self.changes.marked.push((&row.place, entered.unwrap_or_else(|| UNUSABLE.into())));
-    }
-
-    fn release(
-        &mut self,
-        id: RequestId,
-        accounts: &[AccountKey],
-        holds: &mut HashMap<RequestId, StoredHold>,
-    ) -> Result<(), Error> {
-        if let Some(hold) = holds.get(&id).copied() {
-            self.change(accounts, Credits::ZERO, hold.amount)?;
-            holds.remove(&id);
-            self.changes.ended_holds.push(id);
-        }
-        Ok(())
     }
 
     /// Spends and gives back on each account, or on none if one of them can't take it.
@@ -358,3 +425,6 @@ fn counts(usage: &Usage) -> Result<[i64; 10], Error> {
     }
     Ok(counts)
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,7 @@ const LOAD_RECORDED: &str = "SELECT count(*), COALESCE(sum(charge), 0), COALESCE
     COALESCE(sum(cached_input_tokens), 0), COALESCE(sum(cache_write_tokens), 0), \
     COALESCE(sum(cache_write_long_tokens), 0), COALESCE(sum(input_audio_tokens), 0), COALESCE(sum(output_tokens), 0), \
     COALESCE(sum(reasoning_tokens), 0), COALESCE(sum(output_audio_tokens), 0), COALESCE(sum(images), 0), \
-    COALESCE(sum(calls), 0) \
+    COALESCE(sum(calls), 0), COALESCE(min(outcome = 'recovered'), 0) \
     FROM (SELECT * FROM token_tracking_ledger WHERE id = ?1 \
           UNION ALL SELECT * FROM token_tracking_ledger WHERE corrects = ?1)";
 const UPDATE_ACCOUNT: &str = "UPDATE token_tracking_account SET spent = ?2, held = ?3 WHERE key = ?1";
@@ -112,17 +112,18 @@ impl SqliteEngine {
             loaded.holds.extend(row.optional()?.map(|hold| (*id, hold)));
         }
         let mut recorded = connection.prepare_cached(LOAD_RECORDED)?;
-        for id in wanted.settled.iter().filter(|id| !loaded.holds.contains_key(id)) {
+        for id in wanted.recorded(&loaded.holds) {
             let (rows, sums) = recorded.query_row([id.to_string()], |row| {
                 let mut counts = [0; 10];
                 for (class, count) in counts.iter_mut().enumerate() {
                     *count = row.get(class + 2)?;
                 }
                 let rows: i64 = row.get(0)?;
-                Ok((rows, Recorded { charge: Credits::from_micro(row.get(1)?), counts }))
+                let (charge, guessed) = (Credits::from_micro(row.get(1)?), row.get(12)?);
+                Ok((rows, Recorded { charge, counts, guessed }))
             })?;
             if rows > 0 {
-                loaded.recorded.insert(*id, sums);
+                loaded.recorded.insert(id, sums);
             }
         }
         Ok(loaded)
@@ -162,10 +163,11 @@ impl SqliteEngine {
             let reopen = crate::rollup::reopen("token_tracking_rollup_day");
             connection.prepare_cached(&reopen)?.execute([day.to_string()])?;
         }
-        for (id, progress) in &changes.progress {
+        let lost = changes.renew && connection.prepare_cached(RENEW)?.execute([owner.to_string()])? == 0;
+        // What a dead owner's requests are recovered at stands still from the moment at which it was declared dead.
+        for (id, progress) in changes.progress.iter().filter(|_| !lost) {
             connection.prepare_cached(SAVE_PROGRESS)?.execute(params![id.to_string(), json(progress)?])?;
         }
-        let lost = changes.renew && connection.prepare_cached(RENEW)?.execute([owner.to_string()])? == 0;
         connection.prepare_cached("COMMIT")?.execute([])?;
         if let Some(checkpointer) = checkpointer {
             checkpointer.committed(changes.rows(), connection);

@@ -133,8 +133,7 @@ impl<E: Engine> Writer<E> {
     /// The next operations, behind those who have waited on the same accounts; with the place of each in the queue.
     fn next_batch(&mut self) -> (Vec<u64>, Vec<Op>) {
         let count = self.pending.len().min(self.batch);
-        let mut fresh: Vec<Op> = self.pending.drain(..count).collect();
-        fresh.retain(|op| !matches!(op, Op::Hold(pending) if pending.reply.is_closed()));
+        let fresh: Vec<Op> = self.pending.drain(..count).filter_map(unless_unwanted).collect();
         let now = Instant::now();
         let everyone = now >= self.look_again;
         let touched: HashSet<AccountKey> =
@@ -166,11 +165,13 @@ impl<E: Engine> Writer<E> {
         (places, ops)
     }
 
-    /// One transaction for all. On failure nothing has happened, and the operations come back.
-    async fn apply(&mut self, places: Vec<u64>, ops: Vec<Op>) -> Result<(), (Vec<Op>, Error)> {
+    /// One transaction for all. On failure nothing has happened, or it is not known whether it has, and the operations come
+    /// back.
+    async fn apply(&mut self, places: Vec<u64>, mut ops: Vec<Op>) -> Result<(), (Vec<Op>, Error)> {
         let began = Instant::now();
         let owner = self.owner.id();
-        match self.decide(&ops, owner).await {
+        let mut late = false;
+        match self.decide(&ops, owner, &mut late).await {
             Ok((answers, committed)) => {
                 self.measure(began.elapsed(), ops.len());
                 self.answer(places, ops, answers, committed);
@@ -178,23 +179,39 @@ impl<E: Engine> Writer<E> {
             }
             Err(error) => {
                 self.engine.abandon().await;
+                if late && matches!(error, Error::Unavailable { .. }) {
+                    for op in &mut ops {
+                        if let Op::Hold(pending) = op {
+                            pending.unsure = true;
+                        }
+                    }
+                }
                 Err((ops, error))
             }
         }
     }
 
-    /// Decides and writes: on what is remembered, or else under lock.
-    async fn decide(&mut self, ops: &[Op], owner: OwnerId) -> Result<(Vec<Answer>, Committed), Error> {
+    /// Decides and writes: on what is remembered, or else under lock. A failure that comes `late` may have come after the
+    /// commit.
+    async fn decide(
+        &mut self,
+        ops: &[Op],
+        owner: OwnerId,
+        late: &mut bool,
+    ) -> Result<(Vec<Answer>, Committed), Error> {
         let wanted = Wanted::of(ops);
         if let Some(remembered) = self.engine.remembered(&wanted) {
             let (changes, answers) = plan(ops, remembered, owner);
+            *late = true;
             let committed = self.engine.commit(&wanted, &changes, owner).await?;
             if committed != Committed::Stale {
                 return Ok((answers, committed));
             }
         }
+        *late = false;
         let loaded = self.engine.load(&wanted).await?;
         let (changes, answers) = plan(ops, loaded, owner);
+        *late = true;
         let committed = self.engine.commit(&wanted, &changes, owner).await?;
         Ok((answers, committed))
     }
@@ -215,7 +232,7 @@ impl<E: Engine> Writer<E> {
             return;
         }
         if ops.len() == 1 {
-            ops.into_iter().for_each(|op| fail(op, error.clone()));
+            ops.into_iter().for_each(|op| self.fail(op, error.clone()));
             return;
         }
         tracing::warn!(%error, operations = ops.len(), "a batch failed; applying its operations one by one");
@@ -226,9 +243,28 @@ impl<E: Engine> Writer<E> {
                     self.try_later(ops, &error).await;
                 } else {
                     tracing::error!(%error, "an operation on the ledger failed");
-                    ops.into_iter().for_each(|op| fail(op, error.clone()));
+                    ops.into_iter().for_each(|op| self.fail(op, error.clone()));
                 }
             }
+        }
+    }
+
+    /// Tells the caller. A hold that may have been made all the same is given back as soon as the database answers.
+    fn fail(&mut self, op: Op, error: Error) {
+        match op {
+            Op::Hold(pending) => {
+                let PendingHold { request, reply, unsure, .. } = *pending;
+                let _ = reply.send(Err(error));
+                if unsure {
+                    self.pending.push_back(Op::Release { nothing: request.nothing(), reply: None });
+                }
+            }
+            Op::Settle { reply, .. } => drop(reply.send(Err(error))),
+            Op::Release { reply: Some(reply), .. } => drop(reply.send(Err(error))),
+            Op::Release { reply: None, .. } => {}
+            Op::Recover { reply, .. } => drop(reply.send(Err(error))),
+            Op::Renew { reply, .. } => drop(reply.send(Err(error))),
+            Op::Import { reply, .. } => drop(reply.send(Err(error))),
         }
     }
 
@@ -237,8 +273,8 @@ impl<E: Engine> Writer<E> {
         let now = Instant::now();
         for op in ops.into_iter().rev() {
             match op {
-                Op::Hold(ref pending) if pending.deadline <= now => fail(op, error.clone()),
-                Op::Renew { .. } | Op::Import { .. } => fail(op, error.clone()),
+                Op::Hold(ref pending) if pending.deadline <= now => self.fail(op, error.clone()),
+                Op::Renew { .. } | Op::Import { .. } => self.fail(op, error.clone()),
                 op => self.pending.push_front(op),
             }
         }
@@ -255,7 +291,8 @@ impl<E: Engine> Writer<E> {
         }
         for ((place, op), answer) in places.into_iter().zip(ops).zip(answers) {
             match (op, answer) {
-                (Op::Hold(pending), Answer::Wait) => {
+                (Op::Hold(mut pending), Answer::Wait) => {
+                    pending.unsure = false;
                     let others = waiting.entry(pending.request.record.user.clone()).or_default();
                     if pending.deadline <= now || *others >= MOST_WAITING {
                         let _ = pending.reply.send(Ok(HoldOutcome::Busy));
@@ -267,12 +304,12 @@ impl<E: Engine> Writer<E> {
                         self.waiting.insert(place, pending);
                     }
                 }
-                (op, Answer::Failed(error)) => fail(op, error),
+                (op, Answer::Failed(error)) => self.fail(op, error),
                 (Op::Hold(pending), Answer::Held { amount, output_tokens }) => {
                     let PendingHold { request, queue, reply, .. } = *pending;
                     // If the caller has gone, the hold is dropped with the answer, and so released.
                     let _ =
-                        reply.send(Ok(HoldOutcome::Held(Hold::new(&request, amount, output_tokens, queue))));
+                        reply.send(Ok(HoldOutcome::Held(Hold::new(request, amount, output_tokens, queue))));
                 }
                 (Op::Hold(pending), Answer::Refused(refusal)) => {
                     let _ = pending.reply.send(Ok(HoldOutcome::Refused(refusal)));
@@ -282,6 +319,9 @@ impl<E: Engine> Writer<E> {
                 }
                 (Op::Release { reply: Some(reply), .. }, Answer::Released) => {
                     let _ = reply.send(Ok(()));
+                }
+                (Op::Recover { reply, .. }, Answer::Recovered(recovery)) => {
+                    let _ = reply.send(Ok(recovery));
                 }
                 (Op::Renew { reply, .. }, Answer::Renewed) => {
                     let lost = committed == Committed::LeaseLost;
@@ -304,21 +344,22 @@ fn touched(ops: &[Op]) -> HashSet<AccountKey> {
             Op::Hold(pending) => {
                 keys.extend(pending.request.bid.accounts.iter().map(|limit| limit.account.clone()));
             }
-            Op::Settle { settlement, .. } => keys.extend(settlement.accounts.iter().cloned()),
-            Op::Release { accounts, .. } => keys.extend(accounts.iter().cloned()),
+            Op::Settle { settlement: end, .. }
+            | Op::Release { nothing: end, .. }
+            | Op::Recover { settlement: end, .. } => keys.extend(end.accounts.iter().cloned()),
             Op::Renew { .. } | Op::Import { .. } => {}
         }
     }
     keys
 }
 
-fn fail(op: Op, error: Error) {
+/// The operation, unless nobody waits for it any more: then nothing, or the release of what may have been made.
+fn unless_unwanted(op: Op) -> Option<Op> {
     match op {
-        Op::Hold(pending) => drop(pending.reply.send(Err(error))),
-        Op::Settle { reply, .. } => drop(reply.send(Err(error))),
-        Op::Release { reply: Some(reply), .. } => drop(reply.send(Err(error))),
-        Op::Release { reply: None, .. } => {}
-        Op::Renew { reply, .. } => drop(reply.send(Err(error))),
-        Op::Import { reply, .. } => drop(reply.send(Err(error))),
+        Op::Hold(pending) if pending.reply.is_closed() => {
+            let PendingHold { request, unsure, .. } = *pending;
+            unsure.then(|| Op::Release { nothing: request.nothing(), reply: None })
+        }
+        op => Some(op),
     }
 }

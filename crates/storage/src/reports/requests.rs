@@ -6,7 +6,8 @@ use sqlx::{AssertSqlSafe, Row};
 
 use crate::{Database, Error, on_pool};
 
-/// A settled request, all corrections of it included.
+/// A settled request, all corrections of it included: how it ended is what its owner says of it, where the owner has said
+/// anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// Its id.
@@ -51,12 +52,22 @@ pub async fn request(database: &Database, id: RequestId) -> Result<Option<Reques
     let ledger = database.table("token_tracking_ledger");
     let allowances = database.table("token_tracking_sponsored_allowance");
     let sql = format!(
-        "SELECT entry.user_id, entry.provider, entry.model, entry.input_tokens, entry.cached_input_tokens, \
-           entry.cache_write_tokens + entry.cache_write_long_tokens AS cache_write_tokens, entry.output_tokens, \
-           entry.reasoning_tokens, entry.estimated, entry.outcome, entry.task, entry.started_at, entry.ended_at, \
-           entry.charge + CAST(COALESCE((SELECT SUM(charge) FROM {ledger} WHERE corrects = $1), 0) AS BIGINT) AS charge, \
+        "WITH entries AS ( \
+           SELECT * FROM {ledger} WHERE id = $1 UNION ALL SELECT * FROM {ledger} WHERE corrects = $1), \
+         sums AS ( \
+           SELECT CAST(SUM(input_tokens) AS BIGINT) AS input_tokens, \
+             CAST(SUM(cached_input_tokens) AS BIGINT) AS cached_input_tokens, \
+             CAST(SUM(cache_write_tokens + cache_write_long_tokens) AS BIGINT) AS cache_write_tokens, \
+             CAST(SUM(output_tokens) AS BIGINT) AS output_tokens, CAST(SUM(reasoning_tokens) AS BIGINT) AS reasoning_tokens, \
+             CAST(SUM(charge) AS BIGINT) AS charge FROM entries), \
+         ended AS ( \
+           SELECT estimated, outcome, ended_at FROM entries \
+           ORDER BY CASE WHEN outcome = 'recovered' THEN 1 ELSE 0 END, id DESC LIMIT 1) \
+         SELECT entry.user_id, entry.provider, entry.model, sums.input_tokens, sums.cached_input_tokens, \
+           sums.cache_write_tokens, sums.output_tokens, sums.reasoning_tokens, sums.charge, ended.estimated, ended.outcome, \
+           entry.task, entry.started_at, ended.ended_at, \
            COALESCE((SELECT name FROM {allowances} AS allowance WHERE {} = entry.sponsored_id), entry.sponsored_id) AS sponsored \
-         FROM {ledger} AS entry WHERE entry.id = $1",
+         FROM {ledger} AS entry CROSS JOIN sums CROSS JOIN ended WHERE entry.id = $1",
         match database.kind() {
             crate::Kind::Sqlite => "allowance.id",
             crate::Kind::Postgres => "replace(CAST(allowance.id AS TEXT), '-', '')",

@@ -10,7 +10,7 @@ use accounting::{
 };
 use futures_util::future::join_all;
 use storage::ledger::{
-    Hold, HoldOutcome, HoldRequest, Lease, Ledger, Outcome, Progress, RequestRecord, Settlement,
+    Hold, HoldOutcome, HoldRequest, Lease, Ledger, Outcome, Progress, Recovery, RequestRecord, Settlement,
 };
 use storage::reports::balance::account;
 use storage::reports::usage::{Question, usage};
@@ -19,6 +19,7 @@ use storage::{Database, Error, new_id};
 use testing::{each_database, records};
 
 mod processes;
+mod recovery;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const NO_WAIT: Duration = Duration::ZERO;
@@ -248,9 +249,9 @@ each_database!(
         guess.outcome = Outcome::Recovered;
         // Two processes settle it at the same time.
         let third = Ledger::open(&database).await.unwrap();
-        let (one, two) = futures_util::join!(other.settle(guess.clone()), third.settle(guess));
-        one.unwrap();
-        two.unwrap();
+        let (one, two) = futures_util::join!(other.recover(guess.clone()), third.recover(guess));
+        let charged = [one.unwrap(), two.unwrap()].iter().filter(|one| **one == Recovery::Charged).count();
+        assert_eq!(charged, 1);
         assert_eq!(account(&database, &user_account("ann")).await.unwrap().spent, credits(2));
         // The owner wakes up: its lease is lost, and its settlement is the difference.
         assert_eq!(sleeper.renew(Vec::new()).await.unwrap(), Lease::Lost);

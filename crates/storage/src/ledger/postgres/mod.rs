@@ -110,8 +110,7 @@ impl PostgresEngine {
             self.known.remove(missing);
             return Err(Error::Unavailable { what: "an account's row went away".into() });
         }
-        let late: Vec<RequestId> =
-            wanted.settled.iter().filter(|id| !loaded.holds.contains_key(id)).copied().collect();
+        let late = wanted.recorded(&loaded.holds);
         if !late.is_empty() {
             self.load_recorded(line, &late, &mut loaded).await?;
         }
@@ -181,7 +180,8 @@ impl Engine for PostgresEngine {
     const LONGEST: Duration = Duration::from_millis(100);
 
     fn remembered(&mut self, wanted: &Wanted) -> Option<Loaded> {
-        self.line.as_ref().filter(|line| line.settled && !wanted.foreign)?;
+        // Rows of the original, and what the ledger may have already, have to be seen.
+        self.line.as_ref().filter(|line| line.settled && !wanted.foreign && wanted.doubtful.is_empty())?;
         self.memory.recall(wanted)
     }
 
@@ -244,7 +244,8 @@ fn recorded(row: &PgRow) -> Result<Recorded, Error> {
     for (class, count) in counts.iter_mut().enumerate() {
         *count = row.try_get(class + 2)?;
     }
-    Ok(Recorded { charge: Credits::from_micro(row.try_get(1)?), counts })
+    let (charge, guessed) = (Credits::from_micro(row.try_get(1)?), row.try_get(12)?);
+    Ok(Recorded { charge, counts, guessed })
 }
 
 /// The statements that read, with the names of this database's tables.
@@ -278,7 +279,7 @@ impl Statements {
                 "SELECT request, sum(charge)::int8, sum(input_tokens)::int8, sum(cached_input_tokens)::int8, \
                    sum(cache_write_tokens)::int8, sum(cache_write_long_tokens)::int8, sum(input_audio_tokens)::int8, \
                    sum(output_tokens)::int8, sum(reasoning_tokens)::int8, sum(output_audio_tokens)::int8, \
-                   sum(images)::int8, sum(calls)::int8 \
+                   sum(images)::int8, sum(calls)::int8, bool_and(outcome = 'recovered') \
                  FROM (SELECT id AS request, * FROM {ledger} WHERE id = ANY($1::text[]) \
                        UNION ALL SELECT corrects, * FROM {ledger} WHERE corrects = ANY($1::text[])) entries \
                  GROUP BY request"

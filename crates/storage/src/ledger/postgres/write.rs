@@ -114,12 +114,12 @@ impl Tables {
         };
         self.write_accounts(&mut parts, changes)?;
         self.write_holds(&mut parts, changes)?;
-        self.write_progress(&mut parts, changes)?;
         self.write_entries(&mut parts, &changes.entries)?;
         self.reopen_days(&mut parts, changes)?;
         let ended = self.end_holds(&mut parts, changes)?;
         let marked = self.mark(&mut parts, changes)?;
         let renewed = self.renew(&mut parts, changes, owner)?;
+        self.write_progress(&mut parts, changes)?;
         if parts.text.is_empty() {
             return Ok(Written { fresh: true, ended: 0, marked: 0, renewed: false });
         }
@@ -262,6 +262,8 @@ impl Tables {
         Ok(())
     }
 
+    /// Only beside a renewed lease: what a dead owner's requests are recovered at stands still from the moment at which it was
+    /// declared dead.
     fn write_progress(&self, parts: &mut Parts, changes: &Changes<'_>) -> Result<(), Error> {
         let progress = &changes.progress;
         if progress.is_empty() {
@@ -274,7 +276,7 @@ impl Tables {
             "progress",
             &format!(
                 "UPDATE {hold} AS hold SET progress = new.progress FROM {rows} AS new (id, progress) \
-                 WHERE hold.id = new.id{guard}"
+                 WHERE hold.id = new.id{guard} AND EXISTS (SELECT FROM renewed)"
             ),
         );
         Ok(())

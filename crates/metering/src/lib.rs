@@ -20,6 +20,7 @@ mod error;
 mod families;
 mod flight;
 mod meter;
+mod model_lists;
 mod payer;
 mod quote;
 mod route;

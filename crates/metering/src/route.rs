@@ -1,18 +1,13 @@
 //! Which provider serves a model, and at which price.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use accounting::{ModelId, Price, PriceVersion, ProviderName, SponsoredId};
 use providers::Provider;
 use storage::{Snapshot, Unpriced};
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 
+use crate::model_lists::ModelLists;
 use crate::{MeterError, sponsored};
-
-/// A provider's own list of models is asked for again after this long.
-const LIST_AGE: Duration = Duration::from_secs(60);
 
 /// A model of a provider, with the price that it has now.
 #[derive(Debug, Clone)]
@@ -44,12 +39,12 @@ pub struct OfferedModel {
 #[derive(Debug)]
 pub(crate) struct Routes {
     providers: Vec<Provider>,
-    listed: Mutex<HashMap<ProviderName, (Instant, Vec<ModelId>)>>,
+    lists: ModelLists,
 }
 
 impl Routes {
     pub(crate) fn new(providers: Vec<Provider>) -> Self {
-        Self { providers, listed: Mutex::default() }
+        Self { providers, lists: ModelLists::default() }
     }
 
     /// The models that have a price and a provider.
@@ -150,23 +145,8 @@ impl Routes {
             Some(one) => vec![one],
             None => self.providers.iter().map(|provider| (provider, model.clone())).collect(),
         };
-        for (provider, model) in candidates {
-            if !self.lists(provider, &model).await {
-                continue;
-            }
-            return Ok(Some((provider.clone(), unpriced(snapshot, provider.name(), model)?)));
-        }
-        Ok(None)
-    }
-
-    async fn lists(&self, provider: &Provider, model: &ModelId) -> bool {
-        let mut listed = self.listed.lock().await;
-        let fresh = listed.get(provider.name()).is_some_and(|(at, _)| at.elapsed() < LIST_AGE);
-        if !fresh {
-            let models = provider.models().await.unwrap_or_default();
-            listed.insert(provider.name().clone(), (Instant::now(), models));
-        }
-        listed.get(provider.name()).is_some_and(|(_, models)| models.contains(model))
+        let Some((provider, model)) = self.lists.find(candidates).await else { return Ok(None) };
+        Ok(Some((provider.clone(), unpriced(snapshot, provider.name(), model)?)))
     }
 
     fn qualified(&self, asked: &str) -> Option<(&Provider, ModelId)> {

@@ -5,6 +5,7 @@ use tiktoken_rs::CoreBPE;
 use tokio::task::JoinHandle;
 
 use crate::families::{self, Family, Vocabulary};
+use crate::output::Output;
 
 /// Each message costs so many tokens beside its text, and the answer's start as many (OpenAI's cookbook, "How to count
 /// tokens with tiktoken").
@@ -33,13 +34,14 @@ impl Input {
 }
 
 /// The input tokens of `input` and the output tokens of `produced`, by the vocabulary of `model`.
-pub(crate) async fn count(model: String, input: Input, produced: String) -> (u64, u64) {
-    let length = produced.len();
+pub(crate) async fn count(model: String, input: Input, produced: Output) -> (u64, u64) {
+    let bytes = produced.bytes();
+    let (before, rest) = produced.finish().await;
     let counted = tokio::task::spawn_blocking(move || {
         let family = families::of(&model);
-        (input_tokens(family, input), family.counted(text_tokens(vocabulary(family), &produced)))
+        (input_tokens(family, input), output_tokens(family, before, &rest))
     });
-    counted.await.unwrap_or_else(|_| (0, by_length(length as u64)))
+    counted.await.unwrap_or_else(|_| (0, by_length(bytes)))
 }
 
 /// The tokens of the text of `input` alone, by the vocabulary: without its images and sounds, and whatever the family makes
@@ -62,17 +64,28 @@ pub(crate) async fn text_of(model: String, input: Input) -> u64 {
     counted.await.unwrap_or(length)
 }
 
-/// The tokens of a text that a model produced.
-pub(crate) fn produced(model: String, text: String) -> JoinHandle<u64> {
-    tokio::task::spawn_blocking(move || {
-        let family = families::of(&model);
-        family.counted(text_tokens(vocabulary(family), &text))
-    })
+/// The tokens of what a model produced: portions with `before` tokens of the vocabulary, and the text after them.
+pub(crate) fn produced(model: String, before: u64, rest: String) -> JoinHandle<u64> {
+    tokio::task::spawn_blocking(move || output_tokens(families::of(&model), before, &rest))
+}
+
+/// The tokens of the vocabulary in a portion of what a model produced.
+pub(crate) fn portion(model: String, text: String) -> JoinHandle<u64> {
+    tokio::task::spawn_blocking(move || text_tokens(vocabulary(families::of(&model)), &text))
+}
+
+/// Up to here a text is counted in the same pieces, whatever follows it.
+pub(crate) fn whole_pieces(text: &str) -> usize {
+    text.len() - pieces(text).last().map_or(0, str::len)
 }
 
 /// A guess from a number of bytes: four to a token, rounded up.
 pub(crate) const fn by_length(bytes: u64) -> u64 {
     bytes.div_ceil(4)
+}
+
+fn output_tokens(family: &Family, before: u64, rest: &str) -> u64 {
+    family.counted(before.saturating_add(text_tokens(vocabulary(family), rest)))
 }
 
 fn input_tokens(family: &Family, input: Input) -> u64 {
@@ -123,6 +136,12 @@ fn vocabulary(family: &Family) -> &'static CoreBPE {
         Vocabulary::Cl100k => tiktoken_rs::cl100k_base_singleton(),
         Vocabulary::O200k => tiktoken_rs::o200k_base_singleton(),
     }
+}
+
+/// What a model produced, counted in one.
+#[cfg(test)]
+pub(crate) fn in_one(model: &str, text: &str) -> u64 {
+    output_tokens(families::of(model), 0, text)
 }
 
 #[cfg(test)]

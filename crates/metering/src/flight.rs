@@ -17,6 +17,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::count::{self, Input};
+use crate::output::Output;
 use crate::route::Route;
 use crate::settlement::{self, Bill};
 use crate::shared::Shared;
@@ -25,7 +26,7 @@ use crate::shared::Shared;
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     /// All output that the provider bills, as text.
-    pub produced: String,
+    pub produced: Output,
     /// What the provider reported last.
     pub usage: Option<Reported>,
     /// The model that the answer names.
@@ -142,15 +143,15 @@ impl Flight {
 
     /// Notes a part of the answer.
     pub(crate) fn note(&mut self, produced: &str, usage: Option<Reported>, model: Option<String>) {
-        let Some(Cargo { seen, .. }) = &mut self.cargo else { return };
+        let Some(Cargo { seen, route, .. }) = &mut self.cargo else { return };
         if seen.first_byte_at.is_none() {
             let now = self.shared.clock.now();
             seen.first_byte_at = Some(now);
             self.beacon.first_byte_at.store(now.as_microsecond(), Ordering::Relaxed);
         }
         if !produced.is_empty() {
-            seen.produced.push_str(produced);
-            self.beacon.output_bytes.store(seen.produced.len() as u64, Ordering::Relaxed);
+            seen.produced.push(produced, route.model.as_str());
+            self.beacon.output_bytes.store(seen.produced.bytes(), Ordering::Relaxed);
         }
         if usage.is_some() {
             seen.usage = usage;
@@ -187,8 +188,8 @@ impl Flight {
     }
 
     /// What has been produced so far.
-    pub(crate) fn produced(&self) -> &str {
-        self.cargo.as_ref().map_or("", |cargo| &cargo.seen.produced)
+    pub(crate) fn produced(&mut self) -> Option<&mut Output> {
+        self.cargo.as_mut().map(|cargo| &mut cargo.seen.produced)
     }
 
     /// The model called.

@@ -21,6 +21,7 @@ mod families;
 mod flight;
 mod meter;
 mod model_lists;
+mod output;
 mod payer;
 mod quote;
 mod route;

@@ -11,6 +11,7 @@ use storage::ledger::{Abandoned, Estimated, Outcome, Settlement};
 
 use crate::count::{self, Input};
 use crate::flight::{Cargo, Seen};
+use crate::output::Output;
 use crate::quote::remaining;
 use crate::shared::Shared;
 
@@ -110,7 +111,7 @@ async fn used(
     model: &str,
     reported: Option<Reported>,
     input: Input,
-    produced: String,
+    produced: Output,
 ) -> (Usage, Option<Estimated>) {
     let (told, goes_on) = match reported {
         Some(Reported::Final(usage)) => (usage, false),
@@ -123,10 +124,13 @@ async fn used(
     if matches!(input, Input::Told) {
         return (told, None);
     }
-    let more_output = goes_on || (told.output == 0 && !produced.is_empty());
+    let more_output = goes_on || (told.output == 0 && produced.bytes() > 0);
     let (input, output) = match (told.input, more_output) {
         (0, _) => count::count(model.to_owned(), input, produced).await,
-        (_, true) => (0, count::produced(model.to_owned(), produced).await.unwrap_or_default()),
+        (_, true) => {
+            let (before, rest) = produced.finish().await;
+            (0, count::produced(model.to_owned(), before, rest).await.unwrap_or_default())
+        }
         (_, false) => return (told, None),
     };
     let output = if more_output { told.output.max(output) } else { told.output };
@@ -262,7 +266,7 @@ mod tests {
         }
         let told = Usage::tokens(0, 4);
         assert_eq!(
-            used("gpt-4o", Some(Reported::Final(told)), Input::Told, String::new()).await,
+            used("gpt-4o", Some(Reported::Final(told)), Input::Told, Output::default()).await,
             (told, None)
         );
     }

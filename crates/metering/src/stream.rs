@@ -46,7 +46,7 @@ struct Flowing {
 struct Bound {
     tokens: u64,
     /// Below so many bytes it can't be passed: a token has at least one byte.
-    look_at: usize,
+    look_at: u64,
     counting: Option<JoinHandle<u64>>,
     last: Option<StreamEvent>,
 }
@@ -71,12 +71,7 @@ impl MeteredStream {
         let grounded = Box::pin(flight.ground.clone().cancelled_owned());
         let bound = bound.map(|tokens| {
             let tokens = bounds::cut_above(tokens);
-            Bound {
-                tokens,
-                look_at: usize::try_from(tokens).unwrap_or(usize::MAX),
-                counting: None,
-                last: None,
-            }
+            Bound { tokens, look_at: tokens, counting: None, last: None }
         });
         let flowing = Flowing { upstream, flight, tell, held_back: Vec::new(), grounded, bound };
         Self { state: State::Flowing(Box::new(flowing)), settle_wait }
@@ -117,8 +112,11 @@ impl Flowing {
             if self.grounded.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(End::Grounded));
             }
+            if let Some(produced) = self.flight.produced() {
+                ready!(produced.poll_room(cx));
+            }
             if let Some(bound) = &mut self.bound
-                && !ready!(bound.poll(cx, &self.flight))
+                && !ready!(bound.poll(cx, &mut self.flight))
             {
                 return Poll::Ready(Err(End::Cut(bound.last.take())));
             }
@@ -188,17 +186,19 @@ impl Flowing {
 
 impl Bound {
     /// Whether the stream may go on; counts only where the bytes that passed could be too many tokens.
-    fn poll(&mut self, cx: &mut Context<'_>, flight: &Flight) -> Poll<bool> {
-        if self.counting.is_none() && flight.produced().len() > self.look_at {
-            let counting = count::produced(flight.model().to_owned(), flight.produced().to_owned());
-            self.counting = Some(counting);
+    fn poll(&mut self, cx: &mut Context<'_>, flight: &mut Flight) -> Poll<bool> {
+        let Some(produced) = flight.produced() else { return Poll::Ready(true) };
+        let bytes = produced.bytes();
+        if self.counting.is_none() && bytes > self.look_at {
+            let before = ready!(produced.poll_counted(cx));
+            let rest = produced.text().to_owned();
+            self.counting = Some(count::produced(flight.model().to_owned(), before, rest));
         }
         let Some(counting) = &mut self.counting else { return Poll::Ready(true) };
         let counted = ready!(Pin::new(counting).poll(cx)).unwrap_or(u64::MAX);
         self.counting = None;
         let left = self.tokens.saturating_sub(counted);
-        self.look_at =
-            flight.produced().len().saturating_add(usize::try_from(left.max(1)).unwrap_or(usize::MAX));
+        self.look_at = bytes.saturating_add(left.max(1));
         Poll::Ready(counted <= self.tokens)
     }
 }

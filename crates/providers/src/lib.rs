@@ -14,6 +14,7 @@ mod framing;
 #[doc(hidden)]
 pub mod fuzzing;
 mod google;
+mod json;
 mod mistral;
 mod names;
 mod ollama;

@@ -12,6 +12,7 @@ use url::Url;
 use crate::answer::{Complete, StreamEvent};
 use crate::error::Failure;
 use crate::framing::{Event, Framing};
+use crate::json;
 use crate::{BadRequest, ChatRequest, EmbeddingsRequest, ProviderError, ProviderOptions, Shape};
 
 /// How a server takes our key.
@@ -66,7 +67,7 @@ impl Outgoing {
     /// # Errors
     /// If it can't be written, which no JSON value can cause.
     pub(crate) fn json(uri: Uri, body: &impl Serialize) -> Result<Self, BadRequest> {
-        let body = serde_json::to_vec(body).map_err(|error| BadRequest {
+        let body = json::write(body).map_err(|error| BadRequest {
             message: format!("the request can't be written: {error}"),
             param: None,
         })?;

@@ -1,8 +1,8 @@
 //! What of a request a compatible server must not get, can't take, or calls by another name. What a server takes as
 //! OpenAI does needs no entry here, and then nothing is copied.
 
-use std::borrow::Cow;
-
+use serde::ser::{SerializeMap, SerializeSeq};
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::conversation::bad;
@@ -35,12 +35,68 @@ pub(super) struct Dialect {
     asks_usage: bool,
 }
 
-/// A chat as a server takes it.
+/// A chat as a server takes it, written from the request as it is: a copy of it would take as much memory again.
 #[derive(Debug)]
 pub(super) struct Spoken<'a> {
-    pub body: Cow<'a, Map<String, Value>>,
+    body: &'a Map<String, Value>,
+    /// Fields that are not written, and those that are instead.
+    without: Vec<&'static str>,
+    with: Vec<(&'static str, Value)>,
+    /// Fields of messages that are not written.
+    without_in_messages: Vec<&'static str>,
     /// What was left out.
     pub omitted: Vec<String>,
+}
+
+/// Messages without some of their fields.
+struct Messages<'a>(&'a [Value], &'a [&'static str]);
+
+/// An object without some of its fields.
+struct Without<'a>(&'a Map<String, Value>, &'a [&'static str]);
+
+impl Serialize for Spoken<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.without.is_empty() && self.with.is_empty() && self.without_in_messages.is_empty() {
+            return self.body.serialize(serializer);
+        }
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in self.body {
+            let with = self.with.iter().find(|(instead, _)| instead == name);
+            match (with, value) {
+                (Some((_, instead)), _) => map.serialize_entry(name, instead)?,
+                (None, _) if self.without.contains(&name.as_str()) => {}
+                (None, Value::Array(list)) if name == "messages" => {
+                    map.serialize_entry(name, &Messages(list, &self.without_in_messages))?;
+                }
+                (None, value) => map.serialize_entry(name, value)?,
+            }
+        }
+        for (name, value) in self.with.iter().filter(|(name, _)| !self.body.contains_key(*name)) {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl Serialize for Messages<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(messages, without) = self;
+        let mut list = serializer.serialize_seq(Some(messages.len()))?;
+        for message in *messages {
+            match message {
+                Value::Object(message) => list.serialize_element(&Without(message, without))?,
+                message => list.serialize_element(message)?,
+            }
+        }
+        list.end()
+    }
+}
+
+impl Serialize for Without<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(object, without) = self;
+        serializer.collect_map(object.iter().filter(|(name, _)| !without.contains(&name.as_str())))
+    }
 }
 
 const PLAIN: Dialect = Dialect {
@@ -205,28 +261,27 @@ impl Dialect {
         if self.no_logprobs && body.get("logprobs") == Some(&Value::Bool(true)) {
             return Err(bad("logprobs", "this model server tells no logprobs: leave logprobs out"));
         }
-        let mut sent = Cow::Borrowed(body);
-        let mut omitted = Vec::new();
+        let (mut without, mut with, mut omitted) = (Vec::new(), Vec::new(), Vec::new());
         for field in self.omitted.iter().chain(self.no_logprobs.then_some(&"logprobs")) {
             if let Some(value) = body.get(*field) {
-                sent.to_mut().shift_remove(*field);
+                without.push(*field);
                 if !matches!(value, Value::Null | Value::Bool(false)) {
                     omitted.push((*field).to_owned());
                 }
             }
         }
-        self.clean_messages(&mut sent, &mut omitted);
+        let without_in_messages = self.foreign_in_messages(body);
+        omitted.extend(without_in_messages.iter().map(|field| format!("messages.{field}")));
         if self.only_max_tokens && body.contains_key("max_completion_tokens") {
-            let sent = sent.to_mut();
-            sent.shift_remove("max_completion_tokens");
+            without.push("max_completion_tokens");
             if let Some(limit) = request.output_limit() {
-                sent.insert("max_tokens".into(), limit.into());
+                with.push(("max_tokens", limit.into()));
             }
         }
         if self.asks_usage && request.shape() == Shape::Chat {
-            sent.to_mut().insert("usage".into(), json!({"include": true}));
+            with.push(("usage", json!({"include": true})));
         }
-        Ok(Spoken { body: sent, omitted })
+        Ok(Spoken { body, without, with, without_in_messages, omitted })
     }
 
     /// Refuses what would change the server or the price behind our back.
@@ -270,23 +325,10 @@ impl Dialect {
         Ok(())
     }
 
-    fn clean_messages(&self, body: &mut Cow<'_, Map<String, Value>>, omitted: &mut Vec<String>) {
+    /// The fields of messages that it rejects, and that are there.
+    fn foreign_in_messages(&self, body: &Map<String, Value>) -> Vec<&'static str> {
         let messages = body.get("messages").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let found: Vec<&str> = self
-            .omitted_of_messages
-            .iter()
-            .filter(|field| messages.iter().any(|message| message.get(**field).is_some()))
-            .copied()
-            .collect();
-        if found.is_empty() {
-            return;
-        }
-        let messages = body.to_mut().get_mut("messages").and_then(Value::as_array_mut);
-        for message in messages.into_iter().flatten().filter_map(Value::as_object_mut) {
-            for field in &found {
-                message.shift_remove(*field);
-            }
-        }
-        omitted.extend(found.into_iter().map(|field| format!("messages.{field}")));
+        let is_there = |field: &&&str| messages.iter().any(|message| message.get(**field).is_some());
+        self.omitted_of_messages.iter().filter(is_there).copied().collect()
     }
 }

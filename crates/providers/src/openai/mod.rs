@@ -20,7 +20,7 @@ use crate::protocol::{Asked, Conversion, Outgoing, Protocol, ended_too_soon};
 use crate::{BadRequest, ChatRequest, EmbeddingsRequest, ProviderError, Shape};
 
 use convert::Read;
-use dialect::{Dialect, Spoken};
+use dialect::Dialect;
 use family::Routes;
 
 /// Usage as OpenAI reports it (API reference, "The chat completion object", `usage`), in our classes; `None` if it says
@@ -48,8 +48,9 @@ impl Protocol for OpenAi {
             Shape::Responses => self.routes.responses()?,
             Shape::Chat | Shape::Messages => self.routes.chat(request.model())?,
         };
-        let Spoken { body, omitted } = self.dialect.chat(request)?;
-        Ok(Outgoing::json(uri, &*body)?.omitting(omitted))
+        let mut spoken = self.dialect.chat(request)?;
+        let omitted = std::mem::take(&mut spoken.omitted);
+        Ok(Outgoing::json(uri, &spoken)?.omitting(omitted))
     }
 
     fn answer(&self, request: &ChatRequest, _: &Asked, body: Bytes) -> Result<Complete, ProviderError> {
@@ -72,7 +73,7 @@ impl Protocol for OpenAi {
 
     fn embeddings(&self, request: &EmbeddingsRequest) -> Result<Outgoing, BadRequest> {
         self.dialect.refuse(request.body())?;
-        Outgoing::json(self.routes.embeddings(request.model())?, request.body())
+        Outgoing::json(self.routes.embeddings(request.model())?, &request.sent())
     }
 
     fn embeddings_answer(

@@ -1,10 +1,18 @@
 //! Requests for embeddings, in OpenAI's shape.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use bytes::Bytes;
+use indexmap::IndexMap;
+use serde::de::{DeserializeSeed, SeqAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::text::json_length;
-use super::{Kinds, Unknown, bad, model, object};
+use super::{Kinds, Unknown, bad, model, not_an_object};
 use crate::BadRequest;
 
 /// Fields that no model reads as text. All others count: some servers put an instruction before each text, or take texts
@@ -35,7 +43,20 @@ const NOT_READ: [&str; 18] = [
 pub struct EmbeddingsRequest {
     original: Bytes,
     body: Map<String, Value>,
+    /// Tokens to embed stay as they came; in `body`, nothing stands at their place.
+    tokens: Option<Tokens>,
 }
+
+/// Tokens that are given as numbers, as they stand in the request: a value of its own for each would take a hundred times
+/// their size.
+#[derive(Debug, Clone)]
+struct Tokens {
+    json: Box<RawValue>,
+    count: u64,
+}
+
+/// The body to send.
+pub(crate) struct Sent<'a>(&'a EmbeddingsRequest);
 
 impl EmbeddingsRequest {
     /// Reads a request.
@@ -43,20 +64,31 @@ impl EmbeddingsRequest {
     /// # Errors
     /// Says which field is wrong.
     pub fn parse(original: Bytes) -> Result<Self, BadRequest> {
-        let body = object(&original)?;
+        let fields: IndexMap<Cow<'_, str>, &RawValue> =
+            serde_json::from_slice(&original).map_err(|error| not_an_object(&original, &error))?;
+        let mut tokens = None;
+        let mut body = Map::with_capacity(fields.len());
+        for (name, json) in fields {
+            if name == "input" && is_tokens(json.get()) {
+                let count = count_tokens(json.get()).filter(|count| *count > 0).ok_or_else(wrong_input)?;
+                tokens = Some(Tokens { json: json.to_owned(), count });
+                body.insert(name.into_owned(), Value::Null);
+                continue;
+            }
+            let value = serde_json::from_str(json.get()).map_err(|error| not_an_object(&original, &error))?;
+            body.insert(name.into_owned(), value);
+        }
         model(&body)?;
         let list_fits = |list: &Vec<Value>| {
-            let flat = |value: &Value| value.is_string() || value.is_u64();
-            let nested =
-                |value: &Value| value.as_array().is_some_and(|inner| inner.iter().all(Value::is_u64));
-            !list.is_empty() && (list.iter().all(flat) || list.iter().all(nested))
+            !list.is_empty() && list.iter().all(|value| value.is_string() || value.is_u64())
         };
         match body.get("input") {
             Some(Value::String(_)) => {}
             Some(Value::Array(list)) if list_fits(list) => {}
-            _ => return Err(bad("input must be a text, a list of texts, or a list of tokens", "input")),
+            Some(Value::Null) if tokens.is_some() => {}
+            _ => return Err(wrong_input()),
         }
-        Ok(Self { original, body })
+        Ok(Self { original, body, tokens })
     }
 
     /// As the client sent it.
@@ -85,12 +117,8 @@ impl EmbeddingsRequest {
     /// How many tokens are given as numbers.
     pub fn token_count(&self) -> u64 {
         let list = self.body.get("input").and_then(Value::as_array).into_iter().flatten();
-        list.map(|value| match value {
-            Value::Number(_) => 1,
-            Value::Array(inner) => inner.len() as u64,
-            _ => 0,
-        })
-        .sum()
+        let among_texts = list.filter(|value| value.is_number()).count() as u64;
+        among_texts + self.tokens.as_ref().map_or(0, |tokens| tokens.count)
     }
 
     /// What else may be read: the JSON of fields that are not known.
@@ -125,8 +153,82 @@ impl EmbeddingsRequest {
         Ok(kinds.into_found())
     }
 
+    /// All but tokens that are given as numbers.
     pub(crate) const fn body(&self) -> &Map<String, Value> {
         &self.body
+    }
+
+    /// All of it.
+    pub(crate) const fn sent(&self) -> Sent<'_> {
+        Sent(self)
+    }
+}
+
+impl Serialize for Sent<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let EmbeddingsRequest { body, tokens, .. } = self.0;
+        let mut map = serializer.serialize_map(Some(body.len()))?;
+        for (name, value) in body {
+            match tokens {
+                Some(tokens) if name == "input" => map.serialize_entry(name, &tokens.json)?,
+                _ => map.serialize_entry(name, value)?,
+            }
+        }
+        map.end()
+    }
+}
+
+fn wrong_input() -> BadRequest {
+    bad("input must be a text, a list of texts, or a list of tokens", "input")
+}
+
+/// Whether nothing but lists and whole numbers stands there.
+fn is_tokens(json: &str) -> bool {
+    let fits = |byte: u8| matches!(byte, b'[' | b']' | b',' | b'0'..=b'9') || byte.is_ascii_whitespace();
+    json.bytes().all(fits)
+}
+
+/// How many tokens there are in a list of them, or in a list of such lists.
+fn count_tokens(json: &str) -> Option<u64> {
+    let count = |nested| {
+        let mut read = serde_json::Deserializer::from_str(json);
+        Count { nested }.deserialize(&mut read).ok()
+    };
+    count(false).or_else(|| count(true))
+}
+
+/// Counts what is in a list, without keeping it.
+struct Count {
+    nested: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Count {
+    type Value = u64;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u64, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Count {
+    type Value = u64;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list of tokens")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<u64, A::Error> {
+        let mut count = 0;
+        if self.nested {
+            while let Some(inner) = list.next_element_seed(Self { nested: false })? {
+                count += inner;
+            }
+        } else {
+            while list.next_element::<u64>()?.is_some() {
+                count += 1;
+            }
+        }
+        Ok(count)
     }
 }
 
@@ -143,7 +245,10 @@ mod tests {
         };
         assert_eq!(parse(json!(["a", "bc"])).unwrap().input_length(), 3);
         assert_eq!(parse(json!([[1, 2], [3]])).unwrap().token_count(), 3);
-        assert!(parse(json!([])).is_err());
+        for wrong in [json!([]), json!([[]]), json!([1, [2]]), json!([[1], 2]), json!([[1], "a"]), json!(5)] {
+            assert!(parse(wrong.clone()).is_err(), "{wrong}");
+        }
+        assert_eq!(parse(json!(["a", 7])).unwrap().token_count(), 1);
         assert!(parse(json!([["a"]])).is_err());
         assert!(parse(json!({"a": 1})).is_err());
     }
@@ -179,5 +284,17 @@ mod tests {
         for field in ["Model", "INPUT", "Dimensions", "cachedContent", "service_tier"] {
             assert!(with(field, json!("x")).refuse_unpriced_fields(Unknown::Count).is_err(), "{field}");
         }
+    }
+
+    #[test]
+    fn tokens_pass_as_they_came() {
+        let body = r#"{"model":"m","input":[1, 22,333],"dimensions":1.50}"#;
+        let mut request = EmbeddingsRequest::parse(Bytes::from(body)).unwrap();
+        request.set_model("n".into());
+        let sent = serde_json::to_string(&request.sent()).unwrap();
+        assert_eq!(sent, r#"{"model":"n","input":[1, 22,333],"dimensions":1.50}"#);
+        let texts = r#"{"input":["a"],"model":"m"}"#;
+        let request = EmbeddingsRequest::parse(Bytes::from(texts)).unwrap();
+        assert_eq!(serde_json::to_string(&request.sent()).unwrap(), texts);
     }
 }

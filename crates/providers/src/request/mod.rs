@@ -97,7 +97,21 @@ fn object(body: &Bytes) -> Result<Map<String, Value>, BadRequest> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(BadRequest { message: "the body must be a JSON object".into(), param: None }),
-        Err(error) => Err(BadRequest { message: format!("the body is no valid JSON: {error}"), param: None }),
+        Err(error) => Err(invalid(&error)),
+    }
+}
+
+fn invalid(error: &serde_json::Error) -> BadRequest {
+    BadRequest { message: format!("the body is no valid JSON: {error}"), param: None }
+}
+
+/// Why a body could not be read as an object.
+fn not_an_object(body: &Bytes, error: &serde_json::Error) -> BadRequest {
+    let other = error.is_data() && !body.trim_ascii_start().starts_with(b"{");
+    if other {
+        BadRequest { message: "the body must be a JSON object".into(), param: None }
+    } else {
+        invalid(error)
     }
 }
 

@@ -1,8 +1,10 @@
-//! What one request, one user, and all together may take: the size of a body, the bytes of all bodies at a time, the
-//! requests of one user at a time.
+//! What one request, one user, and all together may take: the size of a body, the memory of all bodies at a time and of one
+//! user's, the requests of one user at a time.
+//!
+//! The rule it protects: what counts is what has come, not what is announced; and who takes too much is refused, not others.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use accounting::UserId;
@@ -11,86 +13,111 @@ use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use providers::Outline;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::ApiError;
-
-/// Bytes in flight are counted in pieces of this size.
-const PIECE: usize = 1024;
-/// Between two pieces of a body, its client may be silent for so long.
-const SILENCE: Duration = Duration::from_secs(60);
 
 /// Of the body of a request that is refused by its head, so many bytes are read, for so long.
 const SKIMMED: usize = 1024 * 1024;
 const SKIMMING: Duration = Duration::from_secs(2);
+/// This part of all bytes is kept for users who take little.
+const KEPT_PART: usize = 8;
+/// Little is this part of all bytes.
+const LITTLE_PART: usize = 64;
+
+/// How much may be taken. All in bytes, but for the requests.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub body: usize,
+    pub in_flight: usize,
+    /// The share of one user. A single request of theirs may go beyond it.
+    pub per_user: usize,
+    pub requests_per_user: usize,
+}
+
+/// How fast a body must come: within `grace`, and at `rate` from then on.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    grace: Duration,
+    /// Bytes in a second.
+    rate: u64,
+}
+
+const PACE: Pace = Pace { grace: Duration::from_secs(30), rate: 64 * 1024 };
 
 /// The bounds of a gateway.
 #[derive(Debug)]
 pub(crate) struct Bounds {
-    body_limit: usize,
-    in_flight: Arc<Semaphore>,
-    requests_per_user: usize,
-    running: Arc<Mutex<HashMap<UserId, usize>>>,
+    limits: Limits,
+    pace: Pace,
+    taken: Arc<Mutex<Taken>>,
+}
+
+/// What is taken at present.
+#[derive(Debug, Default)]
+struct Taken {
+    bytes: usize,
+    users: HashMap<UserId, OfUser>,
+}
+
+#[derive(Debug, Default)]
+struct OfUser {
+    requests: usize,
+    bytes: usize,
 }
 
 /// A user's place among their running requests; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Seat {
     user: UserId,
-    running: Arc<Mutex<HashMap<UserId, usize>>>,
+    taken: Arc<Mutex<Taken>>,
 }
 
-/// A body and its share of the bytes in flight, which is given back when dropped.
+/// A part of the bytes in flight, which is given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Reserved(Vec<OwnedSemaphorePermit>);
+pub(crate) struct Reserved {
+    /// Nobody: whoever administers.
+    user: Option<UserId>,
+    bytes: usize,
+    taken: Arc<Mutex<Taken>>,
+}
 
 impl Bounds {
-    pub(crate) fn new(body_limit: usize, bytes_in_flight: usize, requests_per_user: usize) -> Self {
-        let pieces = (bytes_in_flight / PIECE).clamp(1, Semaphore::MAX_PERMITS);
-        let in_flight = Arc::new(Semaphore::new(pieces));
-        Self { body_limit, in_flight, requests_per_user, running: Arc::default() }
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, pace: PACE, taken: Arc::default() }
     }
 
     /// A place for one more request of that user.
     pub(crate) fn seat(&self, user: &UserId) -> Result<Seat, ApiError> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = running.entry(user.clone()).or_default();
-        if *count >= self.requests_per_user {
+        let mut taken = lock(&self.taken);
+        let of_user = taken.users.entry(user.clone()).or_default();
+        if of_user.requests >= self.limits.requests_per_user {
             return Err(ApiError::too_many_requests());
         }
-        *count += 1;
-        Ok(Seat { user: user.clone(), running: Arc::clone(&self.running) })
+        of_user.requests += 1;
+        Ok(Seat { user: user.clone(), taken: Arc::clone(&self.taken) })
     }
 
     /// The whole body, if it keeps within the bounds. One that says that it is too large is not read at all.
     pub(crate) async fn read(
         &self,
+        user: Option<&UserId>,
         headers: &HeaderMap,
         mut body: Body,
     ) -> Result<(Bytes, Reserved), ApiError> {
         let said: Option<usize> =
             headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        if said.is_some_and(|length| length > self.body_limit) {
+        if said.is_some_and(|length| length > self.limits.body) {
             return Err(self.too_large());
         }
-        let mut reserved = Reserved(Vec::new());
-        let mut room = 0;
-        if let Some(length) = said {
-            room = self.reserve(&mut reserved, length)?;
-        }
-        let mut whole = BytesMut::with_capacity(said.unwrap_or_default().min(self.body_limit));
+        let mut reserved = Reserved { user: user.cloned(), bytes: 0, taken: Arc::clone(&self.taken) };
+        // An address range: memory is taken as bytes come.
+        let mut whole = BytesMut::with_capacity(said.unwrap_or_default());
+        let begun = Instant::now();
         loop {
-            let frame = match timeout(SILENCE, body.frame()).await {
-                Err(_) => {
-                    let message = "The body of the request did not come.";
-                    return Err(ApiError::new(
-                        StatusCode::REQUEST_TIMEOUT,
-                        "invalid_request_error",
-                        "body_timeout",
-                        message,
-                    ));
-                }
+            let frame = match timeout_at(begun + self.pace.allows(whole.len()), body.frame()).await {
+                Err(_) => return Err(too_slow()),
                 Ok(None) => break,
                 Ok(Some(Err(_))) => {
                     return Err(ApiError::bad_request("The body of the request broke off.", None));
@@ -98,31 +125,91 @@ impl Bounds {
                 Ok(Some(Ok(frame))) => frame,
             };
             let Some(bytes) = frame.data_ref() else { continue };
-            if whole.len() + bytes.len() > self.body_limit {
+            if whole.len() + bytes.len() > self.limits.body {
                 return Err(self.too_large());
             }
-            if whole.len() + bytes.len() > room {
-                room += self.reserve(&mut reserved, bytes.len())?;
-            }
+            self.reserve(&mut reserved, 0, bytes.len())?;
             whole.extend_from_slice(bytes);
         }
         Ok((whole.freeze(), reserved))
     }
 
-    fn reserve(&self, reserved: &mut Reserved, bytes: usize) -> Result<usize, ApiError> {
-        let pieces = u32::try_from(bytes.div_ceil(PIECE)).map_err(|_| self.too_large())?;
-        let permit = Arc::clone(&self.in_flight).try_acquire_many_owned(pieces).map_err(|_| {
-            let message = "Too many large requests at a time; try again in a moment.";
-            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", "too_many_bytes", message).after(5)
-        })?;
-        reserved.0.push(permit);
-        Ok(pieces as usize * PIECE)
+    /// Room for what becomes of a body, beside the body itself.
+    ///
+    /// # Errors
+    /// If it is more than one body may take, or more than is left.
+    pub(crate) fn room(&self, body: &Reserved, outline: &Outline) -> Result<Reserved, ApiError> {
+        let most = self.limits.body.saturating_mul(2);
+        if outline.memory > most {
+            let message = format!(
+                "The values in the body of the request would take {} bytes of memory, more than the {most} that one \
+                 request may take: send fewer values.",
+                outline.memory
+            );
+            return Err(ApiError::new(
+                StatusCode::BAD_REQUEST,
+                "invalid_request_error",
+                "body_too_complex",
+                message,
+            ));
+        }
+        let mut room = Reserved { user: body.user.clone(), bytes: 0, taken: Arc::clone(&self.taken) };
+        // It is read into values, and written again for the model server.
+        self.reserve(&mut room, body.bytes, outline.memory.saturating_add(body.bytes))?;
+        Ok(room)
+    }
+
+    /// `beside`: what the same request has in another reservation.
+    fn reserve(&self, reserved: &mut Reserved, beside: usize, bytes: usize) -> Result<(), ApiError> {
+        let Limits { in_flight, per_user, .. } = self.limits;
+        let mut taken = lock(&self.taken);
+        let all = taken.bytes.saturating_add(bytes);
+        if all > in_flight {
+            return Err(too_many_bytes());
+        }
+        if let Some(user) = &reserved.user {
+            let of_user = taken.users.entry(user.clone()).or_default();
+            let theirs = of_user.bytes.saturating_add(bytes);
+            let others = of_user.bytes.saturating_sub(beside + reserved.bytes);
+            if theirs > per_user && others > in_flight / LITTLE_PART {
+                return Err(share_is_taken());
+            }
+            if all > in_flight - in_flight / KEPT_PART && theirs > in_flight / LITTLE_PART {
+                return Err(too_many_bytes());
+            }
+            of_user.bytes = theirs;
+        }
+        taken.bytes = all;
+        reserved.bytes += bytes;
+        Ok(())
     }
 
     fn too_large(&self) -> ApiError {
-        let message = format!("The body of the request is larger than {} bytes.", self.body_limit);
+        let message = format!("The body of the request is larger than {} bytes.", self.limits.body);
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", "body_too_large", message)
     }
+}
+
+impl Pace {
+    /// The time that a body may have taken until more comes than these bytes.
+    fn allows(self, bytes: usize) -> Duration {
+        self.grace + Duration::from_millis((bytes as u64).saturating_mul(1000) / self.rate)
+    }
+}
+
+fn too_slow() -> ApiError {
+    let message = "The body of the request came too slowly.";
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, "invalid_request_error", "body_timeout", message)
+}
+
+fn too_many_bytes() -> ApiError {
+    let message = "Too many large requests at a time; try again in a moment.";
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", "too_many_bytes", message).after(5)
+}
+
+fn share_is_taken() -> ApiError {
+    let message = "You have too many large requests running at a time; wait for one of them to end.";
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "too_many_bytes", message).after(5)
 }
 
 /// Reads an ordinary body without keeping it: a connection whose request was left unread is cut, and its client's next
@@ -140,56 +227,37 @@ pub(crate) async fn skim(mut body: Body) {
     let _ = timeout(SKIMMING, read).await;
 }
 
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = running.get_mut(&self.user) {
-            *count -= 1;
-            if *count == 0 {
-                running.remove(&self.user);
+fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Taken {
+    /// Changes what a user has, and forgets who has nothing.
+    fn of(&mut self, user: &UserId, change: impl FnOnce(&mut OfUser)) {
+        if let Some(of_user) = self.users.get_mut(user) {
+            change(of_user);
+            if of_user.requests == 0 && of_user.bytes == 0 {
+                self.users.remove(user);
             }
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn length(bytes: usize) -> HeaderMap {
-        HeaderMap::from_iter([(CONTENT_LENGTH, bytes.into())])
-    }
-
-    #[tokio::test]
-    async fn a_body_that_says_it_is_too_large_is_not_read() {
-        let bounds = Bounds::new(1000, 10_000, 2);
-        let refused = bounds.read(&length(100_000_000), Body::from("unread")).await.unwrap_err();
-        assert_eq!((refused.status.as_u16(), refused.code), (413, "body_too_large"));
-        let lying = bounds.read(&HeaderMap::new(), Body::from(vec![b'x'; 1001])).await.unwrap_err();
-        assert_eq!(lying.code, "body_too_large");
-    }
-
-    #[tokio::test]
-    async fn bytes_in_flight_are_given_back() {
-        let bounds = Bounds::new(10_000, 4096, 2);
-        let body = || Body::from(vec![b'x'; 3000]);
-        let (bytes, first) = bounds.read(&length(3000), body()).await.unwrap();
-        assert_eq!(bytes.len(), 3000);
-        assert_eq!(bounds.read(&length(3000), body()).await.unwrap_err().code, "too_many_bytes");
-        assert_eq!(bounds.read(&HeaderMap::new(), body()).await.unwrap_err().code, "too_many_bytes");
-        drop(first);
-        assert!(bounds.read(&HeaderMap::new(), body()).await.is_ok());
-    }
-
-    #[test]
-    fn seats_are_given_back() {
-        let bounds = Bounds::new(1, 1, 2);
-        let (ann, bob) = (UserId::new("ann").unwrap(), UserId::new("bob").unwrap());
-        let first = bounds.seat(&ann).unwrap();
-        let _second = bounds.seat(&ann).unwrap();
-        assert_eq!(bounds.seat(&ann).unwrap_err().code, "too_many_requests");
-        assert!(bounds.seat(&bob).is_ok());
-        drop(first);
-        assert!(bounds.seat(&ann).is_ok());
+impl Drop for Seat {
+    fn drop(&mut self) {
+        lock(&self.taken).of(&self.user, |of_user| of_user.requests -= 1);
     }
 }
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let mut taken = lock(&self.taken);
+        taken.bytes -= self.bytes;
+        if let Some(user) = &self.user {
+            taken.of(user, |of_user| of_user.bytes -= self.bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

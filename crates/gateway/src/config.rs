@@ -47,8 +47,10 @@ pub struct GatewayConfig {
     pub headers: HeaderNames,
     /// The largest body, in bytes.
     pub body_limit: usize,
-    /// The most bytes of bodies at a time, over all requests.
+    /// The most bytes of bodies and what becomes of them at a time, over all requests.
     pub bytes_in_flight: usize,
+    /// The same, over all requests of one user.
+    pub bytes_per_user: usize,
     /// The most requests of one user at a time.
     pub requests_per_user: usize,
     /// How long running requests may take to end at shutdown.
@@ -76,6 +78,7 @@ impl GatewayConfig {
             headers: HeaderNames::default(),
             body_limit: BODY_LIMIT,
             bytes_in_flight: BYTES_IN_FLIGHT,
+            bytes_per_user: BYTES_IN_FLIGHT / USER_PART,
             requests_per_user: REQUESTS_PER_USER,
             drain: Duration::from_secs(DRAIN),
             settle_wait: Duration::from_secs(SETTLE_WAIT),
@@ -146,6 +149,7 @@ struct GatewayTable {
     headers: HeaderNames,
     body_limit: Option<usize>,
     bytes_in_flight: Option<usize>,
+    bytes_per_user: Option<usize>,
     requests_per_user: Option<usize>,
     drain: Option<u64>,
     settle_wait: Option<u64>,
@@ -179,6 +183,8 @@ struct ProviderTable {
 const MIB: usize = 1024 * 1024;
 const BODY_LIMIT: usize = 64 * MIB;
 const BYTES_IN_FLIGHT: usize = 512 * MIB;
+/// A user's share is this part of all.
+const USER_PART: usize = 4;
 const REQUESTS_PER_USER: usize = 32;
 /// Seconds.
 const DRAIN: u64 = 30;
@@ -223,6 +229,7 @@ impl Config {
         let user = |text: String| {
             UserId::new(text).map_err(|error| ConfigProblem(format!("gateway.anonymous_user: {error}")))
         };
+        let bytes_in_flight = table.bytes_in_flight.unwrap_or(BYTES_IN_FLIGHT);
         let gateway = GatewayConfig {
             listen,
             key,
@@ -233,7 +240,8 @@ impl Config {
             instance: table.instance,
             headers: table.headers,
             body_limit: table.body_limit.unwrap_or(BODY_LIMIT),
-            bytes_in_flight: table.bytes_in_flight.unwrap_or(BYTES_IN_FLIGHT),
+            bytes_in_flight,
+            bytes_per_user: table.bytes_per_user.unwrap_or(bytes_in_flight / USER_PART),
             requests_per_user: table.requests_per_user.unwrap_or(REQUESTS_PER_USER).max(1),
             drain: seconds("gateway.drain", table.drain, DRAIN)?,
             settle_wait: seconds("gateway.settle_wait", table.settle_wait, SETTLE_WAIT)?,

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Listener;
-use crate::bounds::Bounds;
+use crate::bounds::{Bounds, Limits};
 use crate::config::GatewayConfig;
 use crate::errands::Errands;
 use crate::identity::Identity;
@@ -72,7 +72,12 @@ impl Gateway {
         let keys = Keys::new(config.key.as_ref(), database.clone(), Arc::clone(&clock));
         let identity =
             Identity::new(config.headers.clone(), &config.jwt_secrets, config.anonymous_user.clone());
-        let bounds = Bounds::new(config.body_limit, config.bytes_in_flight, config.requests_per_user);
+        let bounds = Bounds::new(Limits {
+            body: config.body_limit,
+            in_flight: config.bytes_in_flight,
+            per_user: config.bytes_per_user,
+            requests_per_user: config.requests_per_user,
+        });
         let (servers, errands) = (Servers::new(config.private), Errands::default());
         let database = database.clone();
         Self(Arc::new(Inner {

@@ -1,7 +1,8 @@
 //! Counting tokens that a provider did not report. Runs off the runtime's threads; the vocabularies load when first used.
 
-use providers::{ChatRequest, EmbeddingsRequest, Shape};
+use providers::{ChatRequest, EmbeddingsRequest, Outline, Shape};
 use tiktoken_rs::CoreBPE;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 
 use crate::families::{self, Family, Vocabulary};
@@ -12,6 +13,10 @@ use crate::output::Output;
 const PER_MESSAGE: u64 = 3;
 /// A piece of text is cut here: some encoders need quadratic time for one long word.
 const LONGEST_PIECE: usize = 8 * 1024;
+
+/// Inputs are read once more to be counted, together with so many KiB of memory at a time; a larger one alone.
+const READ_AT_A_TIME: u32 = 16 * 1024;
+static READING: Semaphore = Semaphore::const_new(READ_AT_A_TIME as usize);
 
 /// What of a request counts as input, kept until its end.
 #[derive(Debug, Clone)]
@@ -25,6 +30,18 @@ pub(crate) enum Input {
 }
 
 impl Input {
+    /// Waits until there is room to read it.
+    async fn room(&self) -> Option<SemaphorePermit<'static>> {
+        let outline = match self {
+            Self::Chat(_, body) => Outline::read(body),
+            Self::Embeddings(body) => Outline::of_embeddings(body),
+            Self::Told => return None,
+        };
+        let memory = outline.map_or(usize::MAX, |outline| outline.memory);
+        let kib = u32::try_from(memory / 1024 + 1).unwrap_or(u32::MAX).min(READ_AT_A_TIME);
+        READING.acquire_many(kib).await.ok()
+    }
+
     fn length(&self) -> u64 {
         match self {
             Self::Chat(_, body) | Self::Embeddings(body) => body.len() as u64,
@@ -37,7 +54,9 @@ impl Input {
 pub(crate) async fn count(model: String, input: Input, produced: Output) -> (u64, u64) {
     let bytes = produced.bytes();
     let (before, rest) = produced.finish().await;
+    let room = input.room().await;
     let counted = tokio::task::spawn_blocking(move || {
+        let _room = room;
         let family = families::of(&model);
         (input_tokens(family, input), output_tokens(family, before, &rest))
     });
@@ -48,7 +67,9 @@ pub(crate) async fn count(model: String, input: Input, produced: Output) -> (u64
 /// of them.
 pub(crate) async fn text_of(model: String, input: Input) -> u64 {
     let length = input.length();
+    let room = input.room().await;
     let counted = tokio::task::spawn_blocking(move || {
+        let _room = room;
         let vocabulary = vocabulary(families::of(&model));
         match input {
             Input::Chat(shape, body) => {

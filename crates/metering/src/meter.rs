@@ -137,8 +137,15 @@ impl Meter {
                 let stream = MeteredStream::new(upstream, flight, tell, bound, self.0.settle_wait);
                 Ok(MeteredAnswer { id, body: MeteredBody::Stream(stream), omitted })
             }
-            Ok(Answer::Complete(complete)) => Ok(self.complete(flight, complete, tell).await),
-            Err(error) => Err(self.failed(flight, error).await),
+            Ok(Answer::Complete(complete)) => {
+                // Its input may have to be read once more, to be counted.
+                drop(request);
+                Ok(self.complete(flight, complete, tell).await)
+            }
+            Err(error) => {
+                drop(request);
+                Err(self.failed(flight, error).await)
+            }
         }
     }
 
@@ -169,6 +176,18 @@ impl Meter {
         match sent {
             Ok(complete) => Ok(self.complete(flight, complete, Tell::CHAT).await),
             Err(error) => Err(self.failed(flight, error).await),
+        }
+    }
+
+    /// Whether there is that model, and it may be asked for: what a request for it would be refused for first.
+    ///
+    /// # Errors
+    /// See [`MeterError`].
+    pub async fn require_model(&self, server: Option<&Provider>, model: &str) -> Result<(), MeterError> {
+        let snapshot = self.0.catalogue.snapshot().await?;
+        match server {
+            Some(server) => route::at(&snapshot, server.name(), model).map(drop),
+            None => self.0.routes.find(&snapshot, model).await.map(drop),
         }
     }
 

@@ -33,4 +33,4 @@ pub use error::{BadRequest, ConfigError, ProviderError};
 pub use openai::reported_usage;
 pub use provider::{Provider, ProviderConfig, ProviderOptions, Secret};
 pub use registry::{Entry, Kind};
-pub use request::{ChatRequest, EmbeddingsRequest, Media, Shape, Unknown};
+pub use request::{ChatRequest, EmbeddingsRequest, Media, Outline, Shape, Unknown};

@@ -4,9 +4,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
-use providers::EmbeddingsRequest;
+use providers::{EmbeddingsRequest, Outline};
 
-use super::{Admitted, admitted, respond};
+use super::{Admitted, admitted, respond, room};
 use crate::Gateway;
 use crate::error::ApiError;
 
@@ -16,9 +16,12 @@ pub(crate) async fn handler(
     body: Body,
 ) -> Result<Response, ApiError> {
     let Admitted { requester, labels, server, body, taken } = admitted(&gateway, &headers, body).await?;
+    let room = room(&gateway, server.as_ref(), &taken, Outline::of_embeddings(&body)).await?;
     let request =
         EmbeddingsRequest::parse(body).map_err(|error| ApiError::bad_request(error.message, error.param))?;
-    match gateway.meter.embeddings(requester, labels, server.as_ref(), request).await {
+    let answer = gateway.meter.embeddings(requester, labels, server.as_ref(), request).await;
+    drop(room);
+    match answer {
         Ok(answer) => Ok(respond(answer, taken)),
         Err(error) => Err(ApiError::of_meter(error, gateway.contact())),
     }

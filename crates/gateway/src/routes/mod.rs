@@ -19,7 +19,7 @@ use futures_util::Stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use metering::{Labels, MeteredAnswer, MeteredBody, MeteredStream, Requester};
-use providers::{ChatRequest, Provider, Shape};
+use providers::{BadRequest, ChatRequest, Outline, Provider, Shape};
 use storage::KnownUser;
 
 use crate::Gateway;
@@ -33,6 +33,8 @@ const OMITTED: &str = "x-tracking-omitted";
 const LONGEST_NAMES: usize = 2_000;
 /// Our id of the request.
 const REQUEST: &str = "x-tracking-request";
+/// Values that take less memory than this need no look at their model first.
+const MUCH: usize = 256 * 1024;
 const BETAS: HeaderName = HeaderName::from_static("anthropic-beta");
 
 /// A request whose user is known and whose body is here, with what it takes of the bounds.
@@ -48,7 +50,7 @@ pub(crate) struct Admitted {
 /// What a request takes of the bounds, for as long as its answer lasts.
 pub(crate) struct Taken {
     _seat: Seat,
-    _reserved: Reserved,
+    body: Reserved,
 }
 
 /// Key, identity, user, bounds, body: what every metered route needs.
@@ -64,8 +66,24 @@ pub(crate) async fn admitted(
             return Err(error);
         }
     };
-    let (body, reserved) = gateway.bounds.read(headers, body).await?;
-    Ok(Admitted { requester, labels, server, body, taken: Taken { _seat: seat, _reserved: reserved } })
+    let (body, reserved) = gateway.bounds.read(Some(&requester.user), headers, body).await?;
+    Ok(Admitted { requester, labels, server, body, taken: Taken { _seat: seat, body: reserved } })
+}
+
+/// Room for what becomes of a body until its request is sent. What takes much gets it only for a model that there is.
+pub(crate) async fn room(
+    gateway: &Gateway,
+    server: Option<&Provider>,
+    taken: &Taken,
+    outline: Result<Outline, BadRequest>,
+) -> Result<Reserved, ApiError> {
+    let outline = outline.map_err(|error| ApiError::bad_request(error.message, error.param))?;
+    if outline.memory > MUCH {
+        let model = outline.model.as_deref().unwrap_or_default();
+        let known = gateway.meter.require_model(server, model).await;
+        known.map_err(|error| ApiError::of_meter(error, gateway.contact()))?;
+    }
+    gateway.bounds.room(&taken.body, &outline)
 }
 
 /// All that the head of a request says.
@@ -110,12 +128,15 @@ pub(crate) async fn answered(
     body: Body,
 ) -> Result<Response, ApiError> {
     let Admitted { requester, labels, server, body, taken } = admitted(gateway, &headers, body).await?;
+    let room = room(gateway, server.as_ref(), &taken, Outline::read(&body)).await?;
     let mut request = ChatRequest::parse_as(shape, body)
         .map_err(|error| ApiError::bad_request(error.message, error.param))?;
     if shape == Shape::Messages {
         request.set_headers(betas(&headers));
     }
-    match gateway.meter.chat(requester, labels, server.as_ref(), request).await {
+    let answer = gateway.meter.chat(requester, labels, server.as_ref(), request).await;
+    drop(room);
+    match answer {
         Ok(answer) => Ok(respond(answer, taken)),
         Err(error) => Err(ApiError::of_meter(error, gateway.contact())),
     }

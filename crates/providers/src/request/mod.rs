@@ -7,12 +7,14 @@
 mod chat;
 mod embeddings;
 mod messages;
+mod outline;
 mod responses;
 mod sound;
 mod text;
 mod unknown;
 
 pub use embeddings::EmbeddingsRequest;
+pub use outline::Outline;
 pub(crate) use text::NOT_READ;
 pub use unknown::Unknown;
 pub(crate) use unknown::{Kinds, printable};

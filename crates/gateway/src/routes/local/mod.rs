@@ -23,6 +23,7 @@ use axum::routing::get;
 use axum::routing::{delete as delete_only, post};
 use http::{HeaderMap, Method};
 use metering::{Bill, Labels, Requester};
+use providers::Outline;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -88,7 +89,9 @@ async fn body<T: DeserializeOwned>(
         skim(body).await;
         return Err(error);
     }
-    let (body, _reserved) = gateway.bounds.read(headers, body).await?;
+    let (body, reserved) = gateway.bounds.read(None, headers, body).await?;
+    let outline = Outline::read(&body).map_err(|error| ApiError::bad_request(error.message, error.param))?;
+    let _room = gateway.bounds.room(&reserved, &outline)?;
     serde_json::from_slice(&body).map_err(|error| ApiError::bad_request(format!("The body: {error}."), None))
 }
 

@@ -53,6 +53,12 @@ pub struct GatewayConfig {
     pub bytes_per_user: usize,
     /// The most requests of one user at a time.
     pub requests_per_user: usize,
+    /// The most connections at a time; `None`: as many as the process may have files for.
+    pub connections: Option<usize>,
+    /// The most connections from one address at a time; `None`: half of all.
+    pub connections_per_address: Option<usize>,
+    /// How long a client may take nothing of what it is sent.
+    pub client_idle: Duration,
     /// How long running requests may take to end at shutdown.
     pub drain: Duration,
     /// How long the end of an answer is withheld while its charge can't be committed.
@@ -80,6 +86,9 @@ impl GatewayConfig {
             bytes_in_flight: BYTES_IN_FLIGHT,
             bytes_per_user: BYTES_IN_FLIGHT / USER_PART,
             requests_per_user: REQUESTS_PER_USER,
+            connections: None,
+            connections_per_address: None,
+            client_idle: Duration::from_secs(CLIENT_IDLE),
             drain: Duration::from_secs(DRAIN),
             settle_wait: Duration::from_secs(SETTLE_WAIT),
             metrics_key: None,
@@ -151,6 +160,9 @@ struct GatewayTable {
     bytes_in_flight: Option<usize>,
     bytes_per_user: Option<usize>,
     requests_per_user: Option<usize>,
+    connections: Option<usize>,
+    connections_per_address: Option<usize>,
+    client_idle: Option<u64>,
     drain: Option<u64>,
     settle_wait: Option<u64>,
     metrics_key: Option<String>,
@@ -187,6 +199,7 @@ const BYTES_IN_FLIGHT: usize = 512 * MIB;
 const USER_PART: usize = 4;
 const REQUESTS_PER_USER: usize = 32;
 /// Seconds.
+const CLIENT_IDLE: u64 = 60;
 const DRAIN: u64 = 30;
 const SETTLE_WAIT: u64 = 5;
 /// Seconds; no time limit is longer than a day.
@@ -243,6 +256,9 @@ impl Config {
             bytes_in_flight,
             bytes_per_user: table.bytes_per_user.unwrap_or(bytes_in_flight / USER_PART),
             requests_per_user: table.requests_per_user.unwrap_or(REQUESTS_PER_USER).max(1),
+            connections: table.connections,
+            connections_per_address: table.connections_per_address,
+            client_idle: seconds("gateway.client_idle", table.client_idle, CLIENT_IDLE)?,
             drain: seconds("gateway.drain", table.drain, DRAIN)?,
             settle_wait: seconds("gateway.settle_wait", table.settle_wait, SETTLE_WAIT)?,
             metrics_key: resolve("gateway.metrics_key", table.metrics_key)?.map(Secret::new),

@@ -10,6 +10,7 @@
 
 mod bounds;
 pub mod config;
+mod connections;
 mod errands;
 mod error;
 mod identity;
@@ -18,6 +19,7 @@ mod listener;
 mod routes;
 mod server;
 mod servers;
+mod watched;
 
 pub use config::{Config, ConfigProblem, GatewayConfig};
 pub use listener::Listener;

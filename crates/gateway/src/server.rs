@@ -1,5 +1,6 @@
 //! The server: routes on a listener, until shutdown. Running requests may end; then streams are ended and all is settled.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,18 +8,21 @@ use accounting::Clock;
 use axum::Router;
 use axum::routing::{get, post};
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use metering::{Meter, WayIn};
 use metrics_exporter_prometheus::PrometheusHandle;
 use storage::Database;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Listener;
 use crate::bounds::{Bounds, Limits};
 use crate::config::GatewayConfig;
+use crate::connections::Connections;
 use crate::errands::Errands;
 use crate::identity::Identity;
 use crate::keys::Keys;
@@ -26,13 +30,14 @@ use crate::routes::{
     chat_completions, embeddings, health, local, messages, metrics as metrics_route, models, responses,
 };
 use crate::servers::Servers;
+use crate::watched::{Answering, Watched};
 
 /// A client has so long to send the head of a request.
 const HEAD: Duration = Duration::from_secs(30);
 /// After all is settled, connections have so long to pass on the last bytes.
 const LAST_BYTES: Duration = Duration::from_secs(2);
 /// After a failed `accept` (too many open files), the next try waits.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// What all routes share. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -142,14 +147,19 @@ pub async fn serve(
     gateway: Gateway,
     shutdown: CancellationToken,
 ) {
-    let connections = TaskTracker::new();
+    let config = &gateway.config;
+    let connections = Connections::new(config.connections, config.connections_per_address);
+    let serving = Serving { tasks: TaskTracker::new(), client_idle: config.client_idle };
     let graceful = GracefulShutdown::new();
     let metrics_connections = GracefulShutdown::new();
     tokio::select! {
-        () = accept(&listener, gateway.router(), &connections, &graceful) => {}
+        () = accept(&listener, gateway.router(), &connections, &serving, &graceful) => {}
         () = async {
             match &metrics {
-                Some(listener) => accept(listener, gateway.metrics_router(), &connections, &metrics_connections).await,
+                Some(listener) => {
+                    let router = gateway.metrics_router();
+                    accept(listener, router, &connections, &serving, &metrics_connections).await;
+                }
                 None => std::future::pending().await,
             }
         } => {}
@@ -157,7 +167,7 @@ pub async fn serve(
         () = shutdown.cancelled() => {}
     }
     drop((listener, metrics));
-    connections.close();
+    serving.tasks.close();
     // Whoever sends these by itself can't end them here any more.
     gateway.errands.end_all();
     let ended = graceful.shutdown();
@@ -167,30 +177,82 @@ pub async fn serve(
         // Connections end first where nothing was running; the meter still has to sign off.
         () = &mut ended => gateway.meter.shutdown(gateway.config.drain).await,
     }
-    let _ = tokio::time::timeout(LAST_BYTES, connections.wait()).await;
+    let _ = tokio::time::timeout(LAST_BYTES, serving.tasks.wait()).await;
 }
 
-async fn accept(listener: &Listener, router: Router, connections: &TaskTracker, graceful: &GracefulShutdown) {
+async fn accept(
+    listener: &Listener,
+    router: Router,
+    connections: &Connections,
+    serving: &Serving,
+    graceful: &GracefulShutdown,
+) {
+    let (mut failed, mut refused) = (Rarely::default(), Rarely::default());
     loop {
-        let stream = match listener.accept().await {
-            Ok(stream) => stream,
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "a connection was not accepted");
+                if let Some(times) = failed.say() {
+                    tracing::warn!(%error, times, "connections were not accepted");
+                }
+                connections.make_room();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let service = TowerToHyperService::new(router.clone());
-        let connection = http1::Builder::new()
+        let Some(place) = connections.place(address) else {
+            if let Some(times) = refused.say() {
+                tracing::warn!(times, "connections were refused: there are too many, and none is idle");
+            }
+            continue;
+        };
+        let (service, connection) = (TowerToHyperService::new(router.clone()), Arc::clone(&place.connection));
+        let service = service_fn(move |request| {
+            let (answered, busy) = (service.call(request), connection.busy());
+            async move {
+                let answer = answered.await?;
+                Ok::<_, Infallible>(answer.map(|body| Answering { body, _busy: busy }))
+            }
+        });
+        let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
             .max_buf_size(64 * 1024)
-            .serve_connection(TokioIo::new(stream), service);
-        let watched = graceful.watch(connection);
-        connections.spawn(async move {
-            if let Err(error) = watched.await {
+            .serve_connection(TokioIo::new(Watched::new(stream, serving.client_idle)), service);
+        let watched = graceful.watch(served);
+        serving.tasks.spawn(async move {
+            let ended = tokio::select! {
+                ended = watched => ended,
+                () = place.connection.cut.cancelled() => return,
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "a connection broke");
             }
         });
+    }
+}
+
+/// What all connections are served with.
+struct Serving {
+    tasks: TaskTracker,
+    client_idle: Duration,
+}
+
+/// What may happen very often, and is said once a second at most.
+#[derive(Debug, Default)]
+struct Rarely {
+    said: Option<Instant>,
+    times: u64,
+}
+
+impl Rarely {
+    /// Notes that it happened; how often since it was said last, if it is to be said now.
+    fn say(&mut self) -> Option<u64> {
+        self.times += 1;
+        if self.said.is_some_and(|said| said.elapsed() < Duration::from_secs(1)) {
+            return None;
+        }
+        self.said = Some(Instant::now());
+        Some(std::mem::take(&mut self.times))
     }
 }

@@ -119,7 +119,7 @@ impl App {
         kinds: &[Kind],
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self::build(test, changes, kinds, clock, SILENCE).await
+        Self::build(test, changes, kinds, clock, SILENCE, "", &[]).await
     }
 
     /// One that waits for its providers for so long.
@@ -129,7 +129,18 @@ impl App {
         kinds: &[Kind],
         silence: Duration,
     ) -> Self {
-        Self::build(test, changes, kinds, Arc::new(SystemClock), silence).await
+        Self::build(test, changes, kinds, Arc::new(SystemClock), silence, "", &[]).await
+    }
+
+    /// One with more in the table `[gateway]`, with model servers before the simulated one, for which it waits long.
+    pub async fn with_more(
+        test: TestDatabase,
+        changes: &[(&str, &str)],
+        keys: &str,
+        first: &[Provider],
+    ) -> Self {
+        let (clock, silence) = (Arc::new(SystemClock), Duration::from_secs(30));
+        Self::build(test, changes, &[Kind::OPENAI], clock, silence, keys, first).await
     }
 
     async fn build(
@@ -138,6 +149,8 @@ impl App {
         kinds: &[Kind],
         clock: Arc<dyn Clock>,
         silence: Duration,
+        keys: &str,
+        first: &[Provider],
     ) -> Self {
         let database = test.migrated().await.unwrap();
         prepare(&database, changes, &*clock).await;
@@ -154,7 +167,7 @@ impl App {
             })
             .unwrap()
         };
-        let providers = kinds.iter().map(provider).collect();
+        let providers = first.iter().cloned().chain(kinds.iter().map(provider)).collect();
         let options = MeterOptions {
             providers,
             clock: Arc::clone(&clock),
@@ -162,8 +175,10 @@ impl App {
             settle_wait: Duration::from_secs(5),
         };
         let meter = Meter::open(&database, options).await.unwrap();
-        let file = "[gateway]\nlisten = \"127.0.0.1:0\"\nkey = \"k\"\nrequests_per_user = 1000\ndrain = 10\n";
-        let config = Config::read(file, |_| None).unwrap().gateway;
+        let file = format!(
+            "[gateway]\nlisten = \"127.0.0.1:0\"\nkey = \"k\"\nrequests_per_user = 1000\ndrain = 10\n{keys}"
+        );
+        let config = Config::read(&file, |_| None).unwrap().gateway;
         let listener = TcpListener::bind(config.listen).await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();

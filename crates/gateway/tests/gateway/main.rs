@@ -4,6 +4,7 @@
 
 mod allowances;
 mod app;
+mod bounds;
 mod fields;
 mod flow;
 mod local;

@@ -1,0 +1,177 @@
+//! Nobody takes what others need: bodies that don't come, connections that ask nothing, clients that read nothing, lists of
+//! models that hang.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use accounting::ProviderName;
+use futures_util::future::join_all;
+use providers::{Kind, Provider, ProviderConfig, ProviderOptions, TimeLimits};
+use serde_json::{Value, json};
+use testing::databases::TestDatabase;
+use testing::each_database;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use crate::app::{App, chat, read};
+
+const SOON: Duration = Duration::from_secs(10);
+
+async fn start(test: TestDatabase, keys: &str) -> App {
+    App::with_more(test, &[], keys, &[]).await
+}
+
+impl App {
+    fn socket(&self) -> &str {
+        self.address.strip_prefix("http://").unwrap()
+    }
+
+    /// The head of a chat of that user, whose body has that length.
+    fn head(&self, user: &str, length: usize) -> String {
+        format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer k\r\n\
+             x-openwebui-user-id: {user}\r\ncontent-length: {length}\r\n\r\n"
+        )
+    }
+}
+
+each_database!(bodies_that_are_announced_and_do_not_come_shut_nobody_out, async |test: TestDatabase| {
+    let app = start(test, "").await;
+    let head = app.head("ann", 64 * 1024 * 1024);
+    let opened = (0..30).map(|_| async {
+        let mut stream = TcpStream::connect(app.socket()).await.unwrap();
+        stream.write_all(format!("{head}{{").as_bytes()).await.unwrap();
+        stream
+    });
+    let announced = join_all(opened).await;
+    let large = chat("gpt-test", &"word ".repeat(200_000), false);
+    assert_eq!(read(app.send("bob", large).await).await.status, 200);
+    assert_eq!(app.ask("ann", "", false).await.status, 200);
+    drop(announced);
+    app.end().await;
+});
+
+each_database!(idle_connections_make_room_for_those_who_ask, async |test: TestDatabase| {
+    let app = start(test, "connections = 6\nconnections_per_address = 6\n").await;
+    let running = app.send("ann", chat("gpt-test", "[[sim output=40 delay=20]]", true)).await;
+    let connect = (0..40).map(|_| async { TcpStream::connect(app.socket()).await.unwrap() });
+    let idle = join_all(connect).await;
+    let answered = timeout(SOON, async { app.ask("bob", "", false).await.status }).await;
+    assert_eq!(answered, Ok(200));
+    // What is under way is not cut, and all but a few of the others are.
+    assert!(read(running).await.text.ends_with("data: [DONE]\n\n"));
+    let mut cut = 0;
+    for mut stream in idle {
+        let ended = timeout(Duration::from_millis(20), stream.read_u8()).await;
+        cut += usize::from(ended.is_ok_and(|read| read.is_err()));
+    }
+    assert!(cut >= 34, "{cut}");
+    app.end().await;
+});
+
+each_database!(a_client_that_reads_nothing_is_ended, async |test: TestDatabase| {
+    let app = start(test, "client_idle = 1\n").await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(app.socket().parse().unwrap()).await.unwrap();
+    let body = chat("gpt-test", "[[sim output=60000]]", true).to_string();
+    let request = format!("{}{body}", app.head("ann", body.len()));
+    stream.write_all(request.as_bytes()).await.unwrap();
+    app.simulator.until(|received| received.iter().any(|one| one.produced > 0)).await;
+    timeout(SOON, app.settled()).await.unwrap();
+    let entries = app.entries("ann").await;
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0].outcome, "client_gone");
+    assert!((1..60_000).contains(&entries[0].output_tokens), "{entries:?}");
+    drop(stream);
+    app.end().await;
+});
+
+/// A model server that takes connections and never answers; how many there were.
+async fn hanging_server(name: &str) -> (Provider, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("http://{}/v1", listener.local_addr().unwrap()).parse().unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            kept.push(stream);
+        }
+    });
+    let limit = Duration::from_secs(300);
+    let provider = Provider::new(ProviderConfig {
+        name: ProviderName::new(name).unwrap(),
+        kind: Kind::OPENAI,
+        base_url,
+        api_key: None,
+        limits: TimeLimits { connect: limit, first_byte: limit, idle: limit },
+        options: ProviderOptions::default(),
+    });
+    (provider.unwrap(), asked)
+}
+
+each_database!(a_list_of_models_that_hangs_holds_no_other_request, async |test: TestDatabase| {
+    let (hanging, asked) = hanging_server("hanging").await;
+    let settings = [("unpriced_models", "free")];
+    let app = App::with_more(test, &settings, "", &[hanging]).await;
+    let ask = |number: usize| {
+        let app = &app;
+        async move {
+            read(app.send(&format!("user-{number}"), chat("unpriced-test", "", false)).await).await.status
+        }
+    };
+    let answered = timeout(SOON, join_all((0..20).map(ask))).await;
+    assert_eq!(answered, Ok(vec![200; 20]));
+    // All of them wanted the same lists.
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    app.end().await;
+});
+
+each_database!(a_long_chat_with_many_tools_passes, async |test: TestDatabase| {
+    let app = start(test, "").await;
+    let tool = json!({"type": "function", "function": {"name": "search", "description": "x".repeat(300),
+        "parameters": {"type": "object", "properties": {"query": {"type": "string"}}}}});
+    let message = |number: usize| match number % 2 {
+        0 => json!({"role": "user", "content": format!("question {number}")}),
+        _ => json!({"role": "assistant", "content": format!("answer {number}")}),
+    };
+    let messages: Vec<Value> =
+        (0..1000).map(message).chain([json!({"role": "user", "content": "end"})]).collect();
+    let body = json!({"model": "gpt-test", "messages": messages, "tools": vec![tool; 30]});
+    assert_eq!(read(app.send("ann", body).await).await.status, 200);
+    app.end().await;
+});
+
+each_database!(what_would_take_too_much_is_refused_with_the_bound, async |test: TestDatabase| {
+    let app = start(test, "body_limit = 2097152\n").await;
+    let post = |body: String| {
+        let app = &app;
+        async move {
+            let request = format!("{}{body}", app.head("ann", body.len()));
+            let mut stream = TcpStream::connect(app.socket()).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = vec![0; 4096];
+            let read = stream.read(&mut answer).await.unwrap();
+            String::from_utf8_lossy(&answer[..read]).into_owned()
+        }
+    };
+    let long = r#"{"":0},"#.repeat(200_000);
+    let body = |model: &str| format!("{{\"model\":\"{model}\",\"messages\":[],\"x\":[{long}0]}}");
+    let refused = post(body("gpt-test")).await;
+    assert!(refused.contains("body_too_complex") && refused.contains("4194304"), "{refused}");
+    // Nothing is made of a body for a model that there is not.
+    let unknown = post(body("nonsense")).await;
+    assert!(unknown.contains("model_not_found"), "{unknown}");
+    let deep =
+        format!("{{\"model\":\"gpt-test\",\"messages\":[],\"x\":{}{}}}", "[".repeat(3000), "]".repeat(3000));
+    assert!(post(deep).await.contains("levels deep"));
+    let magic = r#"{"model":"gpt-test","messages":[],"x":{"$serde_json::private::RawValue":"[[1]]"}}"#;
+    assert!(post(magic.into()).await.starts_with("HTTP/1.1 400"));
+    // Of the model server, only its list of models was asked for.
+    assert!(app.simulator.received().iter().all(|received| received.path.ends_with("/models")));
+    app.end().await;
+});

@@ -16,6 +16,7 @@ mod key;
 mod ledger;
 mod man;
 mod members;
+mod memory;
 mod models;
 mod open_webui;
 mod original;

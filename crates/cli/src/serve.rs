@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::{init, models, output, signals};
+use crate::{init, memory, models, output, signals};
 
 const DEFAULT_FILE: &str = "owui-token-tracking.toml";
 const OWN_DATABASE: &str = "owui-token-tracking.db";
@@ -92,6 +92,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     tokio::pin!(serving);
     tokio::select! {
         () = &mut serving => bail!("the server ended by itself"),
+        () = memory::give_back() => {}
         () = terminated.asked() => {}
         asked = tokio::signal::ctrl_c() => asked?,
     }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connect::DatabaseArguments;
 use crate::serve::{LogFormat, log_to_stderr};
-use crate::{init, models, output, signals};
+use crate::{init, memory, models, output, signals};
 
 /// Run the private gateway of one process of Open WebUI's: the tracked pipes start it.
 #[derive(Debug, clap::Args)]
@@ -74,6 +74,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     output::line(format!("listening on {place}"))?;
     tokio::select! {
         () = &mut serving => bail!("the server ended by itself"),
+        () = memory::give_back() => {}
         _ = parent_gone => {}
         () = terminated.asked() => {}
         // Ctrl-C goes to all processes of a terminal; it is for the parent to end.

@@ -12,6 +12,8 @@ mod commands;
 mod crashes;
 mod doctor;
 mod feel;
+#[cfg(target_os = "linux")]
+mod memory;
 mod open_webui;
 mod pricing;
 mod process;

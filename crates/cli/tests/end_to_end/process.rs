@@ -214,6 +214,19 @@ impl HttpClient {
         self.0.request(request).await.ok()
     }
 
+    /// Sends those bytes for the user of that number; the status.
+    pub async fn post(&self, url: &str, user: usize, body: Bytes) -> u16 {
+        let request = Request::post(url)
+            .header("authorization", "Bearer k")
+            .header("x-openwebui-user-id", format!("user-{user}"))
+            .body(Full::new(body))
+            .unwrap();
+        let response = self.0.request(request).await.unwrap();
+        let status = response.status().as_u16();
+        text(response).await;
+        status
+    }
+
     /// Sends that body as a chat; the status and the text.
     pub async fn chat(&self, url: &str, user: &str, body: &Value) -> (u16, String) {
         let request = Request::post(format!("{url}/v1/chat/completions"))

@@ -1,0 +1,180 @@
+//! What requests take of the real executable's memory: bounded for one, bounded for all, and given back.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use serde_json::json;
+use testing::databases::TestDatabase;
+use testing::each_database;
+use testing::simulator::Simulator;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::process::{GatewayProcess, HttpClient, Place};
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const BODY_LIMIT: u64 = 4 * MIB;
+const BYTES_IN_FLIGHT: u64 = 32 * MIB;
+
+/// A model server that reads any body without keeping it. It tells no usage if the body begins with `count`.
+async fn model_server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream));
+        }
+    });
+    url
+}
+
+async fn serve(stream: TcpStream) -> Option<()> {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let (mut length, mut line) = (0_u64, String::new());
+        while stream.read_line(&mut line).await.ok()? > 2 {
+            if let Some(said) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = said.trim().parse().ok()?;
+            }
+            line.clear();
+        }
+        let mut start = [0; 8];
+        stream.read_exact(&mut start).await.ok()?;
+        tokio::io::copy(&mut (&mut stream).take(length - 8), &mut tokio::io::sink()).await.ok()?;
+        let mut answer = json!({"id": "a", "object": "list", "model": "gpt-test", "output": [], "data": [],
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}]});
+        if !start.starts_with(b"{\"count") {
+            answer["usage"] =
+                json!({"prompt_tokens": 1, "completion_tokens": 1, "input_tokens": 1, "output_tokens": 1});
+        }
+        let body = answer.to_string();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(format!("{head}{body}").as_bytes()).await.ok()?;
+    }
+}
+
+/// Numbers of `/proc/PID/status`, in bytes: the memory in use, and the most so far.
+fn resident(gateway: &GatewayProcess) -> (u64, u64) {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.id())).unwrap();
+    let number = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * KIB
+    };
+    (number("VmRSS:"), number("VmHWM:"))
+}
+
+/// From now on, the most is counted anew.
+fn forget_the_most(gateway: &GatewayProcess) {
+    std::fs::write(format!("/proc/{}/clear_refs", gateway.id()), "5").unwrap();
+}
+
+/// Waits until the process has given back what it does not need; how long that took, and what it has then.
+async fn given_back(gateway: &GatewayProcess, idle: u64) -> (Duration, u64) {
+    let begun = Instant::now();
+    let mut looks = tokio::time::interval(Duration::from_millis(50));
+    loop {
+        looks.tick().await;
+        let (now, _) = resident(gateway);
+        if now <= idle || begun.elapsed() > Duration::from_secs(10) {
+            return (begun.elapsed(), now);
+        }
+    }
+}
+
+/// A gateway with small bounds whose vocabulary is loaded.
+async fn gateway(test: &TestDatabase) -> (Place, GatewayProcess) {
+    let simulator = Simulator::start().await.unwrap();
+    let place = Place::new(test, &simulator, &[("base_credit_allowance", "1000000000")]).await;
+    let config = std::fs::read_to_string(place.file("config.toml")).unwrap();
+    let bounds = format!("drain = 10\nbody_limit = {BODY_LIMIT}\nbytes_in_flight = {BYTES_IN_FLIGHT}\n");
+    let config =
+        config.replace("drain = 10\n", &bounds).replace(&simulator.base_url(), &model_server().await);
+    std::fs::write(place.file("config.toml"), config).unwrap();
+    let gateway = place.serve();
+    let (client, small) = (HttpClient::new(), chat("count", "hello"));
+    for path in ["chat/completions", "embeddings"] {
+        let url = format!("{}/v1/{path}", gateway.url);
+        join_all((0..8).map(|number| client.post(&url, number, small.clone()))).await;
+    }
+    (place, gateway)
+}
+
+/// A chat, whose first field is that.
+fn chat(first: &str, text: &str) -> Bytes {
+    let message = json!({"role": "user", "content": text});
+    format!("{{\"{first}\":1,\"model\":\"gpt-test\",\"messages\":[{message}],\"input\":\"x\"}}").into()
+}
+
+/// A body that is full of such pieces.
+fn full_of(model: &str, piece: &str) -> Bytes {
+    let head = format!("{{\"model\":\"{model}\",\"messages\":[],\"input\":[],\"x\":[");
+    let times = (BODY_LIMIT as usize - head.len() - 3) / piece.len();
+    format!("{head}{}0]}}", piece.repeat(times)).into()
+}
+
+each_database!(one_body_takes_at_most_four_times_the_limit, async |test: TestDatabase| {
+    let (_place, gateway) = gateway(&test).await;
+    let client = HttpClient::new();
+    let half = "x".repeat(BODY_LIMIT as usize / 2);
+    let most_text = "word ".repeat(BODY_LIMIT as usize / 5 - 100);
+    let deep = format!("{}0{},", r#"{"a":"#.repeat(100), "}".repeat(100));
+    let texts = vec!["word ".repeat(200); BODY_LIMIT as usize / 1100];
+    let numbers = format!("{{\"model\":\"gpt-test\",\"input\":[{}0]}}", "123,".repeat(1_000_000));
+    let bodies = [
+        ("chat/completions", "numbers", full_of("gpt-test", "0,")),
+        ("chat/completions", "no such model", full_of("nonsense", r#"{"":0},"#)),
+        ("chat/completions", "objects", full_of("gpt-test", r#"{"":0},"#)),
+        ("messages", "lists", full_of("gpt-test", "[],")),
+        ("responses", "objects in objects", full_of("gpt-test", &deep)),
+        ("chat/completions", "short texts", full_of("gpt-test", "\"a\",")),
+        ("chat/completions", "long texts", full_of("gpt-test", &format!("\"{}\",", "y".repeat(1000)))),
+        (
+            "chat/completions",
+            "escapes",
+            full_of("gpt-test", &format!("\"{}\",", r"\n\u00e9".repeat(100_000))),
+        ),
+        ("chat/completions", "one text", chat("told", &most_text)),
+        ("chat/completions", "counted", chat("count", &half)),
+        ("responses", "texts", format!("{{\"model\":\"gpt-test\",\"input\":{}}}", json!(texts)).into()),
+        ("embeddings", "tokens", numbers.into()),
+        ("embeddings", "texts", format!("{{\"model\":\"gpt-test\",\"input\":{}}}", json!(texts)).into()),
+    ];
+    let (idle, _) = resident(&gateway);
+    let mut seen = Vec::new();
+    for (path, what, body) in bodies {
+        assert!(body.len() as u64 <= BODY_LIMIT, "{what}: {}", body.len());
+        forget_the_most(&gateway);
+        let before = resident(&gateway).0.min(idle);
+        let status = client.post(&format!("{}/v1/{path}", gateway.url), 0, body).await;
+        let taken = resident(&gateway).1.saturating_sub(before);
+        seen.push((what, status, taken / KIB));
+        let is_ordinary = ["one text", "counted", "texts", "tokens", "long texts", "escapes"].contains(&what);
+        assert_eq!(status == 200, is_ordinary, "{what}: {status}");
+        assert!(taken <= 4 * BODY_LIMIT, "{what}: {status}, {} KiB; {seen:?}", taken / KIB);
+    }
+    let (time, now) = given_back(&gateway, idle + MIB).await;
+    println!("{seen:?}; idle {idle}, after {time:?} {now}");
+    assert!(now <= idle + MIB, "idle {idle}, after {time:?} still {now}");
+});
+
+each_database!(all_bodies_take_at_most_half_more_than_their_bound, async |test: TestDatabase| {
+    let (_place, gateway) = gateway(&test).await;
+    let client = HttpClient::new();
+    let (idle, _) = resident(&gateway);
+    let body = chat("told", &"word ".repeat(BODY_LIMIT as usize / 5 - 100));
+    forget_the_most(&gateway);
+    let url = format!("{}/v1/chat/completions", gateway.url);
+    let statuses = join_all((0..40).map(|number| client.post(&url, number, body.clone()))).await;
+    let taken = resident(&gateway).1.saturating_sub(idle);
+    assert!(statuses.iter().all(|status| matches!(status, 200 | 503)), "{statuses:?}");
+    assert!(statuses.contains(&200), "{statuses:?}");
+    println!("{} served, {} KiB", statuses.iter().filter(|status| **status == 200).count(), taken / KIB);
+    assert!(taken <= BYTES_IN_FLIGHT * 3 / 2, "{} KiB, {statuses:?}", taken / KIB);
+    let (time, now) = given_back(&gateway, idle + 2 * MIB).await;
+    assert!(now <= idle + 2 * MIB, "idle {idle}, after {time:?} still {now}");
+});

@@ -48,7 +48,7 @@ impl DatabaseArguments {
     pub(crate) async fn open(&self) -> anyhow::Result<Database> {
         let url = self.url()?;
         let database = Database::open(&url).await.with_context(|| format!("opening {url}"))?;
-        migrate::require_current(&database).await?;
+        migrate::require_usable(&database).await?;
         Ok(database.acting_as(&whoever_runs_this()))
     }
 }

@@ -1,5 +1,6 @@
 //! `database migrate|status|sync|downgrade`.
 
+use std::cmp::Ordering;
 use std::fs::{File, OpenOptions};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -92,14 +93,17 @@ async fn migrate_tables(url: &DatabaseUrl) -> anyhow::Result<ExitCode> {
 
 fn show(status: &Status, format: Format) -> anyhow::Result<ExitCode> {
     let (found, known) = (status.schema.found, status.schema.known);
-    let current = found == known;
+    let (current, usable) = (found == known, status.schema.usable().is_ok());
     if format == Format::Table {
-        let advice = match found.cmp(&known) {
-            std::cmp::Ordering::Less => ": run `owui-token-tracking init`",
-            std::cmp::Ordering::Equal => "",
-            std::cmp::Ordering::Greater => ": install the newer version of this program",
+        let advice = match (found.cmp(&known), usable) {
+            (Ordering::Less, false) => ": run `owui-token-tracking init`",
+            (Ordering::Less, true) => " and runs with both: run `owui-token-tracking init`",
+            (Ordering::Equal, _) => "",
+            (Ordering::Greater, true) => " and runs with both: install the newer version of it when you can",
+            (Ordering::Greater, false) => ": install the newer version of this program",
         };
-        output::line(format!("The tables have version {found}, this program needs {known}{advice}"))?;
+        let wants = if usable && !current { "knows" } else { "needs" };
+        output::line(format!("The tables have version {found}, this program {wants} {known}{advice}"))?;
         output::line(match &status.original {
             Revision::None => "The original's tables are not there yet.".to_owned(),
             Revision::Head => {
@@ -131,7 +135,8 @@ fn show(status: &Status, format: Format) -> anyhow::Result<ExitCode> {
         output::data(
             format,
             &json!({
-                "found": found, "needed": known, "current": current, "original": status.original.name(),
+                "found": found, "needed": known, "current": current, "usable": usable,
+                "usable_from": status.schema.usable_from, "original": status.original.name(),
                 "original_current": status.original == Revision::Head, "not_imported": status.not_imported,
                 "unusable": status.unusable, "missing": status.missing, "tables": tables,
             }),

@@ -162,7 +162,11 @@ async fn preview(
     let database = Database::open(url).await.with_context(|| format!("opening {url}"))?;
     let status = storage::original::status(&database).await?;
     output::line(format!("Database  {url}: this is what `init` would do; nothing was changed."))?;
-    if status.missing.is_empty() {
+    let schema = status.schema;
+    if schema.found > 0 && schema.found < schema.known {
+        let (found, known) = (schema.found, schema.known);
+        output::line(format!("Tables    would be brought from version {found} to {known}"))?;
+    } else if status.missing.is_empty() {
         output::line("Tables    nothing to add")?;
     } else {
         output::line(format!("Tables    would be added: {}", status.missing.join(", ")))?;

@@ -122,7 +122,7 @@ pub(crate) fn read(file: Option<&Path>) -> anyhow::Result<Config> {
 async fn open_database(configured: Option<&DatabaseUrl>) -> anyhow::Result<Database> {
     if let Some(url) = configured {
         let database = Database::open(url).await.with_context(|| format!("opening {url}"))?;
-        migrate::require_current(&database).await?;
+        migrate::require_usable(&database).await?;
         return Ok(database);
     }
     let path = std::env::current_dir()?.join(OWN_DATABASE);

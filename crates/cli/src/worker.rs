@@ -113,25 +113,31 @@ fn greeted() -> anyhow::Result<(Greeting, oneshot::Receiver<()>)> {
     Ok((greeting, is_gone))
 }
 
-/// The database. One that the original library has used is brought up to date, as replacing it promises; any other must
-/// have been initialised.
+/// The database. One that only the original library has used is brought up to date, as replacing it promises. One with tables
+/// of ours is never migrated unasked, because others may be using it; this program runs where it can.
 async fn open(arguments: &DatabaseArguments) -> anyhow::Result<Database> {
     let url = arguments.url()?;
     let database = Database::open(&url).await.with_context(|| format!("opening {url}"))?;
-    match migrate::require_current(&database).await {
-        Err(storage::Error::NotMigrated { .. }) if database.has_table("token_tracking_usage_log").await? => {
-            let (models, begin) =
-                (models::built_in(accounting::Clock::now(&SystemClock))?, settings::initial());
-            let done = init::initialise(&database, &models, prices::Source::BuiltIn, &begin).await?;
-            tracing::info!(prices = ?done.absorbed, "took over the tables of an earlier installation");
-            // The latest usage comes first. What takes longer is taken over while requests are served.
-            let mut ignored = |_| {};
-            let sync = storage::original::sync(&database, &SystemClock, &mut ignored);
-            if let Ok(synced) = tokio::time::timeout(LONGEST_IMPORT, sync).await {
-                tracing::info!(usage = ?synced?.usage, "took over the usage of an earlier installation");
-            }
+    let schema = migrate::status(&database).await?;
+    if schema.found > 0 || !database.has_table("token_tracking_usage_log").await? {
+        schema.usable()?;
+        if schema.found < schema.known {
+            tracing::warn!(
+                found = schema.found,
+                known = schema.known,
+                "the database has an older schema, which will do for now: run `owui-token-tracking init`"
+            );
         }
-        other => other?,
+        return Ok(database);
+    }
+    let (models, begin) = (models::built_in(accounting::Clock::now(&SystemClock))?, settings::initial());
+    let done = init::initialise(&database, &models, prices::Source::BuiltIn, &begin).await?;
+    tracing::info!(prices = ?done.absorbed, "took over the tables of an earlier installation");
+    // The latest usage comes first. What takes longer is taken over while requests are served.
+    let mut ignored = |_| {};
+    let sync = storage::original::sync(&database, &SystemClock, &mut ignored);
+    if let Ok(synced) = tokio::time::timeout(LONGEST_IMPORT, sync).await {
+        tracing::info!(usage = ?synced?.usage, "took over the usage of an earlier installation");
     }
     Ok(database)
 }

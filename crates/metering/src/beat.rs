@@ -100,6 +100,10 @@ async fn renew(shared: &Shared) {
 
 /// Settles the holds of processes that are gone.
 async fn recover(shared: &Shared) {
+    // Where a newer version has taken the database over, the holds are its own to settle.
+    if let Err(error) = shared.catalogue.snapshot().await {
+        return tracing::warn!(%error, "holds of dead processes are not looked for");
+    }
     let abandoned = match shared.ledger.abandoned().await {
         Ok(abandoned) => abandoned,
         Err(error) => return tracing::warn!(%error, "could not look for holds of dead processes"),

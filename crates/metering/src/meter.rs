@@ -84,10 +84,10 @@ impl Meter {
     /// left.
     ///
     /// # Errors
-    /// If the database is away or not migrated.
+    /// If the database is away, or its schema is none that this program may use.
     pub async fn open(database: &Database, options: MeterOptions) -> Result<Self, storage::Error> {
         let MeterOptions { providers, clock, instance, settle_wait } = options;
-        storage::migrate::require_current(database).await?;
+        storage::migrate::require_usable(database).await?;
         let catalogue = Catalogue::open(database, Arc::clone(&clock)).await?;
         let ledger = Ledger::open(database).await?;
         let shared = Shared::new(Routes::new(providers), catalogue, ledger, clock, instance, settle_wait);

@@ -17,7 +17,7 @@ use crate::admin::prices;
 use crate::groups::{self, Limits};
 use crate::settings::Settings;
 use crate::sponsored::{self, Sponsorships, WorkspaceModel};
-use crate::{Database, Error, on_pool};
+use crate::{Database, Error, migrate, on_pool};
 
 /// Knowledge older than this is not used any more.
 const AGE: Duration = Duration::from_secs(2);
@@ -312,6 +312,8 @@ impl Snapshot {
 }
 
 async fn read(database: &Database, clock: &dyn Clock) -> Result<Snapshot, Error> {
+    // A newer version may have taken the database over meanwhile.
+    migrate::require_usable(database).await?;
     let now = clock.now().as_microsecond();
     let mut models = read_models(database, now).await?;
     let any = (ProviderName::new(prices::ANY)?, ModelId::new(prices::ANY)?);

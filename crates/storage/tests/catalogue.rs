@@ -65,7 +65,7 @@ each_database!(an_empty_database_says_what_to_run, async |test: TestDatabase| {
 each_database!(a_newer_schema_is_refused, async |test: TestDatabase| {
     let database = test.migrated().await.unwrap();
     database
-        .run(format!("INSERT INTO {} VALUES (99)", database.table("token_tracking_schema_version")))
+        .run(format!("INSERT INTO {} (version) VALUES (99)", database.table("token_tracking_schema_version")))
         .await
         .unwrap();
     let newer = |result| matches!(result, Err(Error::NewerSchema { found: 99, .. }));

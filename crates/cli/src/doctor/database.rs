@@ -1,5 +1,7 @@
 //! The database itself: whether it answers, its tables and rights, its clock, and where days begin.
 
+use std::cmp::Ordering;
+
 use accounting::{Clock, Zone};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -51,25 +53,34 @@ pub(super) async fn check(database: &Database, findings: &mut Vec<Finding>) -> O
     }
 }
 
-/// Whether our tables are those of this program.
+/// Whether our tables are ones that this program may use.
 async fn tables(database: &Database, findings: &mut Vec<Finding>) -> bool {
     let check = "tables";
-    let finding = match migrate::status(database).await {
-        Err(error) => Finding::failed(check, &error),
-        Ok(status) => {
-            let found = format!("version {}, needed {}", status.found, status.known);
-            match status.found.cmp(&status.known) {
-                std::cmp::Ordering::Less => Finding::problem(check, found, "run `owui-token-tracking init`"),
-                std::cmp::Ordering::Equal => Finding::ok(check, found),
-                std::cmp::Ordering::Greater => {
-                    Finding::problem(check, found, "install the newer version of this program")
-                }
-            }
+    let status = match migrate::status(database).await {
+        Ok(status) => status,
+        Err(error) => {
+            findings.push(Finding::failed(check, &error));
+            return false;
         }
     };
-    let current = finding.outcome == super::Outcome::Ok;
-    findings.push(finding);
-    current
+    let usable = status.usable().is_ok();
+    let found = format!("version {}, needed {}", status.found, status.known);
+    findings.push(match (status.found.cmp(&status.known), usable) {
+        (Ordering::Equal, _) => Finding::ok(check, found),
+        (Ordering::Less, true) => {
+            let found = format!("version {}, an older one that will do", status.found);
+            Finding::warning(check, found, "run `owui-token-tracking init`")
+        }
+        (Ordering::Less, false) => Finding::problem(check, found, "run `owui-token-tracking init`"),
+        (Ordering::Greater, true) => {
+            let found = format!("version {}, a newer one that this version may use", status.found);
+            Finding::warning(check, found, "install the newer version of this program when you can")
+        }
+        (Ordering::Greater, false) => {
+            Finding::problem(check, found, "install the newer version of this program")
+        }
+    });
+    usable
 }
 
 /// The state of the original's tables, where they are.

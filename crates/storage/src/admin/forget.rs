@@ -15,7 +15,7 @@ use crate::database::in_transaction;
 use crate::ledger::{RequestRecord, Turn};
 use crate::reading::{Query, Reading, aside};
 use crate::reports::usage::user_named;
-use crate::{Database, Error, Kind, new_id};
+use crate::{Database, Error, Kind, migrate, new_id};
 
 /// So many ids go into one statement.
 const AT_ONCE: usize = 5000;
@@ -77,9 +77,10 @@ pub async fn find(database: &Database, which: &str) -> Result<Forgettable, Error
 /// Forgets.
 ///
 /// # Errors
-/// [`Error::Conflict`] while requests of the user are running, [`Error::Unavailable`] if the database is away or busy; then
-/// nothing has changed.
+/// [`Error::NewerSchema`] where a newer version may keep more than this program knows, [`Error::Conflict`] while requests of
+/// the user are running, [`Error::Unavailable`] if the database is away or busy; then nothing has changed.
 pub async fn forget(database: &Database, user: &Forgettable) -> Result<Forgotten, Error> {
+    migrate::require_current(database).await?;
     let id = user.id.as_str();
     let pseudonym = format!("forgotten-{}", &new_id().simple().to_string()[20..]);
     // Read beforehand, so that nobody waits for it; what is written meanwhile is found by its id.

@@ -26,7 +26,7 @@ pub use entry::{EntryKind, Estimated, Outcome, Progress, RequestRecord, Settleme
 pub(crate) use foreign::{ForeignRow, UNUSABLE};
 pub use hold::{Abandoned, Hold, HoldOutcome, HoldRequest, Recovery, Settled};
 pub use owner::Lease;
-pub(crate) use owner::{live, live_owners, select_living};
+pub(crate) use owner::{LiveOwner, live, live_owners, select_live};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,13 +102,13 @@ impl Ledger {
         self.owner.id()
     }
 
-    /// Whether the database answers and has the schema of this program.
+    /// Whether the database answers and has a schema that this program may use.
     ///
     /// # Errors
     /// What is in the way.
     pub async fn ping(&self) -> Result<(), Error> {
         self.database.ping().await?;
-        crate::migrate::require_current(&self.database).await
+        crate::migrate::require_usable(&self.database).await
     }
 
     /// Asks for credits to be set aside on all accounts of the bid, or on none.

@@ -59,11 +59,12 @@ impl Owner {
 async fn insert(database: &Database, id: OwnerId) -> Result<(), Error> {
     let now = now(database.kind());
     let sql = format!(
-        "INSERT INTO {} (id, process, started_at, renewed_at) VALUES ($1, $2, {now}, {now})",
+        "INSERT INTO {} (id, process, started_at, renewed_at, program_schema) VALUES ($1, $2, {now}, {now}, $3)",
         database.table("token_tracking_owner")
     );
     on_pool!(database, pool => {
-        sqlx::query(AssertSqlSafe(sql)).bind(id.to_string()).bind(this_process()).execute(pool).await?;
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(id.to_string()).bind(this_process());
+        query.bind(crate::migrate::CURRENT).execute(pool).await?;
     });
     Ok(())
 }
@@ -119,16 +120,43 @@ async fn living(database: &Database) -> Result<Vec<(OwnerId, String, bool)>, Err
     rows.into_iter().map(|(id, process, lapsed)| Ok((id.parse()?, process, lapsed == 1))).collect()
 }
 
-/// The processes that hold a live lease, as people can find them. For a transaction that must be alone.
+/// A process that holds a live lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LiveOwner {
+    /// Whether it runs on this host.
+    pub is_here: bool,
+    description: String,
+}
+
+impl std::fmt::Display for LiveOwner {
+    /// As people can find it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.description)
+    }
+}
+
+/// The processes that hold a live lease; with a schema, only those whose program does not know it. For a transaction that
+/// must be alone.
 macro_rules! live_owners {
-    ($transaction:expr, $database:expr) => {{
-        let sql = $crate::ledger::select_living($database);
+    ($transaction:expr, $database:expr, $schema:expr) => {{
+        let sql = $crate::ledger::select_live($database, $schema);
         let rows: Vec<(String, String, i64)> =
             sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(&mut *$transaction).await?;
         $crate::ledger::live(rows)
     }};
 }
 pub(crate) use live_owners;
+
+/// The query behind [`live_owners`].
+pub(crate) fn select_live(database: &Database, unknown_schema: Option<i64>) -> String {
+    let living = select_living(database);
+    match unknown_schema {
+        None => living,
+        Some(schema) => {
+            living.replace(" ORDER BY", &format!(" AND COALESCE(program_schema, 2) < {schema} ORDER BY"))
+        }
+    }
+}
 
 /// The query for owners not declared dead: id, process, and whether the lease has run out.
 pub(crate) fn select_living(database: &Database) -> String {
@@ -141,17 +169,19 @@ pub(crate) fn select_living(database: &Database) -> String {
 }
 
 /// Those of them that live: where the process of each is.
-pub(crate) fn live(rows: Vec<(String, String, i64)>) -> Vec<String> {
+pub(crate) fn live(rows: Vec<(String, String, i64)>) -> Vec<LiveOwner> {
     let living = rows.into_iter().filter(|(_, process, lapsed)| *lapsed == 0 && !is_gone(process));
     living
         .map(|(owner, process, _)| {
             let mut parts = process.rsplitn(3, '/');
             let (pid, its_host) = (parts.nth(1).map(str::to_owned), parts.next());
-            match pid {
-                Some(pid) if its_host.map(str::to_owned) == host() => format!("process {pid}"),
+            let is_here = pid.is_some() && its_host.map(str::to_owned) == host();
+            let description = match pid {
+                Some(pid) if is_here => format!("process {pid}"),
                 Some(pid) => format!("process {pid} of another host or container"),
                 None => format!("owner {owner}"),
-            }
+            };
+            LiveOwner { is_here, description }
         })
         .collect()
 }

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, raw_sql};
 
 use super::schema::USAGE_LOG;
 use crate::database::in_transaction;
-use crate::ledger::live_owners;
+use crate::ledger::{LiveOwner, live_owners};
 use crate::settings::KNOWN;
 use crate::{Database, Error, Kind, migrate, on_pool};
 
@@ -61,7 +61,7 @@ pub async fn downgrade(
         if let Some(lock) = &lock {
             raw_sql(AssertSqlSafe(lock.clone())).execute(&mut *transaction).await?;
         }
-        let live = live_owners!(transaction, database);
+        let live = live_owners!(transaction, database, None);
         if !live.is_empty() {
             return Err(busy(&live));
         }
@@ -115,7 +115,8 @@ fn removal(database: &Database, ours: &[&str], settings: &str) -> String {
     sql
 }
 
-fn busy(live: &[String]) -> Error {
+fn busy(live: &[LiveOwner]) -> Error {
+    let live: Vec<String> = live.iter().map(ToString::to_string).collect();
     let what = format!(
         "processes of owui-token-tracking are running on this database ({}): stop Open WebUI and every gateway first",
         live.join(", ")

@@ -248,6 +248,10 @@ fn recorded(row: &PgRow) -> Result<Recorded, Error> {
     Ok(Recorded { charge, counts, guessed })
 }
 
+/// What is summed of a request's entries; named, because newer versions may add columns.
+const RECORDED: &str = "charge, input_tokens, cached_input_tokens, cache_write_tokens, cache_write_long_tokens, \
+    input_audio_tokens, output_tokens, reasoning_tokens, output_audio_tokens, images, calls, outcome";
+
 /// The statements that read, with the names of this database's tables.
 struct Statements {
     make_accounts: String,
@@ -280,8 +284,8 @@ impl Statements {
                    sum(cache_write_tokens)::int8, sum(cache_write_long_tokens)::int8, sum(input_audio_tokens)::int8, \
                    sum(output_tokens)::int8, sum(reasoning_tokens)::int8, sum(output_audio_tokens)::int8, \
                    sum(images)::int8, sum(calls)::int8, bool_and(outcome = 'recovered') \
-                 FROM (SELECT id AS request, * FROM {ledger} WHERE id = ANY($1::text[]) \
-                       UNION ALL SELECT corrects, * FROM {ledger} WHERE corrects = ANY($1::text[])) entries \
+                 FROM (SELECT id AS request, {RECORDED} FROM {ledger} WHERE id = ANY($1::text[]) \
+                       UNION ALL SELECT corrects, {RECORDED} FROM {ledger} WHERE corrects = ANY($1::text[])) entries \
                  GROUP BY request"
             ),
         }

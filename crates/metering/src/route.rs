@@ -1,6 +1,6 @@
 //! Which provider serves a model, and at which price.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use accounting::{ModelId, Price, PriceVersion, ProviderName, SponsoredId};
 use providers::Provider;
@@ -25,7 +25,8 @@ pub(crate) struct Route {
 /// A model that can be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OfferedModel {
-    /// The id to ask for: the provider's own, or `provider/id` where two providers have the same.
+    /// The id to ask for: the provider's own; `provider/id` where two providers have the same, or where that of one means a
+    /// model of another.
     pub id: String,
     /// The provider's name in the price table.
     pub provider: String,
@@ -55,9 +56,11 @@ impl Routes {
         for model in &served {
             *count.entry(&model.model).or_default() += 1;
         }
+        let qualified = |model: &storage::PricedModel| format!("{}/{}", model.provider, model.model);
+        let all_qualified: HashSet<String> = served.iter().map(|model| qualified(model)).collect();
         let id = |model: &storage::PricedModel| match count.get(&model.model) {
-            Some(1) => model.model.to_string(),
-            _ => format!("{}/{}", model.provider, model.model),
+            Some(1) if !all_qualified.contains(model.model.as_str()) => model.model.to_string(),
+            _ => qualified(model),
         };
         let mut offered: Vec<_> = served
             .iter()
@@ -78,7 +81,7 @@ impl Routes {
         let free = snapshot.models().filter(|model| model.price.is_free());
         let id = |model: &storage::PricedModel| {
             let is_it = |offer: &&OfferedModel| {
-                offer.provider == model.provider.as_str() && offer.id.ends_with(model.model.as_str())
+                offer.provider == model.provider.as_str() && offer.model == model.model
             };
             match offered.iter().find(is_it) {
                 Some(offer) => Some(offer.id.clone()),
@@ -90,7 +93,7 @@ impl Routes {
         ids
     }
 
-    /// The route of `asked`: a model's id, or `provider/id`; or one of those as an allowance's own.
+    /// The route of `asked`: `provider/id` with a provider of ours, else a model's id; or one of those as an allowance's own.
     pub(crate) async fn find(
         &self,
         snapshot: &Snapshot,
@@ -111,12 +114,13 @@ impl Routes {
         let priced = |provider: &Provider, model: &ModelId| {
             Some((provider.clone(), priced(snapshot, provider.name(), model)?))
         };
+        let qualified = self.qualified(asked);
+        // Whoever names one of ours means it, also where another's own ids look like that (`anthropic/…` of OpenRouter).
+        if let Some(found) = qualified.as_ref().and_then(|(provider, model)| priced(provider, model)) {
+            return Ok(found);
+        }
         let mut found: Vec<(Provider, Route)> =
             self.providers.iter().filter_map(|provider| priced(provider, &model)).collect();
-        let qualified = self.qualified(asked);
-        if found.is_empty() {
-            found.extend(qualified.as_ref().and_then(|(provider, model)| priced(provider, model)));
-        }
         match found.len() {
             0 => self.without_price(snapshot, qualified, model).await?.ok_or_else(unknown),
             1 => Ok(found.swap_remove(0)),

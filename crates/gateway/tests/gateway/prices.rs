@@ -4,6 +4,7 @@
 use accounting::{Clock, Credits, ModelId, Price, ProviderName, Rate};
 use http_body_util::BodyExt;
 use metering::Audience;
+use providers::Kind;
 use storage::SystemClock;
 use storage::admin::prices::{self, NewPrice, Source, Write};
 use storage::admin::settings;
@@ -122,5 +123,46 @@ each_database!(a_price_whose_time_has_come_is_shown_in_the_originals_table, asyn
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), waiting).await.unwrap();
+    app.end().await;
+});
+
+each_database!(who_names_a_provider_means_it, async |test: TestDatabase| {
+    let app = App::with(test, &[], &[Kind::ANTHROPIC, "openrouter".parse().unwrap()]).await;
+    let price = |provider: &str, model: &str, credits: i64| {
+        let rate = Rate::new(Credits::from_whole(credits).unwrap(), 1000);
+        NewPrice {
+            provider: ProviderName::new(provider).unwrap(),
+            model: ModelId::new(model).unwrap(),
+            name: model.into(),
+            price: Price::new(rate, rate),
+            max_output_tokens: Some(1000),
+            context_tokens: None,
+        }
+    };
+    let (own, qualified) = ("claude-sonnet-4-5-test", "anthropic/claude-sonnet-4-5-test");
+    let models = [
+        price("anthropic", own, 1),
+        price("openrouter", qualified, 10),
+        price("openrouter", "meta/llama-test", 5),
+    ];
+    let now = SystemClock.now();
+    prices::write(&app.database, &models, Write::Add, Source::Administrator, now).await.unwrap();
+    app.meter.catalogue().changed();
+    let offered = app.meter.models(Audience::Anybody).await.unwrap();
+    let offered: Vec<(&str, &str)> =
+        offered.iter().map(|model| (model.id.as_str(), model.provider.as_str())).collect();
+    let expected = [(own, "anthropic"), ("meta/llama-test", "openrouter")];
+    assert_eq!(offered, [&expected[..], &[(&format!("openrouter/{qualified}"), "openrouter")]].concat());
+    for (user, asked, charge) in [
+        ("ann", own, 1_000_000),
+        ("bob", qualified, 1_000_000),
+        ("cora", &*format!("openrouter/{qualified}"), 10_000_000),
+        ("dan", "meta/llama-test", 5_000_000),
+        ("eve", "openrouter/meta/llama-test", 5_000_000),
+    ] {
+        let answer = read(app.send(user, chat(asked, "[[sim input=900 output=100]]", false)).await).await;
+        assert_eq!(answer.status, 200, "{asked}: {}", answer.text);
+        assert_eq!(app.entries(user).await[0].charge, charge, "{asked}");
+    }
     app.end().await;
 });

@@ -25,6 +25,7 @@ override               what the pipe does with it
 """
 
 import contextvars
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,6 +53,8 @@ __all__ = [
     "TokenTracker",
     "TotalTokenLimitExceededError",
 ]
+
+logger = logging.getLogger(__name__)
 
 # True while a pipe reports a request that the gateway has charged already.
 CHARGED: contextvars.ContextVar[bool] = contextvars.ContextVar("charged", default=False)
@@ -179,12 +182,14 @@ class TokenTracker:
         response_tokens: int,
         sponsored_allowance_name: str | None = None,
     ) -> None:
-        """Charges tokens that were used elsewhere, even over a limit.
+        """Charges tokens that were used elsewhere, even over a limit or against a rule: what has happened is never lost.
 
-        Called by an override while a pipe reports a request, it does nothing: that one is charged already.
+        A sponsored allowance pays although it does not cover the model, is over, or is for others; a model without a price
+        costs nothing. Such an entry of the ledger has the outcome ``not_allowed``, and the rule is logged. Called by an
+        override while a pipe reports a request, it does nothing: that one is charged already.
 
         :param user: needs its ``id``
-        :raises KeyError: if there is no such sponsored allowance
+        :raises KeyError: if there is no such sponsored allowance; the tokens are charged to the user then
         """
         if CHARGED.get():
             return
@@ -193,11 +198,17 @@ class TokenTracker:
         if sponsored_allowance_name is not None:
             body["sponsored"] = sponsored_allowance_name
         try:
-            call(self.db_url, "POST", "usage", body=body)
+            remarks = call(self.db_url, "POST", "usage", body=body).get("remarks", [])
         except LocalError as error:
+            # An older gateway refuses, and records nothing.
             if error.code != "not_sponsored":
                 raise
             raise KeyError(str(error)) from error
+        for remark in remarks:
+            logger.warning("usage of %s by %s was recorded against a rule: %s", model_id, user["id"], remark["message"])
+        for remark in remarks:
+            if remark["code"] == "sponsored_not_found":
+                raise KeyError(f"{remark['message']}; the tokens are charged to the user")
 
     def admit(self, request: ModelRequest) -> None:
         """Whether a request may be sent, beside its limits. Lets all pass; for subclasses.

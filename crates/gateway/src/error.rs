@@ -1,11 +1,14 @@
 //! Everything that goes wrong becomes an answer here: OpenAI's error body, a status, a code, and headers.
 
+use accounting::RequestId;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
-use metering::{LimitReached, MeterError};
+use metering::{LimitReached, MeterError, Unserved};
 use providers::ProviderError;
 use serde_json::json;
+
+use crate::routes::REQUEST;
 
 /// An error as its client gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub(crate) struct ApiError {
     pub retry_after: Option<u64>,
     /// Tells OpenAI's clients not to try again by themselves.
     pub final_answer: bool,
+    /// Our id of the request, if credits were set aside for it.
+    pub request: Option<RequestId>,
 }
 
 const INVALID: &str = "invalid_request_error";
@@ -33,7 +38,16 @@ impl ApiError {
         message: impl Into<String>,
     ) -> Self {
         let message = message.into();
-        Self { status, kind, code, message, param: None, retry_after: None, final_answer: false }
+        Self {
+            status,
+            kind,
+            code,
+            message,
+            param: None,
+            retry_after: None,
+            final_answer: false,
+            request: None,
+        }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>, param: Option<String>) -> Self {
@@ -47,6 +61,17 @@ impl ApiError {
     pub(crate) const fn after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);
         self
+    }
+
+    /// The same with our id of the request.
+    pub(crate) const fn of_request(mut self, request: Option<RequestId>) -> Self {
+        self.request = request;
+        self
+    }
+
+    /// The error of a request that was not served.
+    pub(crate) fn of_unserved(unserved: Unserved, contact: Option<&str>) -> Self {
+        Self::of_meter(unserved.error, contact).of_request(unserved.id)
     }
 
     /// The error for what the meter says; `contact`: whom to ask for more credits.
@@ -213,6 +238,9 @@ impl IntoResponse for ApiError {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if let Some(id) = self.request.and_then(|id| HeaderValue::from_str(&id.to_string()).ok()) {
+            headers.insert(REQUEST, id);
         }
         if self.final_answer {
             headers.insert(HeaderName::from_static("x-should-retry"), HeaderValue::from_static("false"));

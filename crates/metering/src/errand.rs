@@ -13,6 +13,7 @@ use crate::flight::Flight;
 use crate::meter::{Labels, Meter, shutting_down};
 use crate::payer::Requester;
 use crate::quote::Asked;
+use crate::remark::{self, Remark};
 use crate::settlement::Bill;
 use crate::{MeterError, route};
 
@@ -36,6 +37,15 @@ pub struct Used {
     pub usage: Usage,
 }
 
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// What it cost.
+    pub bill: Bill,
+    /// The rules that would have refused it.
+    pub remarks: Vec<Remark>,
+}
+
 impl Meter {
     /// Sets aside what the request may cost at that provider; the caller sends it.
     ///
@@ -55,7 +65,7 @@ impl Meter {
         let route = route::at(&snapshot, provider, request.model())?;
         let input = Input::Chat(request.shape(), request.original());
         let admitted =
-            self.admitted(requester, labels, &Asked::Chat(request), snapshot, route, input).await?;
+            self.admitted(requester, labels, &Asked::Chat(request), snapshot, route, input, None).await?;
         Ok(Errand {
             amount: admitted.flight.amount(),
             output_tokens: admitted.output_tokens,
@@ -63,22 +73,25 @@ impl Meter {
         })
     }
 
-    /// Charges a request that has ended, without a hold and whatever is left: it has happened.
+    /// Charges a request that has ended, without a hold and whatever is left or any rule says: it has happened. `remarks`:
+    /// rules that the caller knows to be against it.
     ///
     /// # Errors
-    /// See [`MeterError`].
+    /// [`MeterError::BadRequest`] for what can't be charged at all, [`MeterError::Unavailable`] if the database is away.
     pub async fn used(
         &self,
         mut requester: Requester,
         labels: Labels,
         used: Used,
-    ) -> Result<Bill, MeterError> {
+        mut remarks: Vec<Remark>,
+    ) -> Result<Recorded, MeterError> {
         let snapshot = self.shared().catalogue.snapshot().await?;
         if snapshot.settings().base_credit_allowance.is_none() {
             // It has happened, whether or not anything was granted.
             requester.limit.get_or_insert(Credits::ZERO);
         }
-        let mut route = route::at(&snapshot, &used.provider, &used.model)?;
+        let mut route = remark::route_of_past(&snapshot, &used.provider, &used.model, &mut remarks)?;
+        let user = requester.user.clone();
         // Fails before anything is written.
         charge(&route.price, &used.usage)?;
         let price = std::mem::replace(&mut route.price, Price::FREE);
@@ -87,11 +100,18 @@ impl Meter {
             .map_err(|error| MeterError::BadRequest { message: error.message, param: error.param })?;
 
         let asked = Asked::Chat(&request);
-        let admitted = self.admitted(requester, labels, &asked, snapshot, route, Input::Told).await?;
+        let admitted = self
+            .admitted(requester, labels, &asked, snapshot, route, Input::Told, Some(&mut remarks))
+            .await?;
         let mut flight = admitted.flight;
         flight.reprice(price);
         flight.note("", Some(Reported::Final(used.usage)), None);
-        self.settled(flight, Outcome::Complete).await.ok_or_else(unsettled)
+        for Remark { code, message } in &remarks {
+            tracing::warn!(%user, model = used.model, code, message, "usage was recorded against a rule");
+        }
+        let outcome = if remarks.is_empty() { Outcome::Complete } else { Outcome::NotAllowed };
+        let bill = self.settled(flight, outcome).await.ok_or_else(unsettled)?;
+        Ok(Recorded { bill, remarks })
     }
 
     /// Waits until a request of this process has ended and is settled.

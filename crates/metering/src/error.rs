@@ -1,6 +1,6 @@
 //! Why a request is not served, named by what the caller can do about it.
 
-use accounting::{AccountKey, Credits};
+use accounting::{AccountKey, Credits, RequestId};
 use jiff::Timestamp;
 use providers::ProviderError;
 
@@ -72,6 +72,28 @@ pub enum MeterError {
         /// For the log.
         what: String,
     },
+}
+
+/// A request that was not served.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{error}")]
+pub struct Unserved {
+    /// Why.
+    pub error: MeterError,
+    /// Its id, if credits were set aside for it: it may have been charged.
+    pub id: Option<RequestId>,
+}
+
+impl From<MeterError> for Unserved {
+    fn from(error: MeterError) -> Self {
+        Self { error, id: None }
+    }
+}
+
+impl From<providers::BadRequest> for Unserved {
+    fn from(error: providers::BadRequest) -> Self {
+        MeterError::from(error).into()
+    }
 }
 
 /// The limit that a request met.

@@ -13,14 +13,15 @@ use crate::answer::Tell;
 use crate::count::Input;
 use crate::error::LimitReached;
 use crate::flight::{Cargo, Flight, Seen};
-use crate::payer::{Requester, When, accounts, payer};
+use crate::payer::{Requester, accounts, payer};
 use crate::quote::{Asked, quote};
+use crate::remark::{Remark, Rules};
 use crate::route::{self, OfferedModel, Route, Routes};
 use crate::settlement::Bill;
 use crate::shared::Shared;
 use crate::sponsored::{self, Audience};
 use crate::stream::MeteredStream;
-use crate::{MeterError, beat};
+use crate::{MeterError, Unserved, beat};
 
 /// How a [`Meter`] is set up.
 #[derive(Debug)]
@@ -109,7 +110,7 @@ impl Meter {
         labels: Labels,
         server: Option<&Provider>,
         mut request: ChatRequest,
-    ) -> Result<MeteredAnswer, MeterError> {
+    ) -> Result<MeteredAnswer, Unserved> {
         let snapshot = self.snapshot().await?;
         let policy = snapshot.settings().admission_policy;
         self.0.told.check(policy, |unknown| request.refuse_unpriced_fields(unknown))?;
@@ -123,9 +124,10 @@ impl Meter {
         if let Some(tokens) = output_tokens {
             request.lower_output_limit(tokens, provider.output_limit_field());
         }
+        let id = flight.id();
         let sent = tokio::select! {
             biased;
-            () = flight.ground.cancelled() => return Err(shutting_down()),
+            () = flight.ground.cancelled() => return Err(Unserved { error: shutting_down(), id: Some(id) }),
             sent = provider.chat(&request) => sent,
         };
         match sent {
@@ -133,7 +135,6 @@ impl Meter {
                 flight.note_request_id(upstream.request_id.take());
                 let omitted = std::mem::take(&mut upstream.omitted);
                 let bound = output_tokens.map(|tokens| tokens.saturating_mul(choices));
-                let id = flight.id();
                 let stream = MeteredStream::new(upstream, flight, tell, bound, self.0.settle_wait);
                 Ok(MeteredAnswer { id, body: MeteredBody::Stream(stream), omitted })
             }
@@ -159,7 +160,7 @@ impl Meter {
         labels: Labels,
         server: Option<&Provider>,
         mut request: EmbeddingsRequest,
-    ) -> Result<MeteredAnswer, MeterError> {
+    ) -> Result<MeteredAnswer, Unserved> {
         let snapshot = self.snapshot().await?;
         let policy = snapshot.settings().admission_policy;
         self.0.told.check(policy, |unknown| request.refuse_unpriced_fields(unknown))?;
@@ -168,9 +169,10 @@ impl Meter {
         let (provider, admitted) = self.admit(requester, labels, server, &asked, input, snapshot).await?;
         let Admitted { flight, .. } = admitted;
         request.set_model(flight.model().to_owned());
+        let id = flight.id();
         let sent = tokio::select! {
             biased;
-            () = flight.ground.cancelled() => return Err(shutting_down()),
+            () = flight.ground.cancelled() => return Err(Unserved { error: shutting_down(), id: Some(id) }),
             sent = provider.embeddings(&request) => sent,
         };
         match sent {
@@ -272,11 +274,12 @@ impl Meter {
             Some(server) => (server.clone(), route::at(&snapshot, server.name(), model)?),
             None => self.0.routes.find(&snapshot, model).await?,
         };
-        let admitted = self.admitted(requester, labels, asked, snapshot, route, input).await?;
+        let admitted = self.admitted(requester, labels, asked, snapshot, route, input, None).await?;
         Ok((provider, admitted))
     }
 
-    /// Steps 2 and 3: who pays, quote, hold.
+    /// Steps 2 and 3: who pays, quote, hold. `remarks`: where rules leave them that can't refuse any more.
+    #[expect(clippy::too_many_arguments, reason = "what steps 1 to 3 hand on")]
     pub(crate) async fn admitted(
         &self,
         requester: Requester,
@@ -285,12 +288,13 @@ impl Meter {
         snapshot: Arc<Snapshot>,
         route: Route,
         input: Input,
+        remarks: Option<&mut Vec<Remark>>,
     ) -> Result<Admitted, MeterError> {
         let settings = snapshot.settings();
         let now = self.0.clock.now();
         let day = settings.timezone.day(now);
-        let when = if matches!(input, Input::Told) { When::Happened } else { When::Now(day) };
-        let payer = payer(&self.0, &snapshot, requester, &labels, &route, when).await?;
+        let rules = Rules { today: day, remarks };
+        let payer = payer(&self.0, &snapshot, requester, &labels, &route, rules).await?;
         let limits = accounts(&payer, &snapshot, day)?;
         let quoted = quote(asked, limits.clone(), &route, settings).await?;
         let record = RequestRecord {
@@ -336,7 +340,8 @@ impl Meter {
     }
 
     /// Step 6 for a request that failed before anything was passed on.
-    async fn failed(&self, flight: Flight, error: ProviderError) -> MeterError {
+    async fn failed(&self, flight: Flight, error: ProviderError) -> Unserved {
+        let id = Some(flight.id());
         match &error {
             ProviderError::TimedOut { .. } => {
                 self.settled(flight, Outcome::TimedOut).await;
@@ -347,10 +352,10 @@ impl Meter {
             _ => flight.release().await,
         }
         if let ProviderError::Unsupported(refused) = error {
-            return refused.into();
+            return Unserved { error: refused.into(), id };
         }
         tracing::warn!(%error, "a provider did not serve a request");
-        MeterError::Provider(error)
+        Unserved { error: MeterError::Provider(error), id }
     }
 
     pub(crate) async fn settled(&self, flight: Flight, outcome: Outcome) -> Option<Bill> {

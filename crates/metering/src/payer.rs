@@ -11,6 +11,7 @@ use storage::{Snapshot, SponsoredAllowance};
 
 use crate::MeterError;
 use crate::meter::Labels;
+use crate::remark::{self, Rules};
 use crate::route::Route;
 use crate::shared::Shared;
 
@@ -45,15 +46,6 @@ pub(crate) struct Payer {
     pub sponsored: Option<SponsoredId>,
 }
 
-/// When a request is charged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum When {
-    /// It is about to be sent, on that day.
-    Now(Day),
-    /// It has happened, whatever the terms say.
-    Happened,
-}
-
 /// Who pays for a request to that model.
 pub(crate) async fn payer(
     shared: &Shared,
@@ -61,15 +53,29 @@ pub(crate) async fn payer(
     requester: Requester,
     labels: &Labels,
     route: &Route,
-    when: When,
+    mut rules: Rules<'_>,
 ) -> Result<Payer, MeterError> {
     let Requester { user, limit, sponsored, by_open_webui } = requester;
     let chat = labels.chat_id.as_deref().filter(|_| by_open_webui && !snapshot.all_sponsored().is_empty());
     let is_task = labels.task.is_some();
+    // What has happened is paid by whom its caller names.
+    let is_told = sponsored.is_some() && rules.remarks.is_some();
     let allowance = match (route.sponsored, sponsored) {
         (Some(id), _) => Some(snapshot.sponsored(id).ok_or(MeterError::NoAllowance)?),
-        (None, Some(named)) => Some(named_allowance(snapshot, &named)?),
-        (None, None) => opened(shared, snapshot, labels, route).await?,
+        (None, Some(named)) => {
+            let found = named_allowance(snapshot, &named);
+            if found.is_none() {
+                rules.refuse(remark::NOT_FOUND, format!("there is no sponsored allowance `{named}`"))?;
+            }
+            found
+        }
+        (None, None) => match opened(shared, snapshot, labels, route).await {
+            Err(MeterError::NotSponsored { message }) => {
+                rules.refuse(remark::NOT_OPENED, message)?;
+                None
+            }
+            found => found?,
+        },
     };
     let allowance = match (allowance, chat) {
         (None, Some(chat)) if is_task => of_chat(shared, snapshot, &user, chat).await?,
@@ -77,11 +83,14 @@ pub(crate) async fn payer(
     };
     let allowance = match allowance {
         None => None,
-        Some(allowance) => match refusal(snapshot, allowance, &user, route, when) {
+        Some(allowance) => match refusal(snapshot, allowance, &user, route, rules.today) {
             None => Some(allowance),
             // The task model is the administrator's choice, not the sponsor's: then the user pays.
-            Some(_) if is_task && route.sponsored.is_none() => None,
-            Some(message) => return Err(MeterError::NotSponsored { message }),
+            Some(_) if is_task && route.sponsored.is_none() && !is_told => None,
+            Some((code, message)) => {
+                rules.refuse(code, message)?;
+                Some(allowance)
+            }
         },
     };
     let sponsored = allowance.map(|allowance| allowance.id);
@@ -100,43 +109,45 @@ fn refusal(
     allowance: &SponsoredAllowance,
     user: &UserId,
     route: &Route,
-    when: When,
-) -> Option<String> {
+    today: Day,
+) -> Option<(&'static str, String)> {
     let name = &allowance.name;
     if !allowance.pays_for(&route.provider, &route.model) {
         let covered: Vec<String> = allowance.models.iter().map(ToString::to_string).collect();
         let (provider, model, covered) = (&route.provider, &route.model, covered.join(", "));
         let of_provider = if allowance.covers(model) { format!(" of {provider}") } else { String::new() };
-        return Some(format!(
-            "the sponsored allowance `{name}` does not cover the model `{model}`{of_provider}; it covers: {covered}"
+        return Some((
+            remark::NOT_COVERED,
+            format!(
+                "the sponsored allowance `{name}` does not cover the model `{model}`{of_provider}; it covers: {covered}"
+            ),
         ));
     }
-    let When::Now(today) = when else { return None };
     if let Some(first) = allowance.starts_on.filter(|first| today < *first) {
-        return Some(format!("the sponsored allowance `{name}` begins on {first}; today is {today}"));
+        let message = format!("the sponsored allowance `{name}` begins on {first}; today is {today}");
+        return Some((remark::NOT_BEGUN, message));
     }
     if let Some(last) = allowance.ends_on.filter(|last| today > *last) {
-        return Some(format!("the sponsored allowance `{name}` ended on {last}"));
+        return Some((remark::ENDED, format!("the sponsored allowance `{name}` ended on {last}")));
     }
     let is_open = allowance.public || (allowance.members.is_empty() && route.sponsored.is_none());
     if is_open || snapshot.is_member(allowance, user) {
         return None;
     }
-    Some(if allowance.members.is_empty() {
+    let message = if allowance.members.is_empty() {
         format!(
             "the sponsored allowance `{name}` names no members and is not public, so it offers no models of its own; use \
              one of its workspace models"
         )
     } else {
         format!("the sponsored allowance `{name}` is for its members, and you are not one; ask who grants it")
-    })
+    };
+    Some((remark::NOT_MEMBER, message))
 }
 
-fn named_allowance<'a>(snapshot: &'a Snapshot, named: &str) -> Result<&'a SponsoredAllowance, MeterError> {
+fn named_allowance<'a>(snapshot: &'a Snapshot, named: &str) -> Option<&'a SponsoredAllowance> {
     let by_id = named.parse().ok().and_then(|id| snapshot.sponsored(id));
-    by_id.or_else(|| snapshot.sponsored_named(named)).ok_or_else(|| MeterError::NotSponsored {
-        message: format!("there is no sponsored allowance `{named}`"),
-    })
+    by_id.or_else(|| snapshot.sponsored_named(named))
 }
 
 /// The allowance that paid the last request of the task's chat.

@@ -144,6 +144,8 @@ def holds(call: Checked) -> None:
     call("post", "/local/holds", 403, {**ASKING, "model": "unpriced"})
     call("post", "/local/holds", 429, {**ASKING, **size, "limit": 0})
     assert call("post", "/local/usage", 201, {**ASKING, "usage": USAGE})["credits"] == 4.5
+    unpriced = call("post", "/local/usage", 201, {**ASKING, "model": "none", "usage": USAGE})
+    assert [remark["code"] for remark in unpriced["remarks"]] == ["model_not_priced"]
     wrong = {"prompt_tokens": 1, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 2}}
     call("post", "/local/usage", 400, {**ASKING, "usage": wrong})
     balance = call("get", "/local/balance", 200, user="ann")

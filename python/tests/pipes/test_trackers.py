@@ -248,6 +248,13 @@ def test_in_a_script(stage: Stage) -> None:
     ):
         with pytest.raises(KeyError, match="nothing"):
             wrong()
+    # What has happened is recorded all the same: on the user there, and on an allowance that does not cover the model.
+    assert [row["charge"] for row in stage.rows(user["id"])][2:] == [18_000]
+    tracker.log_token_usage("own", "own-test", user, 1000, 0, name)
+    assert [row["outcome"] for row in stage.rows(user["id"])][2:] == ["not_allowed"] * 2
+    assert tracker.remaining_credits(user, name) == (-13, 67)
+    tracker.log_token_usage("openai", "unheard-of", {"id": "somebody-else"}, 7, 5)
+    assert [row["input_tokens"] for row in stage.rows("somebody-else")] == [7]
     with pytest.raises(RuntimeError):
         tracker.max_credits(user, "a", "b")
     with pytest.raises(LocalError):

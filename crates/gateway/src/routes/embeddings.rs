@@ -23,6 +23,6 @@ pub(crate) async fn handler(
     drop(room);
     match answer {
         Ok(answer) => Ok(respond(answer, taken)),
-        Err(error) => Err(ApiError::of_meter(error, gateway.contact())),
+        Err(unserved) => Err(ApiError::of_unserved(unserved, gateway.contact())),
     }
 }

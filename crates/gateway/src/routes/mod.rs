@@ -31,8 +31,8 @@ use crate::keys::Access;
 const OMITTED: &str = "x-tracking-omitted";
 /// The most characters of those names: clients take only so much of a header.
 const LONGEST_NAMES: usize = 2_000;
-/// Our id of the request.
-const REQUEST: &str = "x-tracking-request";
+/// Our id of the request: on each answer to one for which credits were set aside, errors included.
+pub(crate) const REQUEST: &str = "x-tracking-request";
 /// Values that take less memory than this need no look at their model first.
 const MUCH: usize = 256 * 1024;
 const BETAS: HeaderName = HeaderName::from_static("anthropic-beta");
@@ -110,14 +110,18 @@ async fn head(gateway: &Gateway, headers: &HeaderMap) -> Result<Head, ApiError> 
 
 /// Refuses a user whom Open WebUI does not know; where there is no Open WebUI, remembers them.
 async fn known(gateway: &Gateway, user: KnownUser) -> Result<(), ApiError> {
+    let id = user.id.clone();
+    if is_known(gateway, user).await? { Ok(()) } else { Err(ApiError::unknown_user(id.as_str())) }
+}
+
+/// Whether Open WebUI knows a user; where there is no Open WebUI, remembers them.
+async fn is_known(gateway: &Gateway, user: KnownUser) -> Result<bool, ApiError> {
     let catalogue = gateway.meter.catalogue();
     if !catalogue.has_user_table().await.map_err(ApiError::of_storage)? {
-        return catalogue.remember_user(user).await.map_err(ApiError::of_storage);
+        catalogue.remember_user(user).await.map_err(ApiError::of_storage)?;
+        return Ok(true);
     }
-    match catalogue.user(&user.id).await.map_err(ApiError::of_storage)? {
-        Some(_) => Ok(()),
-        None => Err(ApiError::unknown_user(user.id.as_str())),
-    }
+    Ok(catalogue.user(&user.id).await.map_err(ApiError::of_storage)?.is_some())
 }
 
 /// A chat in any shape: the whole way from its request to its answer.
@@ -138,7 +142,7 @@ pub(crate) async fn answered(
     drop(room);
     match answer {
         Ok(answer) => Ok(respond(answer, taken)),
-        Err(error) => Err(ApiError::of_meter(error, gateway.contact())),
+        Err(unserved) => Err(ApiError::of_unserved(unserved, gateway.contact())),
     }
 }
 

@@ -421,3 +421,57 @@ each_database!(the_total_holds_over_days_to_the_last_microcredit, async |test: T
     assert_eq!(days, 3);
     app.end().await;
 });
+
+each_database!(
+    what_has_happened_is_recorded_on_whom_it_names_whatever_the_rules_say,
+    async |test: TestDatabase| {
+        let app = start(test, &[]).await;
+        let ends_on = Some("2020-01-31".parse().unwrap());
+        let member = NamedMember { kind: MemberKind::User, name: "u1".into() };
+        grant(&app, Terms { ends_on, members: vec![member], ..terms(100, None) }).await;
+        let record = async |user: &str, model: &str, sponsored: &str| {
+            let mut body = json!({"user": user, "provider": "openai", "model": model, "task": "title_generation",
+            "usage": {"prompt_tokens": 1000, "completion_tokens": 500}});
+            if !sponsored.is_empty() {
+                body["sponsored"] = sponsored.into();
+            }
+            let answer = app.call(Method::POST, "/local/usage", "k", body).await;
+            assert_eq!(answer.status, 201, "{}", answer.text);
+            let bill = answer.json();
+            let remarks = bill["remarks"].as_array().unwrap().iter();
+            let codes: Vec<String> = remarks.map(|one| one["code"].as_str().unwrap().to_owned()).collect();
+            (bill["credits"].to_string(), codes.join(" "))
+        };
+        let recorded = |credits: &str, codes: &str| (credits.to_owned(), codes.to_owned());
+        for (user, model, sponsored, credits, codes, outcome) in [
+            ("u1", "gpt-test", "", "2", "", "complete"),
+            // On the allowance, although it covers another model, is over, or is for others.
+            ("u2", "dear", "lab", "20", "sponsored_not_covered", "not_allowed"),
+            ("u3", "gpt-test", "Lab", "2", "sponsored_ended", "not_allowed"),
+            ("u4", "sponsored/lab/gpt-test", "", "2", "sponsored_ended", "not_allowed"),
+            // On the user.
+            ("u5", "gpt-test", "nothing", "2", "sponsored_not_found", "not_allowed"),
+            ("u6", "sponsored/nothing/gpt-test", "", "2", "sponsored_not_found", "not_allowed"),
+            ("stranger", "gpt-test", "", "2", "user_not_found", "not_allowed"),
+            ("u7", "unheard-of", "", "0", "model_not_priced", "not_allowed"),
+            (
+                "u8",
+                "sponsored/lab/unheard-of",
+                "",
+                "0",
+                "model_not_priced sponsored_not_covered",
+                "not_allowed",
+            ),
+        ] {
+            assert_eq!(record(user, model, sponsored).await, recorded(credits, codes), "{user}");
+            let entries = app.entries(user).await;
+            let entry =
+                entries.iter().map(|entry| (entry.outcome.as_str(), entry.input_tokens, entry.output_tokens));
+            assert_eq!(entry.collect::<Vec<_>>(), [(outcome, 1000, 500)], "{user}");
+        }
+        change(&app, Change { ends_on: Some(None), ..Change::default() }).await;
+        assert_eq!(record("u9", "gpt-test", "lab").await, recorded("2", "sponsored_not_member"));
+        assert_eq!(paid(&app, "u5").await, ("26".to_owned(), "2".to_owned()));
+        app.end().await;
+    }
+);

@@ -95,6 +95,8 @@ each_database!(every_end_has_its_charge, async |test: TestDatabase| {
         let answer = app.ask(&user, directive, stream).await;
         assert_eq!(answer.status, status, "{directive}: {}", answer.text);
         assert!(answer.text.contains(says), "{directive}: {}", answer.text);
+        // Credits were set aside for all of them.
+        assert!(answer.headers.contains_key("x-tracking-request"), "{directive}: {:?}", answer.headers);
         assert!(!answer.text.contains("sk-simulated"), "{directive}: a key leaked: {}", answer.text);
         let entries = app.entries(&user).await;
         let expected = expected.map(|(outcome, how, input, output, charge)| match how {

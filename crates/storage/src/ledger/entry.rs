@@ -75,6 +75,8 @@ named! {
         Recovered = "recovered",
         /// Nothing was produced, after another process had charged it as that of a dead one: the charge is taken back.
         Released = "released",
+        /// It happened elsewhere, and is recorded although a rule here would have refused it.
+        NotAllowed = "not_allowed",
     }
 }
 

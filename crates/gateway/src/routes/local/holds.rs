@@ -99,7 +99,9 @@ pub(super) async fn settle(
         End::ProviderFailed => Outcome::ProviderFailed,
     };
     let settled = errand.settle(&gateway.meter, outcome).await;
-    Ok(Json(bill(Some(id), &settled.map_err(|error| ApiError::of_meter(error, gateway.contact()))?)))
+    let settled =
+        settled.map_err(|error| ApiError::of_meter(error, gateway.contact()).of_request(Some(id)))?;
+    Ok(Json(bill(Some(id), &settled)))
 }
 
 pub(super) async fn release(

@@ -146,15 +146,22 @@ struct Asking {
 impl Asking {
     /// Checks that the user is known, and remembers them where there is no Open WebUI.
     async fn requester(&self, gateway: &Gateway) -> Result<Requester, ApiError> {
+        let (requester, is_known) = self.whoever(gateway).await?;
+        if is_known { Ok(requester) } else { Err(ApiError::unknown_user(requester.user.as_str())) }
+    }
+
+    /// The same for any user, and whether they are known.
+    async fn whoever(&self, gateway: &Gateway) -> Result<(Requester, bool), ApiError> {
         let id = UserId::new(self.user.clone()).map_err(bad)?;
         let user = storage::KnownUser {
             id: id.clone(),
             name: self.user_name.clone(),
             email: self.user_email.clone(),
         };
-        super::known(gateway, user).await?;
+        let is_known = super::is_known(gateway, user).await?;
         let limit = self.limit.as_ref().map(Amount::credits).transpose()?;
-        Ok(Requester { user: id, limit, sponsored: self.sponsored.clone(), by_open_webui: true })
+        let sponsored = self.sponsored.clone();
+        Ok((Requester { user: id, limit, sponsored, by_open_webui: true }, is_known))
     }
 
     fn provider(&self) -> Result<ProviderName, ApiError> {

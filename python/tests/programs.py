@@ -149,7 +149,7 @@ def serve(running: Gateway, folder: Path, models: list[dict], providers: str, se
     prices.write_text(json.dumps(models))
     config = folder / "owui-token-tracking.toml"
     config.write_text(f'[gateway]\nlisten = "127.0.0.1:0"\nkey = "{KEY}"\n{providers}')
-    running.run("init", "--model-json", str(prices))
+    running.run("init", "--create", "--model-json", str(prices))
     for key, value in settings.items():
         running.run("settings", "set", key, value)
     process = Process([str(PROGRAMS / "owui-token-tracking"), "serve", "--config", str(config)], running.environment)

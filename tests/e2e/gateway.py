@@ -82,7 +82,7 @@ class Commands:
         ]
         prices = self.database.folder / "models.json"
         prices.write_text(json.dumps(models))
-        self.run("init", "--model-json", str(prices))
+        self.run("init", "--create", "--model-json", str(prices))
         # `init` leaves prices as they are where there are some.
         self.run("pricing", "upsert", "--json", str(prices))
 

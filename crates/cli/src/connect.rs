@@ -11,6 +11,27 @@ pub(crate) struct DatabaseArguments {
     option: Option<String>,
 }
 
+/// Leave to make an SQLite file.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct CreateArguments {
+    /// Make the SQLite file if there is none yet. Without this, a path that leads to no file is taken for a mistake.
+    #[arg(long)]
+    create: bool,
+}
+
+impl CreateArguments {
+    /// Connects. A file is made only where that is asked for: on a mistyped path everybody would have spent nothing.
+    pub(crate) async fn open(self, url: &DatabaseUrl) -> anyhow::Result<Database> {
+        if let Some(path) = url.path().filter(|path| !self.create && !path.exists()) {
+            bail!(
+                "there is no SQLite file {}; check the path, or pass --create to begin with a new file there",
+                path.display()
+            );
+        }
+        Database::create(url).await.with_context(|| format!("opening {url}"))
+    }
+}
+
 /// The database as a last positional argument, as the original's commands take it.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct LastDatabase {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use storage::original::{Revision, Status};
 use storage::{Database, DatabaseUrl, SystemClock, migrate};
 
-use crate::connect::{DatabaseArguments, LastDatabase};
+use crate::connect::{CreateArguments, DatabaseArguments, LastDatabase};
 use crate::original::{self, ImportBar};
 use crate::output::{self, Format, FormatArguments};
 
@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Migrate {
         #[command(flatten)]
         database: LastDatabase,
+        #[command(flatten)]
+        create: CreateArguments,
     },
     /// Show which version the tables have, which this program needs, and what is in them. Exit code 1 if they differ.
     #[command(after_help = "Example:\n  \
@@ -61,7 +63,7 @@ pub(crate) enum Command {
 
 pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Migrate { database } => migrate_tables(&database.chosen().url()?).await,
+        Command::Migrate { database, create } => migrate_tables(&database.chosen().url()?, create).await,
         Command::Status { database, format } => {
             let database = Database::open(&database.chosen().url()?).await?;
             show(&storage::original::status(&database).await?, format.format)
@@ -71,8 +73,8 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn migrate_tables(url: &DatabaseUrl) -> anyhow::Result<ExitCode> {
-    let database = Database::create(url).await?;
+async fn migrate_tables(url: &DatabaseUrl, create: CreateArguments) -> anyhow::Result<ExitCode> {
+    let database = create.open(url).await?;
     let done = migrate::migrate(&database).await?;
     let mut bar = ImportBar::new(&database).await?;
     let synced = storage::original::sync(&database, &SystemClock, &mut |rows| bar.at(rows)).await?;

@@ -11,7 +11,7 @@ use storage::admin::settings;
 use storage::original::{Absorbed, Imported};
 use storage::{Database, DatabaseUrl, Settings, SystemClock, migrate};
 
-use crate::connect::{DatabaseArguments, whoever_runs_this};
+use crate::connect::{CreateArguments, DatabaseArguments, whoever_runs_this};
 use crate::original::{self, ImportBar};
 use crate::{models, output};
 
@@ -31,6 +31,8 @@ pub(crate) struct Arguments {
     /// Settings to begin with (a JSON list of setting_key, setting_value, description).
     #[arg(long, value_name = "FILE")]
     settings_json: Option<PathBuf>,
+    #[command(flatten)]
+    create: CreateArguments,
     /// Say what would be done, and change nothing.
     #[arg(long)]
     dry_run: bool,
@@ -62,9 +64,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     let url = arguments.database.url()?;
     if arguments.dry_run {
-        return preview(&url, &models, &begin).await;
+        return preview(&url, &models, source, &begin).await;
     }
-    let database = Database::create(&url).await.with_context(|| format!("opening {url}"))?;
+    let database = arguments.create.open(&url).await?;
     let database = database.acting_as(&whoever_runs_this());
     let mut bar = ImportBar::new(&database).await?;
     let mut done = initialise(&database, &models, source, &begin).await?;
@@ -80,10 +82,11 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     output::line(format!("Tables    version {} ({beside})", done.migrated.to))?;
     let adopted = original::prices(&done.absorbed).map(|what| format!("{what}, ")).unwrap_or_default();
-    output::line(format!(
-        "Prices    {adopted}{} added, {} there already and left as they are",
-        done.added, done.kept
-    ))?;
+    let prices = match done.has_own_list {
+        true => OWN_LIST.to_owned(),
+        false => format!("{} added, {} there already and left as they are", done.added, done.kept),
+    };
+    output::line(format!("Prices    {adopted}{prices}"))?;
     for line in original::usage(&done.usage) {
         output::line(format!("Usage     {line}"))?;
     }
@@ -95,12 +98,17 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What becomes of the list that comes with this program where an administrator began with another one.
+const OWN_LIST: &str = "a list of your own, left as it is (`owui-token-tracking pricing import` adds to it)";
+
 /// What `init` did.
 pub(crate) struct Initialised {
     pub migrated: migrate::Migrated,
     pub absorbed: Absorbed,
     pub added: usize,
     pub kept: usize,
+    /// Whether an administrator's list is there, to which nothing is added unasked.
+    pub has_own_list: bool,
     pub settings: usize,
     pub usage: Imported,
 }
@@ -125,12 +133,14 @@ pub(crate) async fn initialise(
     let absorbed = storage::original::sync_prices(database, now)
         .await
         .context("taking over the prices of an earlier installation")?;
+    let has_own_list = source == Source::BuiltIn && prices::has_own_list(database).await?;
+    let models = if has_own_list { &[] } else { models };
     let added =
         prices::write(database, models, Write::OnlyNew, source, now).await.context("writing prices")?;
     let missing = missing_settings(database, begin).await?;
     settings::init(database, begin, false).await.context("writing settings")?;
     let (kept, settings) = (models.len() - added, missing.len());
-    Ok(Initialised { migrated, absorbed, added, kept, settings, usage: Imported::default() })
+    Ok(Initialised { migrated, absorbed, added, kept, has_own_list, settings, usage: Imported::default() })
 }
 
 /// The settings among these that nobody has set.
@@ -148,11 +158,12 @@ async fn missing_settings(
 async fn preview(
     url: &DatabaseUrl,
     models: &[NewPrice],
+    source: Source,
     begin: &[(String, String, String)],
 ) -> anyhow::Result<ExitCode> {
     if let Some(path) = url.path().filter(|path| !path.exists()) {
         output::line(format!(
-            "The SQLite file {} would be made, with all tables, {} prices and {} settings.",
+            "There is no SQLite file {}: with --create it would be made, with all tables, {} prices and {} settings.",
             path.display(),
             models.len(),
             begin.len()
@@ -171,13 +182,18 @@ async fn preview(
     } else {
         output::line(format!("Tables    would be added: {}", status.missing.join(", ")))?;
     }
+    let has_own_list = source == Source::BuiltIn && prices::has_own_list(&database).await?;
+    let models = if has_own_list { &[] } else { models };
     let prices = storage::original::preview_prices(&database, models, SystemClock.now()).await?;
     let adopted = original::prices(&prices.absorbed).map(|what| format!("{what}, ")).unwrap_or_default();
-    output::line(format!(
-        "Prices    {adopted}{} added, {} there already and left as they are",
-        prices.added,
-        models.len() - prices.added
-    ))?;
+    let listed = match has_own_list {
+        true => OWN_LIST.to_owned(),
+        false => {
+            let kept = models.len() - prices.added;
+            format!("{} added, {kept} there already and left as they are", prices.added)
+        }
+    };
+    output::line(format!("Prices    {adopted}{listed}"))?;
     let missing = missing_settings(&database, begin).await?;
     let mut read = Settings::defaults();
     for (key, value, _) in begin.iter().filter(|(key, ..)| missing.contains(key)) {

@@ -28,6 +28,10 @@ pub(crate) struct Arguments {
     /// The configuration file; by default owui-token-tracking.toml, if there is one.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// If no database is named, keep users, prices and credits in a new file of our own, owui-token-tracking.db in the current
+    /// folder. Where that file is already, it is used without this.
+    #[arg(long)]
+    create: bool,
     /// Check the configuration, and end.
     #[arg(long)]
     check: bool,
@@ -65,7 +69,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     log_to_stderr(arguments.log_format);
-    let database = open_database(config.database.as_ref()).await?;
+    let database = open_database(config.database.as_ref(), arguments.create).await?;
     let metrics = PrometheusBuilder::new().install_recorder().context("starting the metrics")?;
     let clock = Arc::new(SystemClock);
     let options = MeterOptions {
@@ -118,14 +122,22 @@ pub(crate) fn read(file: Option<&Path>) -> anyhow::Result<Config> {
         .with_context(|| format!("in {} or the environment", path.display()))
 }
 
-/// The database that is configured, which must have been initialised; or one of our own, which is.
-async fn open_database(configured: Option<&DatabaseUrl>) -> anyhow::Result<Database> {
+/// The database that is configured, which must have been initialised; or one of our own, which is. A new one is made only where
+/// that is asked for: in a shell without the variables everybody would have spent nothing.
+async fn open_database(configured: Option<&DatabaseUrl>, create: bool) -> anyhow::Result<Database> {
     if let Some(url) = configured {
         let database = Database::open(url).await.with_context(|| format!("opening {url}"))?;
         migrate::require_usable(&database).await?;
         return Ok(database);
     }
     let path = std::env::current_dir()?.join(OWN_DATABASE);
+    if !create && !path.exists() {
+        bail!(
+            "no database is named: set DATABASE_URL to Open WebUI's (or `url` of [database] in {DEFAULT_FILE}), or pass \
+             --create to begin with one of our own, {}",
+            path.display()
+        );
+    }
     let url = DatabaseUrl::sqlite_file(&path);
     let database = Database::create(&url).await.with_context(|| format!("creating {}", path.display()))?;
     init::initialise(

@@ -195,7 +195,7 @@ async def test_two_databases_at_a_time(stage: Stage, tmp_path: Path) -> None:
     other = f"sqlite:///{tmp_path / 'other.db'}"
     from openwebui_token_tracking import executable
 
-    executable.run("init", database_url=other)
+    executable.run("init", "--create", database_url=other)
     try:
         models = await asyncio.gather(
             asyncio.to_thread(TokenTracker(other).get_models), asyncio.to_thread(TokenTracker().get_models)

@@ -5,7 +5,7 @@ use testing::databases::TestDatabase;
 use testing::each_database;
 use testing::simulator::Simulator;
 
-use crate::process::{HttpClient, Place, run};
+use crate::process::{GatewayProcess, HttpClient, Place, program, run};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| panic!("no JSON: {text}"))
@@ -110,6 +110,9 @@ fn mistakes_are_explained() {
         (with("DATABASE_URL", "sqlite:///nowhere.db"), vec!["balance"], "owui-token-tracking init"),
         (with("DATABASE_URL", "sqlite:///noise.db"), vec!["init"], "not a database"),
         (with("DATABASE_URL", "postgresql://a:hunter2@127.0.0.1:1/c"), vec!["verify"], "127.0.0.1:1"),
+        (with("DATABASE_URL", "sqlite:///mistyped/webui.db"), vec!["init"], "pass --create"),
+        (with("DATABASE_URL", "sqlite:///mistyped.db"), vec!["database", "migrate"], "pass --create"),
+        (with("OPENAI_API_KEY", "sk-x"), vec!["serve"], "no database is named"),
         (nothing.clone(), vec!["serve"], "no model server is configured"),
         (nothing.clone(), vec!["serve", "--config", "bad.toml"], "without a key"),
         (nothing.clone(), vec!["serve", "--config", "worse.toml"], "lissten"),
@@ -122,9 +125,56 @@ fn mistakes_are_explained() {
         assert!(said.contains(says), "{arguments:?}: {said}");
         assert!(!said.contains("hunter2") && !said.contains("panicked"), "{arguments:?}: {said}");
     }
+    let mut left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["bad.toml", "noise.db", "worse.toml"], "nothing was made");
     let checked = run(folder.path(), &with("OPENAI_API_KEY", "sk-x"), &["serve", "--check"]);
     assert!(checked.status.success());
     assert!(String::from_utf8_lossy(&checked.stdout).contains("openai"));
+}
+
+#[test]
+fn a_database_is_made_where_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let environment = [("DATABASE_URL", "sqlite:///data/own.db".to_owned())];
+    let output = run(folder.path(), &environment, &["init", "--create"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(folder.path().join("data/own.db").exists());
+    // One command begins with a database of its own; from then on it is used.
+    let environment = [
+        ("OPENAI_API_KEY", "sk-x".to_owned()),
+        ("OPENAI_API_BASE_URL", "http://127.0.0.1:1/v1".to_owned()),
+        ("OWUI_TRACKING_LISTEN", "127.0.0.1:0".to_owned()),
+    ];
+    for more in [&["--create"][..], &[]] {
+        let mut command = program(folder.path(), &environment);
+        command.arg("serve").args(more);
+        GatewayProcess::start(command).terminate();
+    }
+    assert!(folder.path().join("owui-token-tracking.db").exists());
+}
+
+#[test]
+fn a_list_of_ones_own_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("models.json"),
+        r#"[{"id": "m", "provider": "p", "name": "M", "input_cost_credits": 1, "output_cost_credits": 1}]"#,
+    )
+    .unwrap();
+    let environment = [("DATABASE_URL", "sqlite:///own.db".to_owned())];
+    let init = |more: &[&str]| {
+        let output = run(folder.path(), &environment, &[&["init"], more].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(init(&["--create", "--model-json", "models.json"]).contains("1 added"));
+    for again in [init(&["--dry-run"]), init(&[])] {
+        assert!(again.contains("a list of your own"), "{again}");
+    }
+    let listed = run(folder.path(), &environment, &["pricing", "list", "--format", "json"]).stdout;
+    assert_eq!(json(&String::from_utf8_lossy(&listed)).as_array().unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

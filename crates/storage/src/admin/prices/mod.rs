@@ -222,6 +222,26 @@ pub async fn write_listed(
     apply(database, written, Writing { how, action, now, from: now }).await
 }
 
+/// Whether an administrator began with a list of their own: there are prices of theirs, and none of those that come with this
+/// program, whether or not they hold still.
+///
+/// # Errors
+/// [`Error::Unavailable`] if the database is away.
+pub async fn has_own_list(database: &Database) -> Result<bool, Error> {
+    if !database.has_table("token_tracking_price").await? {
+        return Ok(false);
+    }
+    let sql = format!(
+        "SELECT DISTINCT source FROM {} WHERE provider <> $1",
+        database.table("token_tracking_price")
+    );
+    let sources: Vec<String> = on_pool!(database, pool => {
+        sqlx::query_scalar(AssertSqlSafe(sql)).bind(ANY).fetch_all(pool).await?
+    });
+    let has = |source: Source| sources.iter().any(|found| found == source.as_str());
+    Ok(has(Source::Administrator) && !has(Source::BuiltIn))
+}
+
 fn checked(new: &NewPrice) -> Result<Price, Error> {
     Ok(new.price.clone().checked()?)
 }

@@ -132,8 +132,8 @@ def test_side_by_side_each_model_is_paid_by_its_own_payer(tracked: Tracked) -> N
         assert own(tracked, tab.account) == ONE == cost("gpt-test", 1000, 100)
 
 
-def test_published_workspace_models_are_for_the_members(tracked: Tracked) -> None:
-    """`sponsored publish` makes them, and shows the models of the allowance's own to the same people."""
+def test_published_models_are_for_the_members_and_shown_once(tracked: Tracked) -> None:
+    """`sponsored publish` shows the models of the allowance's own, and hides the workspace models that it made before."""
     member, other, name = tracked.open_webui.add_user(), tracked.open_webui.add_user(), f"course {uuid.uuid4().hex[:8]}"
     admin, handle = tracked.open_webui.admin, name.replace(" ", "-")
     tracked.run(
@@ -143,8 +143,15 @@ def test_published_workspace_models_are_for_the_members(tracked: Tracked) -> Non
     thin, offered = f"{handle}---gpt-test", f"openai.sponsored/{handle}/gpt-test"
     until(lambda: offered in tracked.open_webui.models(), "the pipe lists the allowance's model")
     publish = ["sponsored", "publish", name, "--url", tracked.open_webui.url, "--token", admin.token]
+    # As it was made while Open WebUI listed no model of the allowance's own.
+    (allowance,) = tracked.json("sponsored", "get", "--name", name)
+    made = {"id": thin, "base_model_id": MODEL, "name": thin, "meta": {"sponsored_allowance": allowance["id"]}, "params": {}}
+    grant = {"principal_type": "user", "principal_id": member.id, "permission": "read"}
+    admin.post("/api/v1/models/create", {**made, "access_grants": [grant]})
     tracked.run(*publish)
     assert {thin, offered} <= set(member.models()) and not {thin, offered} & set(other.models())
+    seen = {model["id"]: model["info"]["meta"] for model in member.get("/api/models")["data"] if model.get("info")}
+    assert [bool(seen[model].get("hidden")) for model in (thin, offered)] == [True, False]
     for model in (thin, offered):
         with open_tab(member) as tab:
             message = tab.ask(model, ASK).wait()

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use serde_json::{Map, Value, json};
+use storage::{Database, DatabaseUrl, migrate};
 
 use crate::open_webui::OpenWebUi;
 use crate::output::{self, Format, FormatArguments, text};
@@ -149,15 +150,52 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         bail!("nothing to install: set one of {}, or name a --pipe", keys.join(", "));
     }
     functions.push(balance_button());
+    require_initialised().await?;
     let open_webui = OpenWebUi::new(&arguments.url, arguments.token)?;
     let act = !arguments.dry_run;
     let mut steps = Vec::new();
     for function in &functions {
         install(&open_webui, function, &variable, act, &mut steps).await?;
     }
-    show(&open_webui, &functions, act, &mut steps).await?;
-    report(steps, act, arguments.format.format)?;
+    let empty = show(&open_webui, &functions, act, &mut steps).await?;
+    report(steps, act.then_some(empty.is_empty()), arguments.format.format)?;
+    if act && !empty.is_empty() {
+        refuse_empty(&functions, &empty, arguments.format.format)?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses where Open WebUI's database is named here, and has none of our tables: its pipes would offer nothing.
+async fn require_initialised() -> anyhow::Result<()> {
+    let Some(url) = DatabaseUrl::from_environment(|name| std::env::var(name).ok())? else { return Ok(()) };
+    // From here it may be out of reach.
+    let Ok(database) = Database::open(&url).await else { return Ok(()) };
+    let is_new = migrate::status(&database).await?.found == 0;
+    // What only the original used is taken over by the first request.
+    if is_new && !database.has_table("token_tracking_usage_log").await? {
+        bail!(
+            "{url} is not initialised, so there are no models with a price: run `owui-token-tracking init` first"
+        );
+    }
+    Ok(())
+}
+
+/// Says which pipes offer no models. If all of them do, the database was not initialised, or can't be reached from there.
+fn refuse_empty(functions: &[Function], empty: &[&str], format: Format) -> anyhow::Result<()> {
+    if functions.iter().any(|function| !function.is_action && !empty.contains(&function.id)) {
+        if format == Format::Table {
+            output::line(format!(
+                "Done, but no model of {} has a price: `owui-token-tracking pricing add` makes one.",
+                empty.join(", ")
+            ))?;
+        }
+        return Ok(());
+    }
+    bail!(
+        "the Functions are in Open WebUI, but it lists no model of {}. Initialise its database with \
+         `owui-token-tracking init`, and run this again; if it is initialised, Open WebUI's log says what is wrong",
+        empty.join(", ")
+    )
 }
 
 /// Makes the Function, sets its valves, activates it.
@@ -226,15 +264,17 @@ async fn install(
     Ok(())
 }
 
-/// Lets everyone use the models of the pipes, where Open WebUI has no word on them yet.
-async fn show(
+/// Lets everyone use the models of the pipes, where Open WebUI has no word on them yet. Returns the pipes that have none.
+async fn show<'f>(
     open_webui: &OpenWebUi,
-    functions: &[Function],
+    functions: &'f [Function],
     act: bool,
     steps: &mut Vec<Step>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<&'f str>> {
     let offered = open_webui.get("api/models?refresh=true").await?;
     let known = open_webui.get("api/v1/models/base").await?;
+    let mut empty: Vec<&str> =
+        functions.iter().filter(|function| !function.is_action).map(|function| function.id).collect();
     let has_row = |id: &str| known.as_array().into_iter().flatten().any(|one| one["id"] == id);
     for model in offered["data"].as_array().into_iter().flatten() {
         let (Some(id), name) = (model["id"].as_str(), &model["name"]) else { continue };
@@ -242,6 +282,7 @@ async fn show(
             !function.is_action && id.strip_prefix(function.id).is_some_and(|rest| rest.starts_with('.'))
         };
         let Some(function) = functions.iter().find(is_of) else { continue };
+        empty.retain(|id| *id != function.id);
         // What sponsored allowances offer is for their members: `sponsored publish` shows it to them.
         if has_row(id) || model["preset"] == true || id.contains(".sponsored/") {
             continue;
@@ -255,20 +296,21 @@ async fn show(
             open_webui.post("api/v1/models/create", &form).await?;
         }
     }
-    Ok(())
+    Ok(empty)
 }
 
-fn report(steps: Vec<Step>, act: bool, format: Format) -> anyhow::Result<()> {
+fn report(steps: Vec<Step>, done: Option<bool>, format: Format) -> anyhow::Result<()> {
     let columns = [text("function", "Function"), text("step", "Step"), text("detail", "Detail")];
     let rows = steps.into_iter().map(|step| vec![step.function.into(), step.what.into(), step.detail.into()]);
     output::rows(format, &columns, rows.collect())?;
     if format == Format::Table {
-        let done = if act {
-            "Done. The models of the pipes are in Open WebUI's model list."
-        } else {
-            "Nothing was done: this was a dry run. Models of new Functions are made visible once they are there."
-        };
-        output::line(done)?;
+        match done {
+            Some(true) => output::line("Done. The models of the pipes are in Open WebUI's model list.")?,
+            Some(false) => {}
+            None => output::line(
+                "Nothing was done: this was a dry run. Models of new Functions are made visible once they are there.",
+            )?,
+        }
     }
     Ok(())
 }

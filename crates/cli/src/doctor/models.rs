@@ -85,31 +85,53 @@ pub(super) fn check(known: &Known, configured: &[ProviderConfig], findings: &mut
                 "give it the provider's name as its id: the original finds its prices by it",
             ));
         }
-        findings.extend(unpriced(known, pipe));
+        findings.extend(not_offered(known, pipe));
     }
 }
 
-/// Models of a pipe that Open WebUI has entries for, and that have no price.
-fn unpriced(known: &Known, pipe: &Tracked<'_>) -> Option<Finding> {
-    let of_pipe = |id: &String| Some(id.strip_prefix(pipe.id)?.strip_prefix('.')?.to_owned());
-    let has_price = |id: &String| {
-        known
-            .snapshot
-            .models()
-            .any(|model| model.provider.as_str() == pipe.provider && model.model.as_str() == id)
+/// Models of a pipe that Open WebUI has entries for, and that are not offered: they have no price, or the sponsored allowance
+/// whose own they are does not offer them any more.
+fn not_offered(known: &Known, pipe: &Tracked<'_>) -> Vec<Finding> {
+    let priced = |id: &str| {
+        let mut models = known.snapshot.models();
+        models.find(|model| model.provider.as_str() == pipe.provider && model.model.as_str() == id)
     };
-    let missing: Vec<String> =
-        known.models_in_use.iter().filter_map(of_pipe).filter(|id| !has_price(id)).collect();
-    (!missing.is_empty()).then(|| {
+    let (mut unpriced, mut withdrawn) = (Vec::new(), Vec::new());
+    for id in &known.models_in_use {
+        let Some(id) = id.strip_prefix(pipe.id).and_then(|id| id.strip_prefix('.')) else { continue };
+        match id.strip_prefix("sponsored/").and_then(|own| own.split_once('/')) {
+            None if priced(id).is_none() => unpriced.push(id.to_owned()),
+            None => {}
+            Some((allowance, model)) => {
+                let allowance = known.snapshot.sponsored_named(allowance).filter(|one| one.offers_models());
+                let is_offered = allowance.is_some_and(|allowance| {
+                    priced(model).is_some_and(|model| allowance.pays_for(&model.provider, &model.model))
+                });
+                if !is_offered {
+                    withdrawn.push(id.to_owned());
+                }
+            }
+        }
+    }
+    let check = format!("models of {}", pipe.id);
+    let without_price = (!unpriced.is_empty()).then(|| {
         Finding::warning(
-            format!("models of {}", pipe.id),
-            format!("without a price, and so not offered: {}", named(&missing)),
+            check.clone(),
+            format!("without a price, and so not offered: {}", named(&unpriced)),
             format!(
                 "`owui-token-tracking pricing add --provider {} …`, or remove them in Open WebUI",
                 pipe.provider
             ),
         )
-    })
+    });
+    let without_allowance = (!withdrawn.is_empty()).then(|| {
+        Finding::warning(
+            check,
+            format!("no sponsored allowance offers these any more: {}", named(&withdrawn)),
+            "`owui-token-tracking sponsored publish NAME` removes those of an allowance; or remove them in Open WebUI",
+        )
+    });
+    without_price.into_iter().chain(without_allowance).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! `sponsored publish|unpublish`: an allowance's models in a running Open WebUI, over its API.
 //!
 //! The rule it protects: only what this command made is changed or removed. It marks its models with the allowance's id, so a
-//! new name finds the old ones too; a model that somebody else made stays as it is.
+//! new name finds the old ones too; a model that somebody else made stays as it is. Each model is shown once; what was shown
+//! beside it before is hidden, and goes on to work in the chats that use it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
@@ -16,14 +17,16 @@ use crate::connect::DatabaseArguments;
 use crate::open_webui::OpenWebUi;
 use crate::output::{self, Format, FormatArguments, text};
 
-pub(super) const EXAMPLE: &str = "For each model that the allowance covers, a workspace model NAME---MODEL is made over it, and \
-    may be used by the allowance's members: users, Open WebUI's groups, and the users who are in its credit groups now; by \
-    everybody if it names none. Where Open WebUI lists the allowance's models as models of their own, they are shown to the \
-    same people. Members must be allowed to use the base models too. Safe to repeat: do it when members, models or the \
-    name have changed.\n\nExample:\n  owui-token-tracking sponsored publish research --url http://localhost:8080 --token sk-…";
+pub(super) const EXAMPLE: &str = "Where Open WebUI lists the allowance's models as models of their own, they are shown to the \
+    allowance's members: users, Open WebUI's groups, and the users who are in its credit groups now; to everybody if it names \
+    none. For each other model that it covers, a workspace model NAME---MODEL is made over it for the same people, who must \
+    be allowed to use the base model too. A workspace model that is there already is hidden once its model is listed; chats \
+    go on with it. Safe to repeat: do it when members, models or the name have changed.\n\nExample:\n  owui-token-tracking sponsored publish research --url http://localhost:8080 --token sk-…";
 
 /// In a model's `meta`: the allowance for which it was made.
 const MARK: &str = "sponsored_allowance";
+/// In a model's `meta`: this command has hidden it. What an administrator shows again stays so.
+const HIDDEN: &str = "sponsored_hidden";
 
 /// An Open WebUI, and the token of one of its administrators.
 #[derive(Debug, clap::Args)]
@@ -75,6 +78,8 @@ pub(crate) struct Removal {
 struct Wanted {
     base: Option<String>,
     name: String,
+    /// The same model is shown by another id.
+    hidden: bool,
 }
 
 /// What was, or would be, done with a model.
@@ -94,10 +99,11 @@ pub(super) async fn publish(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let listed = open_webui.get("api/models?refresh=true").await?;
     let listed: Vec<&Value> =
         listed["data"].as_array().into_iter().flatten().filter(|model| model["preset"] != true).collect();
-    let mut wanted = workspace_models(&database, &allowance, &arguments, &listed).await?;
-    wanted.extend(own_models(&allowance, &listed));
-    let grants = grants(&database, &allowance).await?;
     let there = there(&open_webui).await?;
+    let own = own_models(&allowance, &arguments, &listed, &there);
+    let mut wanted = workspace_models(&database, &allowance, &arguments, &listed, &own, &there).await?;
+    wanted.extend(own.into_iter().map(|own| (own.id, own.wanted)));
+    let grants = grants(&database, &allowance).await?;
     let mut act = Act { open_webui, dry: arguments.server.dry_run, steps: Vec::new() };
     for (id, model) in &wanted {
         match there.get(id) {
@@ -142,12 +148,14 @@ fn is_of(model: &Value, allowance: &SponsoredAllowance) -> bool {
     model["meta"][MARK] == allowance.id.to_string()
 }
 
-/// A workspace model for each covered model, over what Open WebUI calls it.
+/// A workspace model for each covered model that Open WebUI does not list as the allowance's own, over what it calls it.
 async fn workspace_models(
     database: &Database,
     allowance: &SponsoredAllowance,
     arguments: &Arguments,
     listed: &[&Value],
+    own: &[Own],
+    there: &BTreeMap<String, Value>,
 ) -> anyhow::Result<BTreeMap<String, Wanted>> {
     let priced = prices::list(database, None, SystemClock.now()).await?;
     let mut wanted = BTreeMap::new();
@@ -161,11 +169,18 @@ async fn workspace_models(
             bail!("{covered} has no price any more; `owui-token-tracking pricing add` makes one")
         };
         let providers: Vec<&str> = found.iter().map(|there| there.provider.as_str()).collect();
-        let base = base(covered, &providers, arguments, listed)?;
         let twice = allowance.models.iter().filter(|other| other.model == covered.model).count() > 1;
         let model = if twice { covered.to_string() } else { covered.model.to_string() };
         let id = format!("{}---{}", allowance.handle(), model.replace(char::is_whitespace, "-"));
-        wanted.insert(id, Wanted { base: Some(base), name: format!("{} - {}", allowance.name, first.name) });
+        let hidden = own.iter().any(|own| own.is_of(covered, &providers));
+        let made = there.get(&id).filter(|there| is_of(there, allowance));
+        let base = match (base(covered, &providers, arguments, listed), made) {
+            _ if hidden && made.is_none() => continue,
+            (Err(_), Some(made)) if hidden => made["base_model_id"].as_str().map(str::to_owned),
+            (base, _) => Some(base?),
+        };
+        let name = format!("{} - {}", allowance.name, first.name);
+        wanted.insert(id, Wanted { base, name, hidden });
     }
     Ok(wanted)
 }
@@ -212,21 +227,64 @@ fn base(
     }
 }
 
-/// The allowance's models of their own, where Open WebUI lists them.
-fn own_models(allowance: &SponsoredAllowance, listed: &[&Value]) -> Vec<(String, Wanted)> {
-    let of_name = format!("sponsored/{}/", allowance.handle()).to_lowercase();
-    let is_own = |id: &str| {
-        let id = id.to_lowercase();
-        id.starts_with(&of_name)
-            || id
-                .split_once(".sponsored/")
-                .is_some_and(|(_, rest)| format!("sponsored/{rest}").starts_with(&of_name))
-    };
-    let one = |model: &&Value| {
-        let id = model["id"].as_str().filter(|id| is_own(id))?;
-        Some((id.to_owned(), Wanted { base: None, name: model["name"].as_str().unwrap_or(id).to_owned() }))
-    };
-    listed.iter().filter_map(one).collect()
+/// A model of an allowance's own, as Open WebUI lists it.
+struct Own {
+    id: String,
+    /// What stands before `sponsored/` in its id: a Function's or a connection's.
+    prefix: String,
+    /// What stands behind the allowance: the model, or `provider/model`.
+    model: String,
+    wanted: Wanted,
+}
+
+impl Own {
+    fn read(allowance: &SponsoredAllowance, listed: &Value) -> Option<Self> {
+        let id = listed["id"].as_str()?;
+        let (prefix, rest) = match id.strip_prefix("sponsored/") {
+            Some(rest) => ("", rest),
+            None => id.split_once(".sponsored/")?,
+        };
+        let (name, model) = rest.split_once('/')?;
+        (name.to_lowercase() == allowance.handle().to_lowercase()).then(|| Self {
+            id: id.to_owned(),
+            prefix: prefix.to_owned(),
+            model: model.to_owned(),
+            wanted: Wanted {
+                base: None,
+                name: listed["name"].as_str().unwrap_or(id).to_owned(),
+                hidden: false,
+            },
+        })
+    }
+
+    fn is_of(&self, covered: &CoveredModel, providers: &[&str]) -> bool {
+        let model = covered.model.as_str();
+        let qualified = |provider: &&str| self.model.strip_prefix(*provider) == Some(&format!("/{model}"));
+        self.model == model || providers.iter().any(qualified)
+    }
+}
+
+/// The allowance's models of their own, where Open WebUI lists them. Of several of one name, as where a pipe and a connection
+/// offer the same, one is shown.
+fn own_models(
+    allowance: &SponsoredAllowance,
+    arguments: &Arguments,
+    listed: &[&Value],
+    there: &BTreeMap<String, Value>,
+) -> Vec<Own> {
+    let mut own: Vec<Own> = listed.iter().filter_map(|model| Own::read(allowance, model)).collect();
+    let is_there = |own: &Own| there.get(&own.id).is_some_and(|there| is_of(there, allowance));
+    let is_shown = |own: &Own| is_there(own) && there[&own.id]["meta"][HIDDEN] != true;
+    own.sort_by_cached_key(|own| {
+        let is_chosen = arguments.base_prefix.as_ref() == Some(&own.prefix);
+        (!is_chosen, !is_shown(own), own.id.clone())
+    });
+    let mut names = BTreeSet::new();
+    own.retain_mut(|own| {
+        own.wanted.hidden = !names.insert((own.wanted.name.to_lowercase(), own.model.to_lowercase()));
+        !own.wanted.hidden || is_there(own)
+    });
+    own
 }
 
 /// Who may use the allowance's models in Open WebUI.
@@ -295,15 +353,28 @@ impl Act {
             .into_iter()
             .map(|grant| (text(&grant["principal_type"]), text(&grant["principal_id"])))
             .collect();
-        if there["base_model_id"].as_str() == model.base.as_deref() && readers == *grants {
+        let was_hidden = there["meta"][HIDDEN] == true;
+        let same = there["base_model_id"].as_str() == model.base.as_deref() && readers == *grants;
+        if same && was_hidden == model.hidden {
             self.step(id, "keep", "it is as it should be");
             return Ok(());
         }
-        self.step(id, "update", &model.detail(grants));
+        let mut meta = there["meta"].clone();
+        if was_hidden != model.hidden {
+            meta["hidden"] = model.hidden.into();
+            meta[HIDDEN] = model.hidden.into();
+        }
+        match (was_hidden, model.hidden) {
+            (false, true) => {
+                self.step(id, "hide", "the same model is shown by another id; chats go on with this one")
+            }
+            (true, false) => self.step(id, "show", &model.detail(grants)),
+            _ => self.step(id, "update", &model.detail(grants)),
+        }
         let mut all = shown(grants);
         all.extend(others.into_iter().cloned());
         let form = json!({
-            "id": id, "base_model_id": model.base, "name": there["name"], "meta": there["meta"],
+            "id": id, "base_model_id": model.base, "name": there["name"], "meta": meta,
             "params": there["params"], "is_active": there["is_active"].as_bool().unwrap_or(true), "access_grants": all,
         });
         self.post("api/v1/models/model/update", &form).await
@@ -337,7 +408,7 @@ impl Wanted {
         let people = if grants.contains(&("user".into(), "*".into())) {
             "for everybody".to_owned()
         } else {
-            format!("for {} users and {} groups", count("user"), count("group"))
+            format!("for {} user(s) and {} group(s)", count("user"), count("group"))
         };
         match &self.base {
             Some(base) => format!("over {base}, {people}"),

@@ -10,7 +10,7 @@ use crate::connect::DatabaseArguments;
 use crate::output::{self, FormatArguments, credits, number, text};
 
 pub(super) const EXAMPLE: &str = "How long it will last is what is left, divided by what was used a day in the last seven days, \
-    today included.\n\nExamples:\n  owui-token-tracking sponsored report\n  owui-token-tracking sponsored report research \
+    today included (of a younger one, since its first day). It is said from the third day of use on, and up to a year.\n\nExamples:\n  owui-token-tracking sponsored report\n  owui-token-tracking sponsored report research \
     --by user";
 
 /// What to show.
@@ -100,6 +100,9 @@ fn row(report: SponsoredReport) -> Vec<Value> {
         Lasts::UsedUp => "used up".into(),
         Lasts::Ended => "ended".into(),
         Lasts::NotUsed => "not used lately".into(),
+        Lasts::TooEarly => "too early to say".into(),
+        Lasts::OverAYear { ends_before: true } => "until it ends".into(),
+        Lasts::OverAYear { ends_before: false } => "more than a year".into(),
         Lasts::Days { ends_before: true, .. } => "until it ends".into(),
         Lasts::Days { .. } => "until used up".into(),
     };

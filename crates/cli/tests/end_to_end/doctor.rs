@@ -130,6 +130,19 @@ each_database!(what_open_webui_has_is_compared, async |test: TestDatabase| {
     let place = Place::new(&test, &simulator, &[]).await;
     open_webui_tables(&place.database).await;
     place.doctor(&["--offline"]).finds("Open WebUI", "ok", "0.12.4");
+    place.ok(&[
+        "sponsored",
+        "create",
+        "--sponsor-id",
+        "x",
+        "--name",
+        "AI Lab",
+        "-m",
+        "gpt-test",
+        "-t",
+        "9",
+        "--public",
+    ]);
     let valves = |key: &str, url: &str| format!(r#"{{"API_KEY": "{key}", "API_BASE_URL": "{url}"}}"#);
     for sql in [
         // Called in another case than its provider: that is fine.
@@ -140,6 +153,10 @@ each_database!(what_open_webui_has_is_compared, async |test: TestDatabase| {
         "INSERT INTO {model} VALUES ('OpenAI.gpt-test', NULL, TRUE)".into(),
         "INSERT INTO {model} VALUES ('OpenAI.gone', NULL, TRUE)".into(),
         "INSERT INTO {model} VALUES ('OpenAI.switched-off', NULL, FALSE)".into(),
+        // As `sponsored publish` shows them.
+        "INSERT INTO {model} VALUES ('OpenAI.sponsored/AI-Lab/gpt-test', NULL, TRUE)".into(),
+        "INSERT INTO {model} VALUES ('OpenAI.sponsored/AI-Lab/gone', NULL, TRUE)".into(),
+        "INSERT INTO {model} VALUES ('OpenAI.sponsored/ended/gpt-test', NULL, TRUE)".into(),
         "INSERT INTO {model} VALUES ('tutor---x', 'unpriced-test', TRUE)".into(),
         r#"INSERT INTO {config} VALUES ('openai.enable', 'true')"#.into(),
         r#"INSERT INTO {config} VALUES ('openai.api_base_urls', '["http://localhost:8787/v1", "https://api.openai.com/v1"]')"#.into(),
@@ -155,6 +172,9 @@ each_database!(what_open_webui_has_is_compared, async |test: TestDatabase| {
     said.finds("prices of anthropic", "problem", "none");
     said.finds("key of anthropic", "warning", "none in the valves");
     said.finds("models of OpenAI", "warning", "not offered: gone");
+    let withdrawn = "offers these any more: sponsored/AI-Lab/gone, sponsored/ended/gpt-test";
+    said.finds("models of OpenAI", "warning", withdrawn);
+    assert!(!format!("{:?}", said.1).contains("sponsored/AI-Lab/gpt-test"));
     said.finds("models of openai", "problem", "without a price: unpriced-test");
     said.finds("other pipes", "warning", "free");
     said.finds("connections", "warning", "api.openai.com");

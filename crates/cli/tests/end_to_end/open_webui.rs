@@ -1,4 +1,5 @@
-//! As much of Open WebUI's API as `sponsored publish` uses: the list of models, and the rows of workspace models.
+//! As much of Open WebUI's API as `sponsored publish` and `install` use: the list of models, the rows of workspace models, and
+//! Functions that are never there before.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -82,6 +83,12 @@ async fn answer(State(content): State<Arc<Mutex<Content>>>, request: Request) ->
     content.changes += usize::from(head.method == Method::POST);
     match (head.method, head.uri.path()) {
         (Method::GET, "/api/models") => Json(json!({"data": content.listed})).into_response(),
+        (Method::GET, "/api/v1/functions/" | "/api/v1/models/base") => Json(json!([])).into_response(),
+        (Method::GET, path) if path.ends_with("/valves") => Json(json!({})).into_response(),
+        (Method::POST, path) if path.starts_with("/api/v1/functions/") => {
+            Json(json!({"id": id, "is_active": path.ends_with("/toggle"), "is_global": false}))
+                .into_response()
+        }
         (Method::GET, "/api/v1/models/all") => {
             Json(content.rows.values().cloned().collect::<Vec<_>>()).into_response()
         }

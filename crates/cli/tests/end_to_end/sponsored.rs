@@ -6,7 +6,7 @@ use testing::each_database;
 use testing::simulator::Simulator;
 
 use crate::open_webui::{OpenWebUi, TOKEN};
-use crate::process::{HttpClient, Place};
+use crate::process::{HttpClient, Place, run};
 
 fn rows(text: &str) -> Vec<Value> {
     serde_json::from_str(text).unwrap_or_else(|_| panic!("no JSON: {text}"))
@@ -119,10 +119,9 @@ each_database!(an_allowance_from_its_terms_to_its_report, async |test: TestDatab
     let whole = report(&["AI LAB"]).remove(0);
     assert_eq!(
         (&whole["spent"], &whole["left"], &whole["lasts"]),
-        (&json!(2), &json!(98), &json!("until used up"))
+        (&json!(2), &json!(98), &json!("too early to say"))
     );
-    // 98 ÷ (2 ÷ 7)
-    assert_eq!(whole["days_left"], json!(343));
+    assert_eq!((&whole["days_left"], &whole["used_up_on"]), (&json!(null), &json!(null)));
     for (by, key, value) in [("user", "user_id", "ann"), ("model", "model", "openai/gpt-test")] {
         let part = report(&["--by", by]).remove(0);
         assert_eq!(
@@ -189,12 +188,8 @@ each_database!(what_is_published_follows_the_allowance, async |test: TestDatabas
         fails(&place, &all.iter().map(String::as_str).collect::<Vec<_>>())
     };
     assert!(refused(&[]).contains("lists no model gpt-test"));
-    open_webui.list(&[
-        "openai.gpt-test",
-        "azure.gpt-test",
-        "azure.sponsored/AI-Lab/gpt-test",
-        "old-gpt-test",
-    ]);
+    let plain = ["openai.gpt-test", "azure.gpt-test", "old-gpt-test"];
+    open_webui.list(&plain);
     let several = refused(&[]);
     assert!(
         several.contains("azure.gpt-test, openai.gpt-test") && several.contains("--base-prefix"),
@@ -202,13 +197,25 @@ each_database!(what_is_published_follows_the_allowance, async |test: TestDatabas
     );
     assert!(refused(&["--base-prefix", "mistral"]).contains("of `mistral`"));
     let (name, own) = ("AI-Lab---gpt-test", "azure.sponsored/AI-Lab/gpt-test");
-    let created = [format!("create {name}"), format!("show {own}")];
+    let created = [format!("create {name}")];
     assert_eq!(run("publish", &["--base-prefix", "openai", "--dry-run"]), created);
     assert_eq!(open_webui.content().changes, 0);
     assert_eq!(run("publish", &["--base", "openai.gpt-test"]), created);
     assert_eq!(open_webui.readers(name), ["user:*"]);
     assert_eq!(open_webui.content().rows[name]["base_model_id"], "openai.gpt-test");
+    // Listed as one of the allowance's own, it is shown so, and only so; a connection offers the same once more.
+    let all_listed = [&plain[..], &[own, "sponsored/ai-lab/gpt-test"]].concat();
+    open_webui.list(&all_listed);
+    open_webui.content().listed.iter_mut().for_each(|model| model["name"] = "The same".into());
+    let hidden = |id: &str| open_webui.content().rows[id]["meta"]["hidden"] == json!(true);
+    assert_eq!(run("publish", &[]), [format!("hide {name}"), format!("show {own}")]);
+    assert_eq!((hidden(name), hidden(own)), (true, false));
+    assert_eq!(open_webui.readers(name), ["user:*"], "chats go on with it");
     assert_eq!(open_webui.content().rows[own]["base_model_id"], json!(null));
+    // What an administrator shows again stays so.
+    open_webui.content().rows.get_mut(name).unwrap()["meta"]["hidden"] = json!(false);
+    assert_eq!(run("publish", &[]), [format!("keep {name}"), format!("keep {own}")]);
+    open_webui.list(&all_listed[..all_listed.len() - 1]);
     // What an administrator writes there stays; again, nothing is to do.
     open_webui.content().rows.get_mut(name).unwrap()["params"] = json!({"system": "Be kind."});
     open_webui.content().rows.get_mut(name).unwrap()["access_grants"] = json!([
@@ -217,7 +224,7 @@ each_database!(what_is_published_follows_the_allowance, async |test: TestDatabas
     ]);
     let kept = [format!("keep {name}"), format!("keep {own}")];
     assert_eq!(run("publish", &["--base-prefix", "openai"]), kept);
-    assert_eq!(open_webui.content().changes, 2);
+    assert_eq!(open_webui.content().changes, 3);
     // Members; another provider; what somebody else made.
     place.ok(&[
         "sponsored",
@@ -266,4 +273,81 @@ each_database!(what_is_published_follows_the_allowance, async |test: TestDatabas
     assert_eq!(open_webui.content().rows.len(), 1);
     let wrong = ["sponsored", "unpublish", "Lab", "--url", &open_webui.url, "--token", "sk-user"];
     assert!(fails(&place, &wrong).contains("does not accept the token"));
+});
+
+each_database!(
+    a_workspace_model_comes_back_where_its_model_is_not_listed_any_more,
+    async |test: TestDatabase| {
+        let (place, _simulator) = place(&test).await;
+        place.ok(&[
+            "sponsored",
+            "create",
+            "--sponsor-id",
+            "x",
+            "--name",
+            "Lab",
+            "-m",
+            "gpt-test",
+            "-t",
+            "100",
+            "--public",
+        ]);
+        let open_webui = OpenWebUi::start().await;
+        let publish = || {
+            let all = [
+                "sponsored",
+                "publish",
+                "Lab",
+                "--url",
+                &open_webui.url,
+                "--token",
+                TOKEN,
+                "--format",
+                "json",
+            ];
+            let steps = rows(&place.ok(&all)).into_iter();
+            steps
+                .map(|step| format!("{} {}", step["step"].as_str().unwrap(), step["model"].as_str().unwrap()))
+                .collect::<Vec<_>>()
+        };
+        let own = "openai.sponsored/Lab/gpt-test";
+        open_webui.list(&["openai.gpt-test", own]);
+        // There is nothing to hide: it is not made.
+        assert_eq!(publish(), [format!("show {own}")]);
+        open_webui.list(&["openai.gpt-test"]);
+        assert_eq!(publish(), ["create Lab---gpt-test".to_owned(), format!("delete {own}")]);
+        open_webui.list(&[own]);
+        assert_eq!(publish(), ["hide Lab---gpt-test".to_owned(), format!("show {own}")]);
+        assert_eq!(open_webui.content().rows["Lab---gpt-test"]["base_model_id"], "openai.gpt-test");
+        open_webui.list(&["openai.gpt-test"]);
+        assert_eq!(publish(), ["show Lab---gpt-test".to_owned(), format!("delete {own}")]);
+        assert_eq!(open_webui.content().rows["Lab---gpt-test"]["meta"]["hidden"], json!(false));
+    }
+);
+
+each_database!(pipes_without_models_are_no_success, async |test: TestDatabase| {
+    test.open().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let open_webui = OpenWebUi::start().await;
+    let install = |environment: &[(&'static str, String)]| {
+        let own = [("OPENAI_API_KEY", "sk-x".to_owned())];
+        let environment = [environment, &own].concat();
+        let output =
+            run(folder.path(), &environment, &["install", "--url", &open_webui.url, "--token", TOKEN]);
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    // Where the database is named, it is refused before anything is done; elsewhere, Open WebUI's list tells.
+    let (done, said) = install(test.environment());
+    assert!(
+        !done && said.contains("not initialised") && said.contains("`owui-token-tracking init`"),
+        "{said}"
+    );
+    assert_eq!(open_webui.content().changes, 0);
+    let (done, said) = install(&[]);
+    assert!(!done && said.contains("lists no model of openai") && said.contains("init"), "{said}");
+    assert!(run(folder.path(), test.environment(), &["init"]).status.success());
+    open_webui.list(&["openai.gpt-4o"]);
+    let (done, said) = install(test.environment());
+    assert!(done, "{said}");
+    assert_eq!(open_webui.readers("openai.gpt-4o"), ["user:*"]);
 });

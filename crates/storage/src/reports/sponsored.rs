@@ -8,8 +8,12 @@ use sqlx::AssertSqlSafe;
 use super::balance::account;
 use crate::{Database, Error, Snapshot, SponsoredAllowance, on_pool};
 
-/// The present rate is that of so many days, today included.
+/// The present rate is that of so many days, today included; of fewer while there have not been more since it was first used.
 const DAYS: i64 = 7;
+/// Used on fewer days than this, nothing can be said of how long it lasts.
+const LEAST_DAYS: i64 = 3;
+/// Beyond so many days the last week says nothing.
+const YEAR: i64 = 365;
 
 /// The state of one allowance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +45,13 @@ pub enum Lasts {
     Ended,
     /// Nobody used it lately.
     NotUsed,
+    /// It was used on too few days to say.
+    TooEarly,
+    /// More than a year, as it is used now.
+    OverAYear {
+        /// Whether its last day comes before that.
+        ends_before: bool,
+    },
     /// So many whole days more, today not counted; used up on that day, if there is such a day.
     Days {
         /// Whole days.
@@ -89,20 +100,20 @@ pub async fn sponsored(
 ) -> Result<Vec<SponsoredReport>, Error> {
     let snapshot = Snapshot::of(database, clock).await?;
     let today = snapshot.settings().timezone.day(clock.now());
-    let recent = recent(database, today).await?;
+    let uses = uses(database, today).await?;
     let wanted = |kept: &str| name.is_none_or(|name| name.to_lowercase() == kept.to_lowercase());
     let mut reports = Vec::new();
     for allowance in snapshot.all_sponsored().iter().filter(|allowance| wanted(&allowance.name)) {
         let account = account(database, &AccountKey::SponsoredTotal { sponsored: allowance.id }).await?;
         let left = account.free(allowance.total)?;
-        let last_week = recent.get(&allowance.id).copied().unwrap_or_default();
+        let used = uses.get(&allowance.id).copied().unwrap_or_default();
         reports.push(SponsoredReport {
             id: allowance.id,
             name: allowance.name.clone(),
             account,
             left: Some(left),
-            last_week,
-            lasts: lasts(left, last_week, today, allowance.ends_on),
+            last_week: used.last_week,
+            lasts: lasts(left, used, today, allowance.ends_on),
             allowance: Some(allowance.clone()),
         });
     }
@@ -111,7 +122,7 @@ pub async fn sponsored(
         if snapshot.sponsored(id).is_some() || !wanted(&kept) || account == Account::default() {
             continue;
         }
-        let last_week = recent.get(&id).copied().unwrap_or_default();
+        let last_week = uses.get(&id).map(|used| used.last_week).unwrap_or_default();
         let lasts = Lasts::Deleted;
         reports.push(SponsoredReport {
             id,
@@ -165,19 +176,35 @@ pub async fn sponsored_use(database: &Database, id: SponsoredId, by: By) -> Resu
     Ok(rows.into_iter().map(part).collect())
 }
 
-/// What was spent of each allowance in the last days: each user's day of it is an account.
-async fn recent(database: &Database, today: Day) -> Result<HashMap<SponsoredId, Credits>, Error> {
+/// How an allowance was used.
+#[derive(Debug, Clone, Copy, Default)]
+struct Used {
+    /// What was spent in the last seven days, today included.
+    last_week: Credits,
+    /// On how many days it was used.
+    days: i64,
+    /// The first of them.
+    first: Option<Day>,
+}
+
+/// How each allowance was used: each user's day of it is an account.
+async fn uses(database: &Database, today: Day) -> Result<HashMap<SponsoredId, Used>, Error> {
     let first = Day::new(today.date().saturating_sub(jiff::Span::new().days(DAYS - 1)));
     let sql = format!(
-        "SELECT sponsored_id, CAST(SUM(spent) AS BIGINT) FROM {} \
-         WHERE kind = 'sponsored-user-day' AND day >= $1 AND day <= $2 GROUP BY sponsored_id",
+        "SELECT sponsored_id, CAST(SUM(CASE WHEN day >= $1 THEN spent ELSE 0 END) AS BIGINT), \
+           CAST(COUNT(DISTINCT day) AS BIGINT), MIN(day) FROM {} \
+         WHERE kind = 'sponsored-user-day' AND spent > 0 AND day <= $2 GROUP BY sponsored_id",
         database.table("token_tracking_account")
     );
-    let rows: Vec<(String, i64)> = on_pool!(database, pool => {
+    let rows: Vec<(String, i64, i64, Option<String>)> = on_pool!(database, pool => {
         let query = sqlx::query_as(AssertSqlSafe(sql)).bind(first.to_string()).bind(today.to_string());
         query.fetch_all(pool).await?
     });
-    rows.into_iter().map(|(id, spent)| Ok((id.parse()?, Credits::from_micro(spent)))).collect()
+    let used = |(id, spent, days, first): (String, i64, i64, Option<String>)| {
+        let first = first.map(|day| day.parse()).transpose()?;
+        Ok((id.parse()?, Used { last_week: Credits::from_micro(spent), days, first }))
+    };
+    rows.into_iter().map(used).collect()
 }
 
 async fn deleted(database: &Database) -> Result<Vec<(SponsoredId, String)>, Error> {
@@ -190,22 +217,30 @@ async fn deleted(database: &Database) -> Result<Vec<(SponsoredId, String)>, Erro
     rows.into_iter().map(|(id, name)| Ok((id.parse()?, name))).collect()
 }
 
-fn lasts(left: Credits, last_week: Credits, today: Day, ends_on: Option<Day>) -> Lasts {
+fn lasts(left: Credits, used: Used, today: Day, ends_on: Option<Day>) -> Lasts {
     if ends_on.is_some_and(|last| last < today) {
         return Lasts::Ended;
     }
-    let (left, rate) = (i128::from(left.micro()), i128::from(last_week.micro()));
+    let (left, rate) = (i128::from(left.micro()), i128::from(used.last_week.micro()));
     if left <= 0 {
         return Lasts::UsedUp;
     }
     if rate <= 0 {
         return Lasts::NotUsed;
     }
-    // left ÷ (rate ÷ 7), whole days.
-    let days = i64::try_from(left.saturating_mul(i128::from(DAYS)) / rate).unwrap_or(i64::MAX);
+    if used.days < LEAST_DAYS {
+        return Lasts::TooEarly;
+    }
+    let since = used.first.and_then(|first| today.date().since(first.date()).ok());
+    let over = since.map_or(DAYS, |since| i64::from(since.get_days()).saturating_add(1).clamp(1, DAYS));
+    // left ÷ (rate ÷ days), whole days.
+    let days = i64::try_from(left.saturating_mul(i128::from(over)) / rate).unwrap_or(i64::MAX);
     let span = jiff::Span::new().try_days(days);
     let until = span.and_then(|span| today.date().checked_add(span)).ok().map(Day::new);
     let ends_before = ends_on.is_some_and(|last| until.is_none_or(|until| last < until));
+    if days > YEAR {
+        return Lasts::OverAYear { ends_before };
+    }
     Lasts::Days { days, until, ends_before }
 }
 
@@ -216,9 +251,14 @@ mod tests {
     #[test]
     fn the_last_seven_days_say_how_long_it_lasts() {
         let today: Day = "2026-11-24".parse().unwrap();
+        let used = |week: i64, days: i64, first: &str| Used {
+            last_week: Credits::from_micro(week),
+            days,
+            first: Some(first.parse().unwrap()),
+        };
         let last = |left: i64, week: i64, ends: Option<&str>| {
             let ends = ends.map(|day| day.parse().unwrap());
-            lasts(Credits::from_micro(left), Credits::from_micro(week), today, ends)
+            lasts(Credits::from_micro(left), used(week, 3, "2026-11-01"), today, ends)
         };
         let days = |days, until: &str, ends_before| Lasts::Days {
             days,
@@ -233,7 +273,14 @@ mod tests {
         assert_eq!(last(-1, 0, None), Lasts::UsedUp);
         assert_eq!(last(1, 0, None), Lasts::NotUsed);
         assert_eq!(last(1, 1, Some("2026-11-23")), Lasts::Ended);
-        let endless = Lasts::Days { days: i64::MAX, until: None, ends_before: false };
-        assert_eq!(last(i64::MAX, 1, None), endless);
+        // Before the third day of use nothing can be said; on it, the rate is that of the days there were.
+        let young = |days, first| lasts(Credits::from_micro(100), used(30, days, first), today, None);
+        assert_eq!(young(2, "2026-10-01"), Lasts::TooEarly);
+        assert_eq!(young(3, "2026-11-22"), days(10, "2026-12-04", false));
+        assert_eq!(young(3, "2026-11-18"), days(23, "2026-12-17", false));
+        assert_eq!(last(365, 7, None), days(365, "2027-11-24", false));
+        assert_eq!(last(366, 7, None), Lasts::OverAYear { ends_before: false });
+        assert_eq!(last(i64::MAX, 1, None), Lasts::OverAYear { ends_before: false });
+        assert_eq!(last(i64::MAX, 1, Some("2026-11-25")), Lasts::OverAYear { ends_before: true });
     }
 }

@@ -49,7 +49,8 @@ class LedgerEntry(Own):
     estimated: Mapped[str | None] = mapped_column(sa.Text)
     """``counted`` or ``length`` (guessed from it), if the provider reported no usage."""
     outcome: Mapped[str] = mapped_column(sa.Text)
-    """``complete``, ``client_gone``, ``provider_failed``, ``timed_out``, ``cut``, ``shutdown`` or ``recovered``;
+    """``complete``, ``client_gone``, ``provider_failed``, ``timed_out``, ``cut``, ``shutdown``, ``recovered`` or
+    ``not_allowed`` (it happened elsewhere, and a rule would have refused it);
     of a correction also ``released``."""
     way_in: Mapped[str] = mapped_column(sa.Text)
     """``gateway`` or ``pipe``."""

@@ -182,7 +182,7 @@ impl Place {
             return Err(Error::Invalid { what });
         }
         let Self { account, limit, subject, day, at } = self;
-        let _turn = Turn::take(database).await?;
+        let _turn = Turn::take(database).await;
         Ok(in_transaction!(database, transaction => {
             let before = lock_account!(transaction, database, account);
             let charge = charge(before)?;

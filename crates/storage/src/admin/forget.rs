@@ -128,7 +128,7 @@ pub async fn forget(database: &Database, user: &Forgettable) -> Result<Forgotten
     );
     let now = accounting::Clock::now(&crate::SystemClock).as_microsecond();
     let who = Who { user, pseudonym: &pseudonym };
-    let _turn = Turn::take(database).await?;
+    let _turn = Turn::take(database).await;
     Ok(in_transaction!(database, transaction => {
         let running: Vec<String> =
             sqlx::query_scalar(AssertSqlSafe(holds)).fetch_all(&mut *transaction).await?;

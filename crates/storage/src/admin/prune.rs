@@ -120,7 +120,7 @@ async fn unlog(database: &Database, before: Day) -> Result<(), Error> {
     let mut from = 0;
     loop {
         let to = from + step;
-        let _turn = Turn::take(database).await?;
+        let _turn = Turn::take(database).await;
         in_transaction!(database, transaction => {
             let query = sqlx::query(AssertSqlSafe(delete.clone())).bind(before.to_string()).bind(from);
             query.bind(to).execute(&mut *transaction).await?;
@@ -168,7 +168,7 @@ async fn portion(database: &Database, before: Day) -> Result<Portion, Error> {
          ON CONFLICT (id) DO UPDATE SET charge = kept.charge + excluded.charge, day = excluded.day, ended_at = excluded.ended_at"
     );
     let now = crate::SystemClock.now().as_microsecond();
-    let _turn = Turn::take(database).await?;
+    let _turn = Turn::take(database).await;
     let bound = before.to_string();
     Ok(in_transaction!(database, transaction => {
         let query = sqlx::query_as(AssertSqlSafe(corrections)).bind(FIRST_ID).bind(&end).bind(&bound);
@@ -244,7 +244,7 @@ async fn drop_accounts(database: &Database, before: Day) -> Result<(), Error> {
     let drop = format!("DELETE FROM {account} WHERE key = $1 AND spent = 0 AND held = 0");
     let mut last = String::new();
     loop {
-        let _turn = Turn::take(database).await?;
+        let _turn = Turn::take(database).await;
         let keys = in_transaction!(database, transaction => {
             let query = sqlx::query_scalar(AssertSqlSafe(over.clone())).bind(&last).bind(before.to_string());
             let keys: Vec<String> = query.fetch_all(&mut *transaction).await?;

@@ -93,7 +93,7 @@ pub(crate) async fn carry(
     if on_pool!(database, pool => owed.read(pool).await?) == 0 {
         return Ok(Credits::ZERO);
     }
-    let _turn = Turn::take(database).await?;
+    let _turn = Turn::take(database).await;
     macro_rules! booked {
         ($transaction:ident) => {{
             let before = lock_account!($transaction, database, account);

@@ -4,7 +4,6 @@
 //! starves some of them. Writers that do not know this lock (Open WebUI itself) are met by `SQLITE_BUSY`, and the batch
 //! is tried again.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use super::checkpoint::Checkpointer;
 use super::foreign::{clamped, is_mirrored, log_date};
 use super::plan::{Changes, Entry, Loaded, NewHold, Recorded, StoredHold, Wanted};
+use super::turn::Turns;
 use super::writer::{Committed, Engine};
 use crate::settings::Settings;
 use crate::{Database, Error, SystemClock};
@@ -61,7 +61,7 @@ pub(super) struct SqliteEngine {
 
 struct Open {
     connection: Connection,
-    turn: Option<File>,
+    turns: Option<Turns>,
     /// In WAL mode.
     checkpointer: Option<Checkpointer>,
     /// The zone of the original's local times, and the setting that names it.
@@ -83,9 +83,9 @@ impl SqliteEngine {
 
     fn try_load(&mut self, wanted: &Wanted) -> Result<Loaded, Error> {
         self.in_turn = true;
-        let Open { connection, turn, .. } = self.opened()?;
-        if let Some(turn) = turn {
-            turn.lock().map_err(|error| Error::Unavailable { what: format!("no turn to write: {error}") })?;
+        let Open { connection, turns, .. } = self.opened()?;
+        if let Some(turns) = turns {
+            turns.take();
         }
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut loaded = Loaded::default();
@@ -130,7 +130,7 @@ impl SqliteEngine {
     }
 
     fn try_commit(&mut self, changes: &Changes<'_>, owner: OwnerId) -> Result<Committed, Error> {
-        let Open { connection, turn, checkpointer, zone } = self.opened()?;
+        let Open { connection, turns, checkpointer, zone } = self.opened()?;
         for (key, account) in &changes.accounts {
             let (text, spent, held) = (key.to_string(), account.spent.micro(), account.held.micro());
             if connection.prepare_cached(UPDATE_ACCOUNT)?.execute(params![text, spent, held])? == 0 {
@@ -172,9 +172,8 @@ impl SqliteEngine {
         if let Some(checkpointer) = checkpointer {
             checkpointer.committed(changes.rows(), connection);
         }
-        if let Some(turn) = turn {
-            // Should this fail, the next `lock` is a no-op on a lock that we still have.
-            let _ = turn.unlock();
+        if let Some(turns) = turns {
+            turns.give_back();
         }
         self.in_turn = false;
         Ok(if lost { Committed::LeaseLost } else { Committed::Done })
@@ -201,10 +200,10 @@ impl Engine for SqliteEngine {
         if !std::mem::take(&mut self.in_turn) {
             return;
         }
-        if let Some(Open { connection, turn, .. }) = &mut self.open {
+        if let Some(Open { connection, turns, .. }) = &mut self.open {
             let left = connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok();
-            if let Some(turn) = turn {
-                let _ = turn.unlock();
+            if let Some(turns) = turns {
+                turns.give_back();
             }
             if !left {
                 // A connection in an unknown state is replaced; closing it rolls back.
@@ -216,13 +215,13 @@ impl Engine for SqliteEngine {
 
 fn open(path: &Path) -> Result<Open, Error> {
     let (connection, wal) = connect(path)?;
-    let turn = super::turn::file(path);
-    if let Err(error) = &turn {
+    let turns = Turns::open(path);
+    if let Err(error) = &turns {
         tracing::warn!(%error, "no lock file beside the database: several processes will take turns less fairly");
     }
     let checkpointer = if wal { checkpointer(path, &connection)? } else { None };
     let zone = (None, Settings::defaults().timezone);
-    Ok(Open { connection, turn: turn.ok(), checkpointer, zone })
+    Ok(Open { connection, turns: turns.ok(), checkpointer, zone })
 }
 
 /// A connection, and whether the database is in WAL mode.

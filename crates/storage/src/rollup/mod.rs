@@ -217,7 +217,7 @@ async fn write(
         rows.extend(sums.coarse(grain)?.into_iter().map(|(cell, sums)| (grain.number(), cell, sums)));
     }
     let names = keep_names(database).await?;
-    let _turn = Turn::take(database).await?;
+    let _turn = Turn::take(database).await;
     Ok(in_transaction!(database, transaction => {
         let query = sqlx::query(AssertSqlSafe(done)).bind(now.as_microsecond()).bind(sums.entries);
         let stands = query.bind(&day).bind(claim).execute(&mut *transaction).await?.rows_affected() == 1;

@@ -47,7 +47,7 @@ impl DatabaseArguments {
     pub(crate) fn url(&self) -> anyhow::Result<DatabaseUrl> {
         let environment = |name: &str| std::env::var(name).ok();
         match &self.option {
-            Some(url) => Ok(DatabaseUrl::parse(url)?.with_schema(environment("DATABASE_SCHEMA"))),
+            Some(url) => Ok(DatabaseUrl::parse(url)?.with_environment(environment)?),
             None => match DatabaseUrl::from_environment(environment)? {
                 Some(url) => Ok(url),
                 None => bail!(

@@ -314,6 +314,8 @@ impl Snapshot {
 async fn read(database: &Database, clock: &dyn Clock) -> Result<Snapshot, Error> {
     // A newer version may have taken the database over meanwhile.
     migrate::require_usable(database).await?;
+    // Requests are admitted by what is read here: none for a file that nobody will find again.
+    database.check_file()?;
     let now = clock.now().as_microsecond();
     let mut models = read_models(database, now).await?;
     let any = (ProviderName::new(prices::ANY)?, ModelId::new(prices::ANY)?);

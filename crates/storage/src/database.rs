@@ -3,19 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{AssertSqlSafe, Executor};
 
+use crate::file::{self, Place};
+use crate::pooled::PgConnections;
 use crate::{DatabaseUrl, Error, Kind};
 
 /// How long SQLite waits for other writers, such as Open WebUI.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a caller waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-const CONNECTIONS: u32 = 4;
 /// One number for all processes of ours: the key of PostgreSQL's advisory lock for migrations and administration.
 pub(crate) const LOCK: i64 = 0x6f77_7569_7474;
 
@@ -28,7 +29,7 @@ pub enum Pool {
     /// To an SQLite file.
     Sqlite(SqlitePool),
     /// To a PostgreSQL server.
-    Postgres(PgPool),
+    Postgres(PgConnections),
 }
 
 /// A database, connected. Cheap to clone.
@@ -38,6 +39,8 @@ pub struct Database {
     schema: String,
     pool: Pool,
     actor: Arc<str>,
+    /// The file that was opened, of an SQLite database.
+    place: Option<Place>,
 }
 
 /// Runs one body on the pool of either kind of database: SQL exists once, written with `$1` placeholders and with types
@@ -116,19 +119,15 @@ impl Database {
         }
     }
 
-    /// Connects, and creates an SQLite file of our own if there is none yet (in WAL mode).
+    /// Connects, and creates an SQLite file of our own if there is none yet (in WAL mode, for its owner alone).
     ///
     /// # Errors
     /// [`Error::Unavailable`] if it can't be reached or created.
     pub async fn create(url: &DatabaseUrl) -> Result<Self, Error> {
         match url.path() {
             Some(path) if !path.exists() => {
-                if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                    std::fs::create_dir_all(folder).map_err(|error| Error::Unavailable {
-                        what: format!("the folder {} can't be created: {error}", folder.display()),
-                    })?;
-                }
-                let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+                file::make(path)?;
+                let options = SqliteConnectOptions::new().filename(path);
                 Self::sqlite(url, options.journal_mode(SqliteJournalMode::Wal)).await
             }
             _ => Self::open(url).await,
@@ -139,7 +138,7 @@ impl Database {
         let options =
             options.busy_timeout(BUSY_TIMEOUT).synchronous(SqliteSynchronous::Normal).foreign_keys(false);
         let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS)
+            .max_connections(url.pool_size())
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_with(options)
             .await?;
@@ -148,6 +147,7 @@ impl Database {
             schema: "main".into(),
             pool: Pool::Sqlite(pool),
             actor: OURSELVES.into(),
+            place: url.path().and_then(|path| Place::of(path).ok()),
         })
     }
 
@@ -155,12 +155,12 @@ impl Database {
         let address = url.postgres().map(url::Url::as_str).unwrap_or_default();
         let options: PgConnectOptions =
             address.parse().map_err(|error: sqlx::Error| Error::BadUrl(error.to_string()))?;
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options.application_name("openwebui-token-tracking"))
-            .await
-            .map_err(|error| match Error::from(error) {
+        let options = options.application_name("openwebui-token-tracking");
+        let pool = PgPoolOptions::new().max_connections(url.pool_size()).acquire_timeout(ACQUIRE_TIMEOUT);
+        let pool =
+            PgConnections::connect(pool, options, url.pooling()).await.map_err(|error| match Error::from(
+                error,
+            ) {
                 Error::Unavailable { what } => Error::Unavailable { what: format!("{url}: {what}") },
                 other => other,
             })?;
@@ -171,7 +171,13 @@ impl Database {
                 .await?
                 .unwrap_or_else(|| "public".into()),
         };
-        Ok(Self { url: url.clone(), schema, pool: Pool::Postgres(pool), actor: OURSELVES.into() })
+        Ok(Self {
+            url: url.clone(),
+            schema,
+            pool: Pool::Postgres(pool),
+            actor: OURSELVES.into(),
+            place: None,
+        })
     }
 
     /// The same database in the name of somebody: who the audit says has changed something.
@@ -199,6 +205,14 @@ impl Database {
     /// Its connections.
     pub const fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// Whether a pooler in front of it hands its connections out by transaction.
+    pub const fn is_pooled_by_transaction(&self) -> bool {
+        match &self.pool {
+            Pool::Postgres(connections) => connections.pooling().is_by_transaction(),
+            Pool::Sqlite(_) => false,
+        }
     }
 
     /// The schema in which our tables are.
@@ -259,11 +273,23 @@ impl Database {
         Ok(count > 0)
     }
 
-    /// Whether the database answers.
+    /// Whether an SQLite file is still where it was opened.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if not: it goes on once it is there again.
+    pub(crate) fn check_file(&self) -> Result<(), Error> {
+        match (self.place, self.url.path()) {
+            (Some(place), Some(path)) => place.check(path),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the database answers, and is still where it was opened.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if not.
     pub async fn ping(&self) -> Result<(), Error> {
+        self.check_file()?;
         on_pool!(self, pool => {
             let _: i32 = sqlx::query_scalar("SELECT 1").fetch_one(pool).await?;
         });

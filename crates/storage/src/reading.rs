@@ -9,9 +9,9 @@ use futures_util::TryStreamExt;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, params_from_iter};
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, Postgres, Row as _, Transaction};
+use sqlx::{AssertSqlSafe, Row as _};
 
-use crate::{Database, Error, Pool};
+use crate::{Database, Error, PgTransaction, Pool};
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -20,7 +20,7 @@ pub(crate) struct Reading(Source);
 
 enum Source {
     Sqlite(Connection),
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(PgTransaction),
 }
 
 /// A query with its arguments.

@@ -5,7 +5,13 @@ use std::path::{Path, PathBuf};
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::Error;
+use crate::{Error, Pooling};
+
+/// The connections of a process that nobody limits otherwise.
+const CONNECTIONS: u32 = 5;
+/// With fewer, a statement could wait for another of the same command.
+const FEWEST: u32 = 3;
+const MOST: u32 = 1000;
 
 /// The kind of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +27,8 @@ pub enum Kind {
 pub struct DatabaseUrl {
     target: Target,
     schema: Option<String>,
+    connections: u32,
+    pooling: Option<Pooling>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -55,12 +63,16 @@ impl DatabaseUrl {
                 )));
             }
         };
-        Ok(Self { target, schema: None })
+        Ok(Self::of(target))
     }
 
     /// The address of an SQLite file.
     pub fn sqlite_file(path: impl Into<PathBuf>) -> Self {
-        Self { target: Target::Sqlite(path.into()), schema: None }
+        Self::of(Target::Sqlite(path.into()))
+    }
+
+    const fn of(target: Target) -> Self {
+        Self { target, schema: None, connections: CONNECTIONS, pooling: None }
     }
 
     /// The same with our tables in that schema (PostgreSQL; Open WebUI's `DATABASE_SCHEMA`).
@@ -68,6 +80,55 @@ impl DatabaseUrl {
     pub fn with_schema(mut self, schema: Option<String>) -> Self {
         self.schema = schema.filter(|schema| !schema.is_empty());
         self
+    }
+
+    /// The same with that many connections at most for a process: one is the ledger's writer's.
+    ///
+    /// # Errors
+    /// [`Error::BadUrl`] if they are too few or too many.
+    pub fn with_connections(self, connections: u32) -> Result<Self, Error> {
+        if !(FEWEST..=MOST).contains(&connections) {
+            return Err(Error::BadUrl(format!(
+                "a process has from {FEWEST} to {MOST} connections to its database, not {connections}"
+            )));
+        }
+        Ok(Self { connections, ..self })
+    }
+
+    /// The same with what a pooler in front of PostgreSQL keeps together, `session` or `transaction`; with `auto` it is found
+    /// out.
+    ///
+    /// # Errors
+    /// [`Error::BadUrl`] if it is another word.
+    pub fn with_pooling(self, word: &str) -> Result<Self, Error> {
+        let pooling = match word {
+            "auto" => None,
+            "session" => Some(Pooling::Session),
+            "transaction" => Some(Pooling::Transaction),
+            _ => return Err(Error::BadUrl(format!("pooling is auto, session or transaction, not `{word}`"))),
+        };
+        Ok(Self { pooling, ..self })
+    }
+
+    /// The same with `DATABASE_SCHEMA`, `OWUI_TRACKING_CONNECTIONS` and `OWUI_TRACKING_POOLING`, where they are set.
+    ///
+    /// # Errors
+    /// [`Error::BadUrl`] if one of them can't be used.
+    pub fn with_environment(mut self, get: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let get = |name: &str| get(name).filter(|value| !value.is_empty());
+        if let Some(schema) = get("DATABASE_SCHEMA") {
+            self = self.with_schema(Some(schema));
+        }
+        if let Some(connections) = get("OWUI_TRACKING_CONNECTIONS") {
+            let connections = connections
+                .parse()
+                .map_err(|_| Error::BadUrl("OWUI_TRACKING_CONNECTIONS is no number".into()))?;
+            self = self.with_connections(connections)?;
+        }
+        if let Some(word) = get("OWUI_TRACKING_POOLING") {
+            self = self.with_pooling(&word)?;
+        }
+        Ok(self)
     }
 
     /// What Open WebUI would use with that environment: `DATABASE_URL`; or `DATABASE_TYPE`, `_USER`, `_PASSWORD`,
@@ -100,7 +161,7 @@ impl DatabaseUrl {
         } else {
             return Ok(None);
         };
-        Ok(Some(url.with_schema(get("DATABASE_SCHEMA"))))
+        url.with_environment(get).map(Some)
     }
 
     /// The kind of database.
@@ -122,6 +183,16 @@ impl DatabaseUrl {
     /// The schema that was named.
     pub fn schema(&self) -> Option<&str> {
         self.schema.as_deref()
+    }
+
+    /// The connections of the pool.
+    pub(crate) const fn pool_size(&self) -> u32 {
+        self.connections.saturating_sub(1)
+    }
+
+    /// What a pooler keeps together, if somebody said so.
+    pub(crate) const fn pooling(&self) -> Option<Pooling> {
+        self.pooling
     }
 
     /// The URL for PostgreSQL's driver, with the password.
@@ -266,5 +337,23 @@ mod tests {
         assert_eq!(url.postgres().unwrap().as_str(), "postgresql://ann:p%40ss%2Fword@db:5432/web");
         assert_eq!(url.schema(), Some("tracking"));
         assert!(from(&[("DATABASE_TYPE", "postgresql")]).is_err());
+    }
+
+    #[test]
+    fn connections_and_poolers() {
+        let url = || DatabaseUrl::sqlite_file("x.db");
+        assert_eq!((url().pool_size(), url().pooling()), (4, None));
+        assert_eq!(url().with_connections(3).unwrap().pool_size(), 2);
+        for wrong in [0, 2, 1001] {
+            assert!(url().with_connections(wrong).unwrap_err().to_string().contains("from 3 to 1000"));
+        }
+        assert_eq!(url().with_pooling("transaction").unwrap().pooling(), Some(Pooling::Transaction));
+        assert!(url().with_pooling("statement").unwrap_err().to_string().contains("`statement`"));
+        let with = |name: &'static str, value: &'static str| {
+            url().with_environment(move |asked| (asked == name).then(|| value.to_owned()))
+        };
+        assert_eq!(with("OWUI_TRACKING_CONNECTIONS", "9").unwrap().pool_size(), 8);
+        assert_eq!(with("OWUI_TRACKING_POOLING", "session").unwrap().pooling(), Some(Pooling::Session));
+        assert!(with("OWUI_TRACKING_CONNECTIONS", "many").is_err());
     }
 }

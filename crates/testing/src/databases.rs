@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use storage::{Database, DatabaseUrl, new_id};
 use tempfile::TempDir;
 
+use crate::pgbouncer::{self, Mode};
 use crate::postgres::{SERVER, Server};
 
 /// A database of a test's own, removed when dropped.
@@ -46,6 +47,20 @@ impl TestDatabase {
             },
         };
         Self::on_server(&server).await
+    }
+
+    /// A new schema on PostgreSQL, behind a PgBouncer that pools in that way.
+    ///
+    /// # Errors
+    /// If none runs.
+    pub async fn behind_pgbouncer(mode: Mode) -> io::Result<Self> {
+        let base = std::env::var(pgbouncer::RUNNING).map_err(|_| {
+            io::Error::other(
+                "no PgBouncer runs for these tests: start them by scripts/with-postgres, on a machine with Debian's \
+                 package pgbouncer",
+            )
+        })?;
+        Self::on_server(&pgbouncer::address(&base, mode)).await
     }
 
     /// A new schema on that server.
@@ -111,6 +126,41 @@ macro_rules! each_database {
                 let database = $crate::databases::TestDatabase::postgres().await.expect("a PostgreSQL server");
                 ($body)(database).await;
             }
+        }
+    };
+}
+
+/// One test for each way to a database: each kind, and PostgreSQL through PgBouncer in both of its modes.
+#[macro_export]
+macro_rules! each_way {
+    ($name:ident, $body:expr) => {
+        mod $name {
+            use super::*;
+
+            $crate::one_way!(sqlite, $crate::databases::TestDatabase::sqlite(), $body);
+            $crate::one_way!(postgres, $crate::databases::TestDatabase::postgres(), $body);
+            $crate::one_way!(
+                pgbouncer_by_session,
+                $crate::databases::TestDatabase::behind_pgbouncer($crate::pgbouncer::Mode::Session),
+                $body
+            );
+            $crate::one_way!(
+                pgbouncer_by_transaction,
+                $crate::databases::TestDatabase::behind_pgbouncer($crate::pgbouncer::Mode::Transaction),
+                $body
+            );
+        }
+    };
+}
+
+/// One of the tests of [`each_way!`].
+#[macro_export]
+macro_rules! one_way {
+    ($way:ident, $database:expr, $body:expr) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $way() {
+            let database = $database.await.expect("a database");
+            ($body)(database).await;
         }
     };
 }

@@ -76,6 +76,11 @@ impl Server {
         format!("postgresql://tracking@127.0.0.1:{}/postgres", self.port)
     }
 
+    /// Its port on loopback.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Stops it at once, as a crash does, and starts it again on the same port.
     ///
     /// # Errors
@@ -165,7 +170,7 @@ fn programs() -> io::Result<PathBuf> {
 }
 
 /// PostgreSQL refuses to run as root: then it runs as `postgres`, or as `nobody`.
-fn unprivileged() -> io::Result<Option<(u32, u32)>> {
+pub(crate) fn unprivileged() -> io::Result<Option<(u32, u32)>> {
     let status = fs::read_to_string("/proc/self/status")?;
     let is_root =
         status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"));
@@ -181,6 +186,6 @@ fn unprivileged() -> io::Result<Option<(u32, u32)>> {
     Ok(ids("postgres").or_else(|| ids("nobody")))
 }
 
-fn free_port() -> io::Result<u16> {
+pub(crate) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

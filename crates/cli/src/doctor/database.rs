@@ -19,7 +19,9 @@ pub(super) async fn open(url: anyhow::Result<DatabaseUrl>, findings: &mut Vec<Fi
     let (found, advice) = match url {
         Ok(url) => match Database::open(&url).await {
             Ok(database) => {
-                findings.push(Finding::ok("database", url.to_string()));
+                let by_transaction = ", behind a pooler that hands connections out by transaction";
+                let pooler = if database.is_pooled_by_transaction() { by_transaction } else { "" };
+                findings.push(Finding::ok("database", format!("{url}{pooler}")));
                 return Some(database);
             }
             Err(error) => {

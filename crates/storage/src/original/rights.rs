@@ -1,9 +1,7 @@
 //! Which rights the database user lacks on PostgreSQL, by name.
 
-use sqlx::PgPool;
-
 use super::schema::USAGE_LOG;
-use crate::{Database, Error, Pool};
+use crate::{Database, Error, PgConnections, Pool};
 
 /// The rights that a migration needs and that are missing: each with what it is for.
 pub(crate) async fn missing(database: &Database) -> Result<Vec<String>, Error> {
@@ -40,7 +38,7 @@ pub(crate) async fn missing(database: &Database) -> Result<Vec<String>, Error> {
 }
 
 /// Whether the user has a right on the schema.
-pub(crate) async fn on_schema(pool: &PgPool, schema: &str, right: &str) -> Result<bool, Error> {
+pub(crate) async fn on_schema(pool: &PgConnections, schema: &str, right: &str) -> Result<bool, Error> {
     let sql =
         "SELECT COALESCE((SELECT has_schema_privilege(oid, $2) FROM pg_namespace WHERE nspname = $1), false)";
     Ok(sqlx::query_scalar(sql).bind(schema).bind(right).fetch_one(pool).await?)
@@ -48,7 +46,7 @@ pub(crate) async fn on_schema(pool: &PgPool, schema: &str, right: &str) -> Resul
 
 /// The rights that are missing on the tables that are there, each with its table: to read and write ours and the original's, to
 /// read Open WebUI's.
-pub(crate) async fn on_tables(pool: &PgPool, schema: &str) -> Result<Vec<(String, String)>, Error> {
+pub(crate) async fn on_tables(pool: &PgConnections, schema: &str) -> Result<Vec<(String, String)>, Error> {
     let sql = "SELECT kind, CAST(relname AS TEXT) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace, \
            unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS kind \
          WHERE nspname = $1 AND relkind IN ('r', 'p') AND NOT has_table_privilege(pg_class.oid, kind) AND ( \

@@ -16,7 +16,7 @@ use storage::reports::balance::account;
 use storage::reports::usage::{Question, usage};
 use storage::reports::verify::verify;
 use storage::{Database, Error, new_id};
-use testing::{each_database, records};
+use testing::{each_way, records};
 
 mod processes;
 mod recovery;
@@ -87,7 +87,7 @@ async fn drained(ledger: &Ledger) {
     ledger.renew(Vec::new()).await.unwrap();
 }
 
-each_database!(
+each_way!(
     one_credit_waits_for_holds_instead_of_refusing_falsely,
     async |test: testing::databases::TestDatabase| {
         let database = test.migrated().await.unwrap();
@@ -130,7 +130,7 @@ each_database!(
     }
 );
 
-each_database!(
+each_way!(
     a_seventeenth_waiter_is_sent_away_and_a_late_one_too,
     async |test: testing::databases::TestDatabase| {
         let database = test.migrated().await.unwrap();
@@ -159,7 +159,7 @@ each_database!(
     }
 );
 
-each_database!(one_poisoned_item_fails_alone, async |test: testing::databases::TestDatabase| {
+each_way!(one_poisoned_item_fails_alone, async |test: testing::databases::TestDatabase| {
     let database = test.migrated().await.unwrap();
     let ledger = Ledger::open(&database).await.unwrap();
     let limits = |user: &str| vec![(user_account(user), 100)];
@@ -189,7 +189,7 @@ each_database!(one_poisoned_item_fails_alone, async |test: testing::databases::T
     assert_clean(&database).await;
 });
 
-each_database!(a_hold_whose_caller_went_away_is_released, async |test: testing::databases::TestDatabase| {
+each_way!(a_hold_whose_caller_went_away_is_released, async |test: testing::databases::TestDatabase| {
     let database = test.migrated().await.unwrap();
     let ledger = Ledger::open(&database).await.unwrap();
     let limits = [(user_account("ann"), 10)];
@@ -204,7 +204,7 @@ each_database!(a_hold_whose_caller_went_away_is_released, async |test: testing::
     assert_clean(&database).await;
 });
 
-each_database!(settling_twice_charges_once, async |test: testing::databases::TestDatabase| {
+each_way!(settling_twice_charges_once, async |test: testing::databases::TestDatabase| {
     let database = test.migrated().await.unwrap();
     let ledger = Ledger::open(&database).await.unwrap();
     let limits = [(user_account("ann"), 10)];
@@ -220,7 +220,7 @@ each_database!(settling_twice_charges_once, async |test: testing::databases::Tes
     assert_eq!(verify(&database).await.unwrap().entries, 1);
 });
 
-each_database!(
+each_way!(
     a_dead_owners_holds_are_settled_once_and_a_late_owner_corrects,
     async |test: testing::databases::TestDatabase| {
         let database = test.migrated().await.unwrap();
@@ -268,20 +268,16 @@ each_database!(
     }
 );
 
-each_database!(
-    an_owner_that_signed_off_leaves_nothing_behind,
-    async |test: testing::databases::TestDatabase| {
-        let database = test.migrated().await.unwrap();
-        let (leaving, staying) =
-            (Ledger::open(&database).await.unwrap(), Ledger::open(&database).await.unwrap());
-        let limits = [(user_account("ann"), 100)];
-        held(&leaving, request("ann", &limits, Quote::Estimate(credits(3)), NO_WAIT)).await.keep();
-        leaving.resign().await.unwrap();
-        assert_eq!(staying.abandoned().await.unwrap().len(), 1);
-    }
-);
+each_way!(an_owner_that_signed_off_leaves_nothing_behind, async |test: testing::databases::TestDatabase| {
+    let database = test.migrated().await.unwrap();
+    let (leaving, staying) = (Ledger::open(&database).await.unwrap(), Ledger::open(&database).await.unwrap());
+    let limits = [(user_account("ann"), 100)];
+    held(&leaving, request("ann", &limits, Quote::Estimate(credits(3)), NO_WAIT)).await.keep();
+    leaving.resign().await.unwrap();
+    assert_eq!(staying.abandoned().await.unwrap().len(), 1);
+});
 
-each_database!(
+each_way!(
     a_hold_of_a_task_that_panics_stands_until_it_is_recovered,
     async |test: testing::databases::TestDatabase| {
         let database = test.migrated().await.unwrap();
@@ -299,21 +295,18 @@ each_database!(
     }
 );
 
-each_database!(
-    more_than_a_strict_hold_is_charged_and_marked,
-    async |test: testing::databases::TestDatabase| {
-        let database = test.migrated().await.unwrap();
-        let ledger = Ledger::open(&database).await.unwrap();
-        let hold = held(&ledger, request("ann", &[(user_account("ann"), 10)], worst(500), NO_WAIT)).await;
-        assert_eq!((hold.amount(), hold.output_tokens()), (credits(5), Some(500)));
-        let spend = settlement(&hold, "ann", credits(6), Policy::Strict);
-        assert!(hold.settle(spend).await.unwrap().over_hold);
-        let verification = verify(&database).await.unwrap();
-        assert_eq!((verification.over_hold, verification.differences), (1, vec![]));
-    }
-);
+each_way!(more_than_a_strict_hold_is_charged_and_marked, async |test: testing::databases::TestDatabase| {
+    let database = test.migrated().await.unwrap();
+    let ledger = Ledger::open(&database).await.unwrap();
+    let hold = held(&ledger, request("ann", &[(user_account("ann"), 10)], worst(500), NO_WAIT)).await;
+    assert_eq!((hold.amount(), hold.output_tokens()), (credits(5), Some(500)));
+    let spend = settlement(&hold, "ann", credits(6), Policy::Strict);
+    assert!(hold.settle(spend).await.unwrap().over_hold);
+    let verification = verify(&database).await.unwrap();
+    assert_eq!((verification.over_hold, verification.differences), (1, vec![]));
+});
 
-each_database!(verify_finds_what_was_changed_by_hand, async |test: testing::databases::TestDatabase| {
+each_way!(verify_finds_what_was_changed_by_hand, async |test: testing::databases::TestDatabase| {
     let database = test.migrated().await.unwrap();
     let ledger = Ledger::open(&database).await.unwrap();
     let limits = [(user_account("ann"), 100)];

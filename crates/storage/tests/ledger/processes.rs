@@ -7,7 +7,7 @@ async fn two(database: &Database) -> (Ledger, Ledger) {
     (Ledger::open(database).await.unwrap(), Ledger::open(database).await.unwrap())
 }
 
-each_database!(strict_never_spends_more_than_the_limit, async |test: testing::databases::TestDatabase| {
+each_way!(strict_never_spends_more_than_the_limit, async |test: testing::databases::TestDatabase| {
     let database = test.migrated().await.unwrap();
     // Four processes, as far as the database can tell: each ledger has its own writer and connection.
     let ledgers = join_all((0..4).map(|_| Ledger::open(&database))).await;
@@ -33,7 +33,7 @@ each_database!(strict_never_spends_more_than_the_limit, async |test: testing::da
     assert_clean(&database).await;
 });
 
-each_database!(
+each_way!(
     holds_on_several_accounts_in_opposed_order_never_deadlock,
     async |test: testing::databases::TestDatabase| {
         let database = test.migrated().await.unwrap();
@@ -74,7 +74,7 @@ each_database!(
     }
 );
 
-each_database!(
+each_way!(
     what_another_process_spent_or_gave_back_counts_at_once,
     async |test: testing::databases::TestDatabase| {
         let database = test.migrated().await.unwrap();
@@ -113,7 +113,7 @@ each_database!(
     }
 );
 
-each_database!(
+each_way!(
     a_remembered_hold_that_others_settled_is_not_given_back_twice,
     async |test: testing::databases::TestDatabase| {
         let database = test.migrated().await.unwrap();

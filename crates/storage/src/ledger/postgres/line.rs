@@ -3,15 +3,17 @@
 //! Every statement of the writer finds its rows by key. Planned anew for each batch, the large one costs more than its
 //! execution; and a plan made while the tables were empty reads them whole. So the connection asks at its start for one
 //! plan by index. Poolers in front of a server refuse such a start: then each transaction asks for itself, and batches are
-//! written under lock only.
+//! written under lock only; so also where a pooler keeps no more than a transaction together.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::Row as _;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Executor, PgConnection};
 
-use crate::Error;
+use crate::pooled::PgSession;
+use crate::{Error, Pooling};
 
 const PLANS: [(&str, &str); 2] = [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")];
 const BEGIN: &str = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off";
@@ -21,23 +23,38 @@ const STATEMENTS: usize = 256;
 
 /// A connection of the writer's own.
 pub(super) struct Line {
-    pub(super) connection: PgConnection,
+    pub(super) connection: PgSession<Box<PgConnection>>,
     /// Whether its plans are settled from the start, so that one statement may be a whole transaction.
     pub(super) settled: bool,
     in_transaction: bool,
+    pooling: Pooling,
 }
 
 impl Line {
-    pub(super) async fn open(options: &Arc<PgConnectOptions>) -> Result<Self, Error> {
+    pub(super) async fn open(options: &Arc<PgConnectOptions>, pooling: Pooling) -> Result<Self, Error> {
         let plain = options.as_ref().clone().statement_cache_capacity(STATEMENTS);
-        let (connection, settled) = match connect(&plain.clone().options(PLANS)).await? {
-            Ok(connection) => (connection, true),
-            Err(refusal) => {
-                tracing::debug!(%refusal, "no settled plans: is there a pooler in front of the database?");
-                (connect(&plain).await??, false)
-            }
+        let (connection, settled) = match pooling {
+            Pooling::Transaction => (connect(&plain).await??, false),
+            Pooling::Session => match connect(&plain.clone().options(PLANS)).await? {
+                Ok(mut connection) => {
+                    // A pooler may also take these words and drop them.
+                    let set = sqlx::raw_sql("SHOW plan_cache_mode").fetch_one(&mut connection).await?;
+                    let settled = set.try_get::<String, _>(0)? == PLANS[0].1;
+                    (connection, settled)
+                }
+                Err(refusal) => {
+                    tracing::debug!(%refusal, "no settled plans: is there a pooler in front of the database?");
+                    (connect(&plain).await??, false)
+                }
+            },
         };
-        Ok(Self { connection, settled, in_transaction: false })
+        let connection = PgSession::new(Box::new(connection), pooling);
+        Ok(Self { connection, settled, in_transaction: false, pooling })
+    }
+
+    /// Whether a statement can do without a transaction around it.
+    pub(super) fn keeps_its_session(&self) -> bool {
+        self.pooling == Pooling::Session
     }
 
     pub(super) async fn begin(&mut self) -> Result<(), Error> {

@@ -20,7 +20,7 @@ use sqlx::{AssertSqlSafe, Row};
 use super::memory::Memory;
 use super::plan::{Changes, Loaded, Recorded, StoredHold, Wanted};
 use super::writer::{Committed, Engine};
-use crate::{Database, Error, Pool};
+use crate::{Database, Error, Pool, Pooling};
 use line::Line;
 use write::{Tables, Written};
 
@@ -28,7 +28,8 @@ use write::{Tables, Written};
 const MOST_KNOWN: usize = 100_000;
 
 pub(super) struct PostgresEngine {
-    options: Option<Arc<PgConnectOptions>>,
+    /// How to connect, and what a connection may rely on.
+    way: Option<(Arc<PgConnectOptions>, Pooling)>,
     line: Option<Line>,
     statements: Statements,
     tables: Tables,
@@ -39,12 +40,12 @@ pub(super) struct PostgresEngine {
 
 impl PostgresEngine {
     pub(super) fn new(database: &Database) -> Self {
-        let options = match database.pool() {
-            Pool::Postgres(pool) => Some(pool.connect_options()),
+        let way = match database.pool() {
+            Pool::Postgres(pool) => Some((pool.connect_options(), pool.pooling())),
             Pool::Sqlite(_) => None,
         };
         Self {
-            options,
+            way,
             line: None,
             statements: Statements::new(database),
             tables: Tables::new(database),
@@ -64,6 +65,10 @@ impl PostgresEngine {
         }
         let column =
             |of: fn(&AccountKey) -> Option<String>| fresh.iter().map(|(_, key)| of(key)).collect::<Vec<_>>();
+        let alone = line.keeps_its_session();
+        if !alone {
+            line.begin().await?;
+        }
         sqlx::query(AssertSqlSafe(self.statements.make_accounts.clone()))
             .bind(fresh.iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>())
             .bind(fresh.iter().map(|(_, key)| key.kind()).collect::<Vec<_>>())
@@ -72,6 +77,9 @@ impl PostgresEngine {
             .bind(column(|key| key.day().map(|day| day.to_string())))
             .execute(&mut line.connection)
             .await?;
+        if !alone {
+            line.commit().await?;
+        }
         let texts: Vec<String> = fresh.into_iter().map(|(text, _)| text.clone()).collect();
         self.known.extend(texts);
         Ok(())
@@ -186,9 +194,9 @@ impl Engine for PostgresEngine {
     }
 
     async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, Error> {
-        let mut line = match (self.line.take(), &self.options) {
+        let mut line = match (self.line.take(), &self.way) {
             (Some(line), _) => line,
-            (None, Some(options)) => Line::open(options).await?,
+            (None, Some((options, pooling))) => Line::open(options, *pooling).await?,
             (None, None) => {
                 return Err(Error::Unavailable { what: "this is no PostgreSQL database".into() });
             }

@@ -13,6 +13,7 @@ use sqlx::{Arguments, AssertSqlSafe, PgConnection, Postgres};
 use super::super::entry::{account_list, policy_name};
 use super::super::foreign::is_mirrored;
 use super::super::plan::{Changes, Entry, NewHold};
+use crate::pooled::PgSession;
 use crate::rollup::REOPENED;
 use crate::{Database, Error, SystemClock};
 
@@ -99,7 +100,7 @@ impl Tables {
     /// Writes everything in one statement; if accounts are given as they are remembered, only if they still are so.
     pub(super) async fn write(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut PgSession<Box<PgConnection>>,
         changes: &Changes<'_>,
         owner: OwnerId,
         remembered: Option<&[(&str, Account)]>,

@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,9 @@ _DRAIN = 10.0
 _LOST = 2.0
 # A socket's path can't be longer, on any system (sockaddr_un).
 _LONGEST_PATH = 100
+# What the folder of a private gateway is called, and its socket in it.
+_PREFIX = "token-tracking-"
+_SOCKET = "gateway.sock"
 
 
 class Remote:
@@ -147,7 +151,7 @@ class Child:
         greeting = {"key": key}
         if hasattr(socket, "AF_UNIX") and os.name != "nt":
             self._folder = _private_folder()
-            greeting["socket"] = str(Path(self._folder, "gateway.sock"))
+            greeting["socket"] = str(Path(self._folder, _SOCKET))
         else:
             greeting["listen"] = "127.0.0.1:0"
         try:
@@ -189,12 +193,46 @@ class Child:
 
 
 def _private_folder() -> str:
-    """A new folder that only this user can open (mode 0700)."""
-    folder = tempfile.mkdtemp(prefix="token-tracking-")
-    if len(folder) + len("/gateway.sock") <= _LONGEST_PATH:
+    """A new folder that only this user can open (mode 0700). Those of processes that were killed are removed."""
+    for place in {tempfile.gettempdir(), "/tmp"}:
+        _remove_left_folders(Path(place))
+    folder = tempfile.mkdtemp(prefix=_PREFIX)
+    if len(folder) + len("/") + len(_SOCKET) <= _LONGEST_PATH:
         return folder
     os.rmdir(folder)
-    return tempfile.mkdtemp(prefix="token-tracking-", dir="/tmp")
+    return tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp")
+
+
+def _remove_left_folders(place: Path) -> None:
+    """Removes folders of ours in which nobody listens any more, and which are too old to belong to a start under way."""
+    try:
+        folders = list(place.glob(f"{_PREFIX}*"))
+    except OSError:
+        return
+    for folder in folders:
+        try:
+            found = folder.lstat()
+            is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+            # The time of a folder is that of its last change: when the socket was made.
+            if is_ours and time.time() - found.st_mtime > _START and not _is_heard(folder / _SOCKET):
+                # Nothing else is ever in it; with something else in it, it stays.
+                (folder / _SOCKET).unlink(missing_ok=True)
+                folder.rmdir()
+        except OSError:
+            pass  # Somebody else removes it, or uses it in another way.
+
+
+def _is_heard(path: Path) -> bool:
+    """Whether somebody listens on a socket; in doubt, yes."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(1.0)
+        try:
+            connection.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            pass
+    return True
 
 
 def _close(pipe: IO[bytes] | None) -> None:

@@ -3,8 +3,10 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -299,3 +301,32 @@ async def test_ten_chats_at_a_time_stay_within_the_limit(stage: Stage) -> None:
     await asyncio.gather(*(read(stream) for stream in streams))
     refused = [answer for answer in answers if isinstance(answer, DailyTokenLimitExceededError | RequestError)]
     assert len(streams) + len(refused) == 10 and len(refused) >= 8
+
+
+def test_folders_of_killed_processes_are_removed_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A short name: the path of a socket has a limit.
+    with tempfile.TemporaryDirectory(prefix="t") as place:
+        check_folders(Path(place), monkeypatch)
+
+
+def check_folders(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    folders = {name: place / f"token-tracking-{name}" for name in ("dead", "live", "young", "used", "bare")}
+    for folder in folders.values():
+        folder.mkdir(mode=0o700)
+    (folders["used"] / "notes").touch()
+    for name in ("dead", "young", "live"):
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(folders[name] / "gateway.sock"))
+        listener.listen()
+        if name == "live":
+            living = listener
+        else:
+            listener.close()
+    for name in ("dead", "live", "used", "bare"):
+        os.utime(folders[name], (0, 0))
+    new = Path(child._private_folder())
+    assert new.stat().st_mode & 0o777 == 0o700
+    assert {name for name, folder in folders.items() if folder.exists()} == {"live", "young", "used"}
+    living.close()
+    os.rmdir(new)

@@ -1,12 +1,11 @@
 //! `database migrate|status|sync|downgrade`.
 
 use std::cmp::Ordering;
-use std::fs::{File, OpenOptions};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use serde_json::{Value, json};
 use storage::original::{Revision, Status};
 use storage::{Database, DatabaseUrl, SystemClock, migrate};
@@ -14,6 +13,7 @@ use storage::{Database, DatabaseUrl, SystemClock, migrate};
 use crate::connect::{CreateArguments, DatabaseArguments, LastDatabase};
 use crate::original::{self, ImportBar};
 use crate::output::{self, Format, FormatArguments};
+use crate::private_file;
 
 /// Migrate the database, show its state, follow the original's tables, or go back to the original.
 #[derive(Debug, clap::Subcommand)]
@@ -190,7 +190,7 @@ async fn downgrade(database: &DatabaseArguments, export: &Path, yes: bool) -> an
     if !yes && !output::confirmed(&question)? {
         bail!("nothing was removed");
     }
-    let file = new_file(export)?;
+    let file = private_file::create_new(export)?;
     let mut out = BufWriter::new(&file);
     match storage::original::downgrade(&database, &mut out, || file.sync_all()).await {
         Ok(removed) => {
@@ -214,15 +214,4 @@ async fn downgrade(database: &DatabaseArguments, export: &Path, yes: bool) -> an
             Err(error.into())
         }
     }
-}
-
-/// A file that was not there, for its owner alone.
-fn new_file(path: &Path) -> anyhow::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).with_context(|| {
-        format!("making the file {}: name one that is not there yet, in a folder that is", path.display())
-    })
 }

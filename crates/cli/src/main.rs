@@ -22,6 +22,7 @@ mod open_webui;
 mod original;
 mod output;
 mod pricing;
+mod private_file;
 mod serve;
 mod settings;
 mod signals;

@@ -1,11 +1,9 @@
 //! `user find|list|export|forget`.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Context;
 use storage::admin::forget;
 use storage::admin::users::{self, Wanted};
 use storage::reports::person;
@@ -13,6 +11,7 @@ use storage::{Database, KnownUser};
 
 use crate::connect::{DatabaseArguments, LastDatabase};
 use crate::output::{self, FormatArguments, text};
+use crate::private_file;
 
 /// Find users.
 #[derive(Debug, clap::Subcommand)]
@@ -108,11 +107,8 @@ pub(crate) fn show(users: Vec<KnownUser>, format: FormatArguments) -> anyhow::Re
 
 async fn export(database: &Database, which: &str, to: &str) -> anyhow::Result<ExitCode> {
     let user = forget::find(database, which).await?;
-    let sink: Box<dyn Write + Send> = if to == "-" {
-        Box::new(io::stdout())
-    } else {
-        Box::new(File::create(to).with_context(|| format!("{to} can't be written"))?)
-    };
+    let sink: Box<dyn Write + Send> =
+        if to == "-" { Box::new(io::stdout()) } else { Box::new(private_file::create(to)?) };
     let sink = Arc::new(Mutex::new(BufWriter::new(sink)));
     let filled = Arc::clone(&sink);
     let write = move |piece: &str| -> anyhow::Result<()> {

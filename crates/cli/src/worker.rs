@@ -52,7 +52,7 @@ struct Greeting {
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (greeting, parent_gone) = greeted().context("reading what the parent says")?;
     log_to_stderr(arguments.log_format);
-    if greeting.key.len() < 16 {
+    if greeting.key.trim().len() < 16 {
         bail!("the parent's key is too short: at least 16 characters");
     }
     let database = open(&arguments.database).await?;
@@ -169,9 +169,26 @@ fn bind(path: &Path) -> anyhow::Result<(Listener, String)> {
     if mode & 0o077 != 0 {
         bail!("the folder {} is open to other users: make it with mode 0700", folder.display());
     }
+    clear(path)?;
     let listener = tokio::net::UnixListener::bind(path)
         .with_context(|| format!("making the socket {}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok((listener.into(), format!("unix:{}", path.display())))
+}
+
+/// Removes the socket of a process that was killed. One on which somebody listens stays, and so does what is no socket.
+#[cfg(unix)]
+fn clear(path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    let is_refused = || {
+        let heard = std::os::unix::net::UnixStream::connect(path);
+        heard.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    };
+    if is_socket && is_refused() {
+        std::fs::remove_file(path).with_context(|| format!("removing the old socket {}", path.display()))?;
+    }
+    Ok(())
 }
 
 #[cfg(not(unix))]

@@ -1,17 +1,15 @@
 //! `usage export`.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use storage::reports::export::{self, COLUMNS, NAMES, Value};
 
 use super::{Filters, question_of};
 use crate::connect::DatabaseArguments;
-use crate::output;
+use crate::{output, private_file};
 
 /// So many rows pass between two looks of the bar.
 const LOOK: u64 = 4096;
@@ -57,11 +55,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         ProgressStyle::with_template("{spinner} {pos} rows, {per_sec}")
             .unwrap_or_else(|_| ProgressStyle::default_spinner()),
     );
-    let to: Box<dyn Write + Send> = if output == "-" {
-        Box::new(io::stdout())
-    } else {
-        Box::new(File::create(&output).with_context(|| format!("{output} can't be written"))?)
-    };
+    let to: Box<dyn Write + Send> =
+        if output == "-" { Box::new(io::stdout()) } else { Box::new(private_file::create(&output)?) };
     let sink = Arc::new(Mutex::new((Sink::new(format, to)?, 0_u64)));
     let (filled, shown) = (Arc::clone(&sink), bar.clone());
     let each = move |values: &[Value<'_>]| {

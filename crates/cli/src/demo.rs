@@ -14,7 +14,8 @@ use gateway::{Config, Gateway};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use metering::{Meter, MeterOptions};
 use providers::{
-    Answer, ChatRequest, Kind, Provider, ProviderConfig, ProviderError, ProviderOptions, Secret, TimeLimits,
+    Answer, ChatRequest, Kind, Network, Provider, ProviderConfig, ProviderError, ProviderOptions, Secret,
+    TimeLimits,
 };
 use serde_json::{Value, json};
 use storage::admin::{groups, keys, prices, settings};
@@ -133,6 +134,7 @@ fn provider(kind: Kind, base_url: &str, key: &str) -> anyhow::Result<Provider> {
         api_key: Some(Secret::new(key)),
         limits: TimeLimits::default(),
         options: ProviderOptions::default(),
+        network: Network::default(),
     })?)
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use gateway::{Config, Gateway};
 use metering::{Meter, MeterOptions};
 use metrics_exporter_prometheus::PrometheusBuilder;
+use providers::Provider;
 use storage::admin::{prices, settings};
 use storage::{Database, DatabaseUrl, SystemClock, migrate};
 use tokio::net::TcpListener;
@@ -60,15 +61,25 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         );
     }
     if arguments.check {
-        let names: Vec<String> = providers.iter().map(|provider| provider.name().to_string()).collect();
+        let named = |provider: &Provider| match provider.proxy() {
+            Some(proxy) => format!("{} (through the proxy {proxy})", provider.name()),
+            None => provider.name().to_string(),
+        };
+        let names: Vec<String> = providers.iter().map(named).collect();
         output::line(format!(
             "The configuration is good: listens on {}, providers: {}.",
             config.gateway.listen,
             names.join(", ")
         ))?;
+        for warning in &config.warnings {
+            output::line(format!("Warning: {warning}."))?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     log_to_stderr(arguments.log_format);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let database = open_database(config.database.as_ref(), arguments.create).await?;
     let metrics = PrometheusBuilder::new().install_recorder().context("starting the metrics")?;
     let clock = Arc::new(SystemClock);

@@ -1,14 +1,21 @@
 //! The configuration: a TOML file, then the environment. Unknown keys are errors; a text `env:NAME` is read from the
 //! environment.
 
-use std::net::{IpAddr, SocketAddr};
+mod network;
+mod secrets;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use accounting::{ProviderName, UserId};
-use providers::{Kind, Provider, ProviderConfig, ProviderOptions, Secret, TimeLimits};
+use providers::{Kind, Network, Provider, ProviderConfig, ProviderOptions, Secret, TimeLimits};
 use serde::Deserialize;
 use storage::DatabaseUrl;
 use url::Url;
+
+use crate::hosts::AllowedHost;
+use secrets::Texts;
 
 /// Why the configuration can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +31,8 @@ pub struct Config {
     pub database: Option<DatabaseUrl>,
     /// The model servers.
     pub providers: Vec<ProviderConfig>,
+    /// What can be used and should be changed.
+    pub warnings: Vec<String>,
 }
 
 /// How the gateway listens, whom it believes and how much it takes.
@@ -33,6 +42,8 @@ pub struct GatewayConfig {
     pub listen: SocketAddr,
     /// The forwarding key.
     pub key: Option<Secret>,
+    /// The hosts beside this machine that requests may name while there is no key.
+    pub allowed_hosts: Vec<AllowedHost>,
     /// Whether it serves one process of Open WebUI's alone, whose requests bring their model servers along.
     pub private: bool,
     /// The secrets with which Open WebUI may sign its user header.
@@ -67,15 +78,22 @@ pub struct GatewayConfig {
     pub metrics_key: Option<Secret>,
     /// Where `/metrics` is served without a key.
     pub metrics_listen: Option<SocketAddr>,
+    /// The way to model servers that requests bring along.
+    pub network: Network,
 }
 
 impl GatewayConfig {
     /// That of a private gateway behind that key, which whoever starts it gives it; it listens where they say.
     pub fn private(key: Secret, get: impl Fn(&str) -> Option<String>) -> Self {
         let get = |name: &str| get(name).filter(|value| !value.is_empty());
+        let (network, unusable) = Network::from_environment(get);
+        for unusable in unusable {
+            tracing::warn!("{unusable}");
+        }
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             key: Some(key),
+            allowed_hosts: Vec::new(),
             private: true,
             jwt_secrets: Vec::new(),
             anonymous_user: None,
@@ -93,6 +111,7 @@ impl GatewayConfig {
             settle_wait: Duration::from_secs(SETTLE_WAIT),
             metrics_key: None,
             metrics_listen: None,
+            network,
         }
     }
 }
@@ -142,6 +161,7 @@ impl Default for HeaderNames {
 struct File {
     gateway: GatewayTable,
     database: DatabaseTable,
+    network: network::NetworkTable,
     provider: Vec<ProviderTable>,
 }
 
@@ -150,6 +170,7 @@ struct File {
 struct GatewayTable {
     listen: Option<String>,
     key: Option<String>,
+    allowed_hosts: Vec<String>,
     jwt_secret: Option<String>,
     jwt_secret_next: Option<String>,
     anonymous_user: Option<String>,
@@ -174,6 +195,8 @@ struct GatewayTable {
 struct DatabaseTable {
     url: Option<String>,
     schema: Option<String>,
+    connections: Option<u32>,
+    pooling: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -189,6 +212,8 @@ struct ProviderTable {
     api_version: Option<String>,
     #[serde(default)]
     permissive_safety: bool,
+    proxy: Option<String>,
+    ca_file: Option<PathBuf>,
 }
 
 /// Bytes.
@@ -211,34 +236,31 @@ impl Config {
     /// # Errors
     /// Says what is wrong and what to write instead.
     pub fn read(file: &str, get: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigProblem> {
-        let get = |name: &str| get(name).filter(|value| !value.is_empty());
         let file: File = toml::from_str(file).map_err(|error| ConfigProblem(error.to_string()))?;
-        let resolve = |what: &str, text: Option<String>| match text {
-            Some(text) => match text.strip_prefix("env:") {
-                Some(name) => get(name).map(Some).ok_or_else(|| {
-                    ConfigProblem(format!("{what} is to be read from {name}, which is not set"))
-                }),
-                None => Ok(Some(text)),
-            },
-            None => Ok(None),
-        };
+        let texts = Texts(get);
+        let get = |name: &str| texts.variable(name);
         let table = file.gateway;
-        let secret = |what: &str, text: Option<String>, variable: &str| {
-            let resolved = resolve(what, text)?.or_else(|| get(variable));
-            Ok::<_, ConfigProblem>(resolved.map(Secret::new))
-        };
         let listen = get("OWUI_TRACKING_LISTEN").or(table.listen).unwrap_or_else(|| "127.0.0.1:8787".into());
         let listen = address("gateway.listen", &listen)?;
-        let key = secret("gateway.key", table.key, "OWUI_TRACKING_KEY")?;
-        if key.is_none() && !is_loopback(listen.ip()) {
+        let key = texts.secret_or("gateway.key", table.key, "OWUI_TRACKING_KEY")?;
+        let key = secrets::sendable("gateway.key", key)?;
+        if key.is_none() && !listen.ip().is_loopback() {
             return Err(ConfigProblem(format!(
                 "the gateway would listen on {listen} without a key, open to everyone: set gateway.key or \
                  OWUI_TRACKING_KEY, or listen on 127.0.0.1"
             )));
         }
         let mut jwt_secrets = Vec::new();
-        jwt_secrets.extend(secret("gateway.jwt_secret", table.jwt_secret, "OWUI_TRACKING_JWT_SECRET")?);
-        jwt_secrets.extend(resolve("gateway.jwt_secret_next", table.jwt_secret_next)?.map(Secret::new));
+        jwt_secrets.extend(texts.secret_or(
+            "gateway.jwt_secret",
+            table.jwt_secret,
+            "OWUI_TRACKING_JWT_SECRET",
+        )?);
+        jwt_secrets.extend(texts.secret("gateway.jwt_secret_next", table.jwt_secret_next)?);
+        let mut warnings = secrets::check_lengths(listen, key.as_ref(), &jwt_secrets)?;
+        let (network, unusable) = network::read(&texts, file.network)?;
+        warnings.extend(unusable);
+        let metrics_key = texts.secret("gateway.metrics_key", table.metrics_key)?;
         let user = |text: String| {
             UserId::new(text).map_err(|error| ConfigProblem(format!("gateway.anonymous_user: {error}")))
         };
@@ -246,6 +268,11 @@ impl Config {
         let gateway = GatewayConfig {
             listen,
             key,
+            allowed_hosts: table
+                .allowed_hosts
+                .iter()
+                .map(|text| AllowedHost::new(text))
+                .collect::<Result<_, _>>()?,
             private: false,
             jwt_secrets,
             anonymous_user: table.anonymous_user.map(user).transpose()?,
@@ -261,32 +288,25 @@ impl Config {
             client_idle: seconds("gateway.client_idle", table.client_idle, CLIENT_IDLE)?,
             drain: seconds("gateway.drain", table.drain, DRAIN)?,
             settle_wait: seconds("gateway.settle_wait", table.settle_wait, SETTLE_WAIT)?,
-            metrics_key: resolve("gateway.metrics_key", table.metrics_key)?.map(Secret::new),
+            metrics_key: secrets::sendable("gateway.metrics_key", metrics_key)?,
             metrics_listen: table
                 .metrics_listen
                 .map(|text| address("gateway.metrics_listen", &text))
                 .transpose()?,
+            network: network.clone(),
         };
-        let database = match resolve("database.url", file.database.url)? {
-            Some(url) => {
-                let url = DatabaseUrl::parse(&url).map_err(|error| ConfigProblem(error.to_string()))?;
-                Some(url.with_schema(file.database.schema.or_else(|| get("DATABASE_SCHEMA"))))
-            }
-            None => {
-                let url =
-                    DatabaseUrl::from_environment(get).map_err(|error| ConfigProblem(error.to_string()))?;
-                let schema = file.database.schema;
-                url.map(|url| if schema.is_some() { url.with_schema(schema) } else { url })
-            }
-        };
+        let database = database(&texts, file.database)?;
         let mut providers = Vec::new();
-        for table in file.provider {
-            let api_key = resolve(&format!("the api_key of provider {}", table.name), table.api_key.clone())?;
-            providers.push(provider(table, api_key)?);
+        for mut table in file.provider {
+            let (proxy, ca_file) = (table.proxy.take(), table.ca_file.take());
+            let network = network::of_provider(&texts, &network, &table.name, proxy, ca_file)?;
+            let what = format!("the api_key of provider {}", table.name);
+            let api_key = secrets::sendable(&what, texts.secret(&what, table.api_key.clone())?)?;
+            providers.push(provider(table, api_key, network)?);
         }
         if providers.is_empty() {
             for kind in Kind::all() {
-                providers.extend(from_environment(kind, &get)?);
+                providers.extend(from_environment(kind, &get, &network)?);
             }
         }
         let mut names: Vec<&ProviderName> = providers.iter().map(|provider| &provider.name).collect();
@@ -297,7 +317,7 @@ impl Config {
                 twice[0]
             )));
         }
-        Ok(Self { gateway, database, providers })
+        Ok(Self { gateway, database, providers, warnings })
     }
 
     /// The model servers, ready for use.
@@ -312,7 +332,37 @@ impl Config {
     }
 }
 
-fn provider(table: ProviderTable, api_key: Option<String>) -> Result<ProviderConfig, ConfigProblem> {
+/// The database that is named; what the file says of it goes before the environment.
+fn database<F: Fn(&str) -> Option<String>>(
+    texts: &Texts<F>,
+    table: DatabaseTable,
+) -> Result<Option<DatabaseUrl>, ConfigProblem> {
+    let wrong = |error: storage::Error| ConfigProblem(error.to_string());
+    let variable = |name: &str| texts.variable(name);
+    let url = match texts.resolve("database.url", table.url)? {
+        Some(url) => {
+            Some(DatabaseUrl::parse(&url).and_then(|url| url.with_environment(variable)).map_err(wrong)?)
+        }
+        None => DatabaseUrl::from_environment(variable).map_err(wrong)?,
+    };
+    let Some(mut url) = url else { return Ok(None) };
+    if table.schema.is_some() {
+        url = url.with_schema(table.schema);
+    }
+    if let Some(connections) = table.connections {
+        url = url.with_connections(connections).map_err(wrong)?;
+    }
+    if let Some(word) = table.pooling {
+        url = url.with_pooling(&word).map_err(wrong)?;
+    }
+    Ok(Some(url))
+}
+
+fn provider(
+    table: ProviderTable,
+    api_key: Option<Secret>,
+    network: Network,
+) -> Result<ProviderConfig, ConfigProblem> {
     let wrong = |what: String| ConfigProblem(format!("provider {}: {what}", table.name));
     let kind: Kind = table.kind.parse().map_err(wrong)?;
     let base_url = table.base_url.unwrap_or_else(|| kind.entry().base_url.into());
@@ -325,7 +375,7 @@ fn provider(table: ProviderTable, api_key: Option<String>) -> Result<ProviderCon
         kind,
         base_url: Url::parse(&base_url)
             .map_err(|error| wrong(format!("its base_url can't be read: {error}")))?,
-        api_key: api_key.map(Secret::new),
+        api_key,
         limits: TimeLimits {
             connect: seconds("connect", table.connect, defaults.connect.as_secs())?,
             first_byte: seconds("first_byte", table.first_byte, defaults.first_byte.as_secs())?,
@@ -335,6 +385,7 @@ fn provider(table: ProviderTable, api_key: Option<String>) -> Result<ProviderCon
             api_version: table.api_version,
             permissive_safety: table.permissive_safety,
         },
+        network,
     })
 }
 
@@ -342,6 +393,7 @@ fn provider(table: ProviderTable, api_key: Option<String>) -> Result<ProviderCon
 fn from_environment(
     kind: Kind,
     get: &impl Fn(&str) -> Option<String>,
+    network: &Network,
 ) -> Result<Option<ProviderConfig>, ConfigProblem> {
     let entry = kind.entry();
     let Some(address) = entry.by_environment else { return Ok(None) };
@@ -362,8 +414,10 @@ fn from_environment(
         // As OpenAI's own clients read it; only Azure's servers have versions.
         api_version: if kind == Kind::OPENAI { get("OPENAI_API_VERSION") } else { None },
         permissive_safety: false,
+        proxy: None,
+        ca_file: None,
     };
-    provider(table, key).map(Some)
+    provider(table, key.map(Secret::new), network.clone()).map(Some)
 }
 
 fn seconds(what: &str, value: Option<u64>, default: u64) -> Result<Duration, ConfigProblem> {
@@ -380,103 +434,5 @@ fn address(what: &str, text: &str) -> Result<SocketAddr, ConfigProblem> {
     })
 }
 
-fn is_loopback(ip: IpAddr) -> bool {
-    ip.is_loopback()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(file: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigProblem> {
-        Config::read(file, |name| {
-            environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
-        })
-    }
-
-    #[test]
-    fn the_documented_file() {
-        let file = r#"
-            [gateway]
-            listen = "127.0.0.1:8787"
-            key = "env:OWUI_TRACKING_KEY"
-            jwt_secret = "env:OWUI_TRACKING_JWT_SECRET"
-
-            [[provider]]
-            name = "OpenAI"
-            kind = "openai"
-            base_url = "https://api.openai.com/v1"
-            api_key = "env:OPENAI_API_KEY"
-        "#;
-        let environment =
-            [("OWUI_TRACKING_KEY", "k"), ("OWUI_TRACKING_JWT_SECRET", "s"), ("OPENAI_API_KEY", "sk-1")];
-        let config = read(file, &environment).unwrap();
-        assert_eq!(config.gateway.key, Some(Secret::new("k")));
-        assert_eq!(config.gateway.jwt_secrets, [Secret::new("s")]);
-        assert_eq!(config.providers[0].name.as_str(), "openai");
-        assert!(config.database.is_none());
-        assert!(!format!("{config:?}").contains("sk-1"));
-        let missing = read(file, &environment[..2]).unwrap_err().to_string();
-        assert!(missing.contains("OPENAI_API_KEY"), "{missing}");
-    }
-
-    #[test]
-    fn the_environment_alone_is_enough() {
-        let config = read("", &[("OPENAI_API_KEY", "sk"), ("DATABASE_URL", "sqlite:///x.db")]).unwrap();
-        assert_eq!(config.providers[0].base_url.as_str(), "https://api.openai.com/v1");
-        assert!(config.database.is_some());
-        let other =
-            read("", &[("OPENAI_API_KEY", "sk"), ("OPENAI_API_BASE_URL", "http://vllm:8000/v1")]).unwrap();
-        assert_eq!(other.providers[0].base_url.as_str(), "http://vllm:8000/v1");
-    }
-
-    #[test]
-    fn a_schema_goes_with_any_url() {
-        let schema = |file: &str, more: &[(&str, &str)]| {
-            let mut environment = vec![("DATABASE_URL", "postgresql://u:p@h/d")];
-            environment.extend(more);
-            read(file, &environment).unwrap().database.unwrap().schema().map(str::to_owned)
-        };
-        let file = "[database]\nschema = \"mine\"\n";
-        let own = "[database]\nurl = \"postgresql://u:p@h/d\"\n";
-        assert_eq!(schema(file, &[]).as_deref(), Some("mine"));
-        assert_eq!(schema(file, &[("DATABASE_SCHEMA", "theirs")]).as_deref(), Some("mine"));
-        assert_eq!(schema("", &[("DATABASE_SCHEMA", "theirs")]).as_deref(), Some("theirs"));
-        assert_eq!(schema(own, &[("DATABASE_SCHEMA", "theirs")]).as_deref(), Some("theirs"));
-        assert_eq!(schema("", &[]), None);
-    }
-
-    #[test]
-    fn the_environment_of_open_webui_is_understood() {
-        let config = read("", &[("OLLAMA_BASE_URL", "/ollama")]).unwrap();
-        assert_eq!(config.providers[0].base_url.as_str(), "http://localhost:11434/");
-        let azure = [
-            ("OPENAI_API_KEY", "k"),
-            ("OPENAI_API_BASE_URL", "https://x.openai.azure.com"),
-            ("OPENAI_API_VERSION", "2024-10-21"),
-        ];
-        let config = read("", &azure).unwrap();
-        assert_eq!(config.providers[0].options.api_version.as_deref(), Some("2024-10-21"));
-        assert_eq!(config.open_providers().unwrap()[0].kind().entry().name, "azure");
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        let provider = "[[provider]]\nname = \"a\"\nkind = \"openai\"\n";
-        for (file, says) in [
-            ("[gateway]\nlisten = \"0.0.0.0:1\"\n".to_owned(), "without a key"),
-            ("[gateway]\nlisten = \"somewhere\"\n".to_owned(), "no address with a port"),
-            ("[gateway]\nkee = \"x\"\n".to_owned(), "kee"),
-            ("[gatway]\n".to_owned(), "gatway"),
-            ("[gateway\n".to_owned(), "line 1"),
-            ("[gateway]\ndrain = 100000\n".to_owned(), "at most"),
-            (provider.replace("openai", "telepathy"), "telepathy"),
-            (format!("{provider}{}", provider.replace("\"a\"", "\"A\"")), "two providers"),
-            (format!("{provider}base_url = \"nowhere\"\n"), "base_url"),
-            ("[database]\nurl = \"mysql://x\"\n".to_owned(), "mysql"),
-        ] {
-            let problem = read(&file, &[]).unwrap_err().to_string();
-            assert!(problem.contains(says), "{file}: {problem}");
-        }
-    }
-}
+mod tests;

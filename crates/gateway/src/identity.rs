@@ -3,7 +3,9 @@
 //! The rule it protects: nobody is charged for what somebody else asked. A key that is bound to a user is that user. A
 //! forwarding key may name users: by the signed header if a secret is set, and then only so; else by plain headers.
 
-use accounting::{Credits, UserId};
+use std::sync::Arc;
+
+use accounting::{Clock, Credits, UserId};
 use http::HeaderMap;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use metering::{Labels, WayIn};
@@ -19,7 +21,7 @@ use crate::keys::Access;
 /// Open WebUI signs with this name (its documentation, "Forward user info headers").
 const ISSUER: &str = "open-webui";
 /// Clocks of two machines may differ by so many seconds.
-const LEEWAY: u64 = 5;
+const LEEWAY: i64 = 5;
 /// Labels longer than this are not Open WebUI's.
 const LONGEST_LABEL: usize = 255;
 /// Replaces the user's daily allowance.
@@ -28,10 +30,29 @@ const LIMIT: &str = "X-Tracking-Limit";
 #[derive(Debug, Deserialize)]
 struct Claims {
     sub: String,
+    exp: NumericDate,
+    #[serde(default)]
+    nbf: Option<NumericDate>,
     #[serde(default)]
     name: Option<String>,
     #[serde(default)]
     email: Option<String>,
+}
+
+/// Seconds since 1970 UTC, in JSON any number: also one with a fraction, or an exponent.
+#[derive(Debug, Deserialize)]
+struct NumericDate(serde_json::Number);
+
+impl NumericDate {
+    /// Whole seconds; far beyond all times for what no clock shows.
+    fn seconds(&self) -> i64 {
+        self.0.as_i64().or_else(|| Some(whole(self.0.as_f64()?))).unwrap_or(i64::MAX)
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a cast of a float ends at the ends of the integers")]
+fn whole(seconds: f64) -> i64 {
+    seconds.floor() as i64
 }
 
 /// How users are recognised.
@@ -41,6 +62,7 @@ pub(crate) struct Identity {
     keys: Vec<SignatureKey>,
     validation: Validation,
     anonymous: Option<UserId>,
+    clock: Arc<dyn Clock>,
 }
 
 struct SignatureKey(DecodingKey);
@@ -52,17 +74,23 @@ impl std::fmt::Debug for SignatureKey {
 }
 
 impl Identity {
-    pub(crate) fn new(headers: HeaderNames, secrets: &[Secret], anonymous: Option<UserId>) -> Self {
+    pub(crate) fn new(
+        headers: HeaderNames,
+        secrets: &[Secret],
+        anonymous: Option<UserId>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_issuer(&[ISSUER]);
-        validation.set_required_spec_claims(&["exp", "iss", "sub"]);
-        validation.leeway = LEEWAY;
+        validation.set_required_spec_claims(&["iss", "sub"]);
         validation.validate_aud = false;
+        // The library reads whole numbers only, and asks a clock of its own: see `check_time`.
+        validation.validate_exp = false;
         let keys = secrets
             .iter()
             .map(|secret| SignatureKey(DecodingKey::from_secret(secret.expose().as_bytes())))
             .collect();
-        Self { headers, keys, validation, anonymous }
+        Self { headers, keys, validation, anonymous, clock }
     }
 
     /// The user whom the request names, with what it says about them.
@@ -139,16 +167,34 @@ impl Identity {
         let mut refused = None;
         for SignatureKey(key) in &self.keys {
             match decode::<Claims>(token, key, &self.validation) {
-                Ok(data) => {
-                    let Claims { sub, name, email } = data.claims;
-                    return known(sub, name.unwrap_or_default(), email.unwrap_or_default());
+                // Its signer wants what we don't know to be obeyed (RFC 7515, 4.1.11).
+                Ok(data) if data.header.crit.is_some() => {
+                    refused = Some("it names extensions that must be understood".to_owned());
                 }
-                Err(error) => refused = Some(error),
+                Ok(data) => match self.check_time(&data.claims) {
+                    Ok(()) => {
+                        let Claims { sub, name, email, .. } = data.claims;
+                        return known(sub, name.unwrap_or_default(), email.unwrap_or_default());
+                    }
+                    Err(why) => refused = Some(why.to_owned()),
+                },
+                Err(error) => refused = Some(error.to_string()),
             }
         }
         // The reason is for the log; whoever forges learns nothing from it.
-        tracing::warn!(error = refused.map(|error| error.to_string()), "a signed user header was refused");
+        tracing::warn!(error = refused, "a signed user header was refused");
         Err(ApiError::unauthorized("identity_invalid", "The signed user header is not valid or has expired."))
+    }
+
+    fn check_time(&self, claims: &Claims) -> Result<(), &'static str> {
+        let now = self.clock.now().as_second();
+        if claims.exp.seconds() < now.saturating_sub(LEEWAY) {
+            return Err("it has expired");
+        }
+        match &claims.nbf {
+            Some(begin) if begin.seconds() > now.saturating_add(LEEWAY) => Err("it is not valid yet"),
+            _ => Ok(()),
+        }
     }
 
     fn plain(&self, id: &str, headers: &HeaderMap) -> Result<KnownUser, ApiError> {

@@ -13,6 +13,7 @@ pub mod config;
 mod connections;
 mod errands;
 mod error;
+mod hosts;
 mod identity;
 mod keys;
 mod listener;
@@ -22,5 +23,6 @@ mod servers;
 mod watched;
 
 pub use config::{Config, ConfigProblem, GatewayConfig};
+pub use hosts::AllowedHost;
 pub use listener::Listener;
 pub use server::{Gateway, serve};

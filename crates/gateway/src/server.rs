@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use accounting::Clock;
-use axum::Router;
 use axum::routing::{get, post};
+use axum::{Router, middleware};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,6 +24,7 @@ use crate::bounds::{Bounds, Limits};
 use crate::config::GatewayConfig;
 use crate::connections::Connections;
 use crate::errands::Errands;
+use crate::hosts;
 use crate::identity::Identity;
 use crate::keys::Keys;
 use crate::routes::{
@@ -75,15 +76,19 @@ impl Gateway {
         metrics: Option<PrometheusHandle>,
     ) -> Self {
         let keys = Keys::new(config.key.as_ref(), database.clone(), Arc::clone(&clock));
-        let identity =
-            Identity::new(config.headers.clone(), &config.jwt_secrets, config.anonymous_user.clone());
+        let identity = Identity::new(
+            config.headers.clone(),
+            &config.jwt_secrets,
+            config.anonymous_user.clone(),
+            Arc::clone(&clock),
+        );
         let bounds = Bounds::new(Limits {
             body: config.body_limit,
             in_flight: config.bytes_in_flight,
             per_user: config.bytes_per_user,
             requests_per_user: config.requests_per_user,
         });
-        let (servers, errands) = (Servers::new(config.private), Errands::default());
+        let (servers, errands) = (Servers::new(config.private, config.network.clone()), Errands::default());
         let database = database.clone();
         Self(Arc::new(Inner {
             meter,
@@ -115,17 +120,22 @@ impl Gateway {
     }
 
     fn router(&self) -> Router {
-        Router::new()
+        let mut router = Router::new()
             .route("/v1/chat/completions", post(chat_completions::handler))
             .route("/v1/responses", post(responses::handler))
             .route("/v1/messages", post(messages::handler))
             .route("/v1/embeddings", post(embeddings::handler))
             .route("/v1/models", get(models::handler))
-            .route("/healthz", get(health::healthz))
-            .route("/readyz", get(health::readyz))
             .route("/metrics", get(metrics_route::handler))
             .merge(local::router(self))
-            .fallback(not_found)
+            .fallback(not_found);
+        if self.config.key.is_none() {
+            router = router.layer(middleware::from_fn_with_state(self.clone(), hosts::guard));
+        }
+        // Monitors ask by any name, and these say nothing about anyone.
+        router
+            .route("/healthz", get(health::healthz))
+            .route("/readyz", get(health::readyz))
             .with_state(self.clone())
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use accounting::ProviderName;
 use http::{HeaderMap, HeaderName};
-use providers::{Kind, Provider, ProviderConfig, ProviderOptions, Secret, TimeLimits};
+use providers::{Kind, Network, Provider, ProviderConfig, ProviderOptions, Secret, TimeLimits};
 use serde::Deserialize;
 use storage::admin::keys;
 use url::Url;
@@ -44,13 +44,14 @@ struct Named {
 pub(crate) struct Servers {
     /// Whether requests may name servers at all.
     private: bool,
+    network: Network,
     /// By the hash of what the header said: it holds a key.
     known: Mutex<HashMap<String, Provider>>,
 }
 
 impl Servers {
-    pub(crate) fn new(private: bool) -> Self {
-        Self { private, known: Mutex::default() }
+    pub(crate) fn new(private: bool, network: Network) -> Self {
+        Self { private, network, known: Mutex::default() }
     }
 
     /// The server that the request names, if it names one.
@@ -68,7 +69,7 @@ impl Servers {
         // The text holds a key: what is wrong with it is said without it.
         let named: Named = serde_json::from_str(text)
             .map_err(|error| wrong(format!("it is no such JSON object ({:?})", error.classify())))?;
-        let provider = named.open().map_err(wrong)?;
+        let provider = named.open(&self.network).map_err(wrong)?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST {
             known.clear();
@@ -79,7 +80,7 @@ impl Servers {
 }
 
 impl Named {
-    fn open(self) -> Result<Provider, String> {
+    fn open(self, network: &Network) -> Result<Provider, String> {
         let kind: Kind = self.kind.parse()?;
         let base_url = self.base_url.filter(|url| !url.is_empty());
         let base_url = base_url.unwrap_or_else(|| kind.entry().base_url.into());
@@ -94,7 +95,7 @@ impl Named {
             kind,
             base_url: Url::parse(&base_url)
                 .map_err(|error| format!("its base_url can't be read: {error}"))?,
-            api_key: self.api_key.filter(|key| !key.is_empty()).map(Secret::new),
+            api_key: self.api_key.filter(|key| !key.trim().is_empty()).map(Secret::new),
             limits: TimeLimits {
                 connect: limit("connect_timeout", self.connect_timeout, defaults.connect)?,
                 first_byte: limit("first_byte_timeout", self.first_byte_timeout, defaults.first_byte)?,
@@ -104,6 +105,7 @@ impl Named {
                 api_version: self.api_version,
                 permissive_safety: self.permissive_safety,
             },
+            network: network.clone(),
         };
         Provider::new(config).map_err(|error| error.to_string())
     }
@@ -117,7 +119,7 @@ mod tests {
 
     fn named(private: bool, text: &'static str) -> Result<Option<Provider>, ApiError> {
         let headers = HeaderMap::from_iter([(SERVER, HeaderValue::from_static(text))]);
-        Servers::new(private).named(&headers)
+        Servers::new(private, Network::default()).named(&headers)
     }
 
     const GOOD: &str = r#"{"name":"OpenAI","kind":"openai","api_key":"sk-1"}"#;
@@ -126,13 +128,15 @@ mod tests {
     fn only_a_private_gateway_is_told_where_to_send_requests() {
         assert_eq!(named(true, GOOD).unwrap().unwrap().name().as_str(), "openai");
         assert_eq!(named(false, GOOD).unwrap_err().status, 400);
-        assert!(Servers::new(false).named(&HeaderMap::new()).unwrap().is_none());
+        assert!(Servers::new(false, Network::default()).named(&HeaderMap::new()).unwrap().is_none());
     }
 
     #[test]
     fn the_same_server_keeps_its_connections() {
-        let (servers, headers) =
-            (Servers::new(true), HeaderMap::from_iter([(SERVER, HeaderValue::from_static(GOOD))]));
+        let (servers, headers) = (
+            Servers::new(true, Network::default()),
+            HeaderMap::from_iter([(SERVER, HeaderValue::from_static(GOOD))]),
+        );
         servers.named(&headers).unwrap();
         servers.named(&headers).unwrap();
         assert_eq!(servers.known.lock().unwrap().len(), 1);

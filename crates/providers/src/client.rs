@@ -1,21 +1,25 @@
 //! HTTP to model servers: one pooled client, time limits on everything, no redirects, only our own headers.
 
+mod connect;
+
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, DATE, HeaderValue, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout;
+use url::Url;
 
 use crate::ProviderError;
 use crate::error::Failure;
+use crate::network::{Network, Proxy};
 use crate::protocol::Outgoing;
+use connect::Connector;
 
 /// A whole answer ends here.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
@@ -27,7 +31,7 @@ const AGENT: &str = concat!("openwebui-token-tracking/", env!("CARGO_PKG_VERSION
 /// How long a model server may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeLimits {
-    /// To accept a connection.
+    /// To accept a connection, with all that belongs to it: its name, a proxy, TLS.
     pub connect: Duration,
     /// Until the head of its answer comes.
     pub first_byte: Duration,
@@ -48,46 +52,41 @@ impl Default for TimeLimits {
 /// A client of one model server.
 #[derive(Debug)]
 pub(crate) struct HttpClient {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
     /// Sent with each request: our key, the version of the protocol.
     headers: HeaderMap,
+    proxy: Option<Proxy>,
+    /// Whether requests are sent to the proxy itself, not through a tunnel.
+    is_forwarded: bool,
     pub limits: TimeLimits,
 }
 
 impl HttpClient {
     /// # Errors
-    /// Says what is wrong with the machine's certificates.
-    pub(crate) fn new(headers: HeaderMap, limits: TimeLimits, secure: bool) -> Result<Self, String> {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(limits.connect));
-        let builder = HttpsConnectorBuilder::new();
-        let connector = if secure {
-            let builder = builder
-                .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-                .map_err(|error| {
-                    format!(
-                        "no certificates of authorities on this machine ({error}): install ca-certificates"
-                    )
-                })?;
-            builder.https_or_http().enable_http1().wrap_connector(http)
-        } else {
-            // Plain HTTP needs no authorities, and loading them takes time.
-            let roots = rustls::RootCertStore::empty();
-            let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-            let config = rustls::ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .map_err(|error| error.to_string())?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-            builder.with_tls_config(config).https_or_http().enable_http1().wrap_connector(http)
-        };
+    /// Says what is wrong with the certificates of authorities.
+    pub(crate) fn new(
+        mut headers: HeaderMap,
+        limits: TimeLimits,
+        server: &Url,
+        network: &Network,
+    ) -> Result<Self, String> {
+        let is_secure = server.scheme() == "https";
+        let proxy = network.proxy_to(server);
+        let connector = Connector::new(limits.connect, is_secure, proxy.as_ref(), network)?;
+        let is_forwarded = proxy.is_some() && !is_secure;
+        if is_forwarded && let Some(words) = proxy.as_ref().and_then(|proxy| proxy.authorization.clone()) {
+            headers.insert(PROXY_AUTHORIZATION, words);
+        }
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE_CONNECTION)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Ok(Self { client, headers, limits })
+        Ok(Self { client, headers, proxy, is_forwarded, limits })
+    }
+
+    /// The proxy in the way.
+    pub(crate) const fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_ref()
     }
 
     /// Sends, and waits for the head of a successful answer. `failure` reads the body of an error.
@@ -107,16 +106,29 @@ impl HttpClient {
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         headers.extend(outgoing.headers);
         headers.extend(self.headers.clone());
+        let connection = capture_connection(&mut request);
         let response = match timeout(self.limits.first_byte, self.client.request(request)).await {
-            Err(_) => return Err(ProviderError::TimedOut { before_output: true }),
-            Ok(Err(error)) if error.is_connect() => {
-                tracing::warn!(error = %deepest(&error), "no connection to a model server");
-                return Err(ProviderError::NotConnected);
+            Err(_) if connection.connection_metadata().is_none() => {
+                return Err(self.not_connected("it took too long"));
             }
+            Err(_) => return Err(ProviderError::TimedOut { before_output: true }),
+            Ok(Err(error)) if never_left(&error) => return Err(self.not_connected(&deepest(&error))),
             Ok(Err(error)) => return Err(ProviderError::Broken { what: deepest(&error) }),
+            Ok(Ok(response))
+                if self.is_forwarded && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED =>
+            {
+                return Err(self.not_connected("the proxy wants another user and password"));
+            }
             Ok(Ok(response)) => response,
         };
         if response.status().is_success() { Ok(response) } else { Err(self.failure(response, failure).await) }
+    }
+
+    /// Nothing was sent. Whoever runs this is told why.
+    fn not_connected(&self, why: &str) -> ProviderError {
+        let proxy = self.proxy.as_ref().map(ToString::to_string);
+        tracing::warn!(error = why, proxy, "no connection to a model server");
+        ProviderError::NotConnected
     }
 
     /// The whole body of an answer.
@@ -201,6 +213,13 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         }
     };
     Some(wait.min(LONGEST))
+}
+
+/// Whether nothing of the request was written: there is no connection, or the one that was there had ended before.
+fn never_left(error: &hyper_util::client::legacy::Error) -> bool {
+    let of_connection =
+        std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<hyper::Error>());
+    error.is_connect() || of_connection.is_some_and(hyper::Error::is_canceled)
 }
 
 /// The innermost cause, which is the one that tells.

@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::client::{HttpClient, answered_at};
 use crate::framing::Framing;
+use crate::network::{Network, Proxy};
 use crate::protocol::{Asked, KeyHeader, Outgoing, Protocol, Setup};
 use crate::{
     Answer, AnswerStream, BadRequest, ChatRequest, Complete, ConfigError, EmbeddingsRequest, Kind,
@@ -70,6 +71,8 @@ pub struct ProviderConfig {
     pub limits: TimeLimits,
     /// What else can be set.
     pub options: ProviderOptions,
+    /// The way to it.
+    pub network: Network,
 }
 
 /// A model server. Cheap to clone.
@@ -92,14 +95,14 @@ impl Provider {
     /// # Errors
     /// Says what in its configuration can't be used.
     pub fn new(config: ProviderConfig) -> Result<Self, ConfigError> {
-        let ProviderConfig { name, kind, base_url, api_key, limits, options } = config;
+        let ProviderConfig { name, kind, base_url, api_key, limits, options, network } = config;
         let wrong = |what: String| ConfigError { provider: name.to_string(), what };
         if !matches!(base_url.scheme(), "http" | "https") || base_url.host_str().is_none() {
             return Err(wrong("its base_url must begin with http:// or https:// and name a host".into()));
         }
         let kind = kind.at(&base_url);
         let headers = headers(kind, api_key.as_ref()).map_err(wrong)?;
-        let client = HttpClient::new(headers, limits, base_url.scheme() == "https").map_err(wrong)?;
+        let client = HttpClient::new(headers, limits, &base_url, &network).map_err(wrong)?;
         let protocol = (kind.0.open)(&Setup { base_url, options }).map_err(wrong)?;
         Ok(Self(Arc::new(Inner { name, kind, client, protocol })))
     }
@@ -107,6 +110,11 @@ impl Provider {
     /// Its name in the price table.
     pub fn name(&self) -> &ProviderName {
         &self.0.name
+    }
+
+    /// The proxy through which it is asked.
+    pub fn proxy(&self) -> Option<&Proxy> {
+        self.0.client.proxy()
     }
 
     /// The protocol that it speaks.

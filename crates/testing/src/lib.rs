@@ -3,6 +3,9 @@
 
 pub mod clock;
 pub mod databases;
+pub mod pgbouncer;
 pub mod postgres;
+pub mod proxy;
 pub mod records;
 pub mod simulator;
+pub mod tls;

@@ -104,7 +104,12 @@ impl Known {
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut findings = Vec::new();
     let config = match serve::read(arguments.config.as_deref()) {
-        Ok(config) => Some(config),
+        Ok(config) => {
+            findings.extend(config.warnings.iter().map(|warning| {
+                Finding::warning("configuration", warning, "change it in the file or the environment")
+            }));
+            Some(config)
+        }
         Err(error) => {
             let advice = "correct it: `owui-token-tracking serve --check` says when it is good";
             findings.push(Finding::problem("configuration", format!("{error:#}"), advice));

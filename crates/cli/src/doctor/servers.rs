@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use accounting::{ModelId, ProviderName};
 use futures_util::future::join_all;
-use providers::{Provider, ProviderConfig, ProviderError, ProviderOptions, Secret, TimeLimits};
+use providers::{Network, Provider, ProviderConfig, ProviderError, ProviderOptions, Secret, TimeLimits};
 use tokio::time::timeout;
 use url::Url;
 
@@ -78,6 +78,7 @@ fn server(pipe: &models::Tracked<'_>) -> Option<Result<Server, Finding>> {
         api_key: key.clone().or_else(from_environment).map(Secret::new),
         limits: TimeLimits::default(),
         options: ProviderOptions::default(),
+        network: Network::from_environment(|name| std::env::var(name).ok()).0,
     };
     Some(Ok(Server { whose, config, in_open_webui: true }))
 }
@@ -111,6 +112,11 @@ async fn ask(server: &Server, known: Option<&Known>) -> Vec<Finding> {
             return vec![Finding::problem(check, error.what, "correct its configuration")];
         }
     };
+    // In the way, it is the first to look at where nothing answers.
+    let host = match provider.proxy() {
+        Some(proxy) => format!("{host}, through the proxy {proxy},"),
+        None => host,
+    };
     let answer = timeout(PATIENCE, provider.models()).await;
     match answer.unwrap_or(Err(ProviderError::TimedOut { before_output: true })) {
         Ok(offered) => {
@@ -122,12 +128,16 @@ async fn ask(server: &Server, known: Option<&Known>) -> Vec<Finding> {
             }
             findings
         }
-        Err(error) => vec![fault(check, &host, &error)],
+        Err(error) => vec![fault(check, &host, provider.proxy().is_some(), &error)],
     }
 }
 
-fn fault(check: String, host: &str, error: &ProviderError) -> Finding {
+fn fault(check: String, host: &str, is_proxied: bool, error: &ProviderError) -> Finding {
     let advice = match error {
+        ProviderError::NotConnected | ProviderError::TimedOut { .. } if is_proxied => {
+            "check the proxy, its user and password, and that it lets this server through; NO_PROXY names servers that \
+             are reached without it"
+        }
         ProviderError::OurKey { .. } => "put a key that works in its place, or pay what is owed there",
         ProviderError::NotConnected | ProviderError::TimedOut { .. } => {
             "check its address, and that this host may reach it"

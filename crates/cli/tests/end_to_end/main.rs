@@ -12,9 +12,13 @@ mod commands;
 mod crashes;
 mod doctor;
 mod feel;
+#[cfg(unix)]
+mod files;
 #[cfg(target_os = "linux")]
 mod memory;
+mod network;
 mod open_webui;
+mod poolers;
 mod pricing;
 mod process;
 mod several;

@@ -41,7 +41,8 @@ async fn a_thousand_requests(mode: Mode) {
     assert!(report.lines().count() > 5, "{report}");
     // One that is killed leaves what another process settles.
     let [first, second] = gateways;
-    let open = client.send(&second.url, "user-1", "last", "[[sim input=10 output=50000 chunk=1 delay=20]]").await;
+    let open =
+        client.send(&second.url, "user-1", "last", "[[sim input=10 output=50000 chunk=1 delay=20]]").await;
     assert!(open.is_some());
     place.until("SELECT COUNT(*) FROM {hold}", |holds| holds == 1).await;
     second.kill();

@@ -238,6 +238,13 @@ impl HttpClient {
         (response.status().as_u16(), text(response).await)
     }
 
+    /// What is at an address, without a key.
+    pub async fn look(&self, url: &str) -> (u16, String) {
+        let request = Request::get(url).body(Full::default()).unwrap();
+        let response = self.0.request(request).await.unwrap();
+        (response.status().as_u16(), text(response).await)
+    }
+
     /// Sends a chat and reads its answer to the end; the status and the text, as far as they came.
     pub async fn ask(&self, url: &str, user: &str, chat: &str, directive: &str) -> (u16, String) {
         match self.send(url, user, chat, directive).await {

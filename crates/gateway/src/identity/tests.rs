@@ -17,7 +17,7 @@ fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
 
 fn identity(secrets: &[&str]) -> Identity {
     let secrets: Vec<Secret> = secrets.iter().map(|secret| Secret::new(*secret)).collect();
-    Identity::new(HeaderNames::default(), &secrets, None)
+    Identity::new(HeaderNames::default(), &secrets, None, Arc::new(storage::SystemClock))
 }
 
 fn token(claims: &Value, secret: &str) -> String {
@@ -74,6 +74,11 @@ fn every_forgery_is_refused() {
     let (head, signature) = good.rsplit_once('.').unwrap();
     // {"alg":"none","typ":"JWT"}
     let unsigned = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{}.", head.split_once('.').unwrap().1);
+    let critical = |names: &[&str]| {
+        let names = names.iter().map(ToString::to_string).collect();
+        let header = Header { crit: Some(names), ..Header::new(Algorithm::HS256) };
+        encode(&header, &claims(), &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
+    };
     let other_algorithm =
         encode(&Header::new(Algorithm::HS512), &claims(), &EncodingKey::from_secret(SECRET.as_bytes()))
             .unwrap();
@@ -84,7 +89,15 @@ fn every_forgery_is_refused() {
         ("alg none", unsigned),
         ("another algorithm", other_algorithm),
         ("expired", with("exp", json!(1_000_000_000))),
+        ("expired, with a fraction", with("exp", json!(1_000_000_000.5))),
         ("no expiry", without("exp")),
+        ("an expiry that is no number", with("exp", json!("4102444800"))),
+        ("an expiry before all times", with("exp", json!(-1e300))),
+        ("not valid yet", with("nbf", json!(LATER))),
+        ("not valid yet, with a fraction", with("nbf", json!(4_102_444_800.5))),
+        ("a beginning that is no number", with("nbf", json!("soon"))),
+        ("an unknown extension", critical(&["b64"])),
+        ("no extension at all", critical(&[])),
         ("another issuer", with("iss", json!("somebody"))),
         ("no issuer", without("iss")),
         ("no subject", without("sub")),
@@ -95,6 +108,24 @@ fn every_forgery_is_refused() {
     let empty =
         identity.user(&Access::Forwarding, &headers(&[("X-OpenWebUI-User-Jwt", &with("sub", json!("")))]));
     assert_eq!(empty.unwrap_err().status, 400);
+}
+
+/// A NumericDate may have a fraction or an exponent (RFC 7519, 2).
+#[test]
+fn times_are_any_numbers() {
+    let identity = identity(&[SECRET]);
+    for (claim, number) in [
+        ("exp", "4102444800.5"),
+        ("exp", "4.1024448e9"),
+        ("exp", "1e300"),
+        ("nbf", "1000000000.25"),
+        ("nbf", "-1.5"),
+        ("iat", "1795575600.123456"),
+    ] {
+        let mut claims = claims();
+        claims[claim] = serde_json::from_str(number).unwrap();
+        assert!(signed_by(&identity, &token(&claims, SECRET)).is_ok(), "{claim} {number}");
+    }
 }
 
 #[test]
@@ -124,7 +155,12 @@ fn a_bound_key_is_its_user_and_names_nobody() {
 #[test]
 fn nobody_is_somebody_only_if_the_administrator_says_so() {
     assert_eq!(identity(&[]).user(&Access::Forwarding, &HeaderMap::new()).unwrap_err().code, "no_user");
-    let named = Identity::new(HeaderNames::default(), &[], Some(UserId::new("guest").unwrap()));
+    let named = Identity::new(
+        HeaderNames::default(),
+        &[],
+        Some(UserId::new("guest").unwrap()),
+        Arc::new(storage::SystemClock),
+    );
     assert_eq!(named.user(&Access::Forwarding, &HeaderMap::new()).unwrap().id.as_str(), "guest");
 }
 

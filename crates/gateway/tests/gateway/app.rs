@@ -14,7 +14,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use metering::{Meter, MeterOptions};
-use providers::{Kind, Provider, ProviderConfig, ProviderOptions, Secret, TimeLimits};
+use providers::{Kind, Network, Provider, ProviderConfig, ProviderOptions, Secret, TimeLimits};
 use serde_json::{Value, json};
 use storage::admin::prices::{self, NewPrice, Source, Write};
 use storage::admin::settings;
@@ -28,6 +28,10 @@ use tokio_util::task::TaskTracker;
 
 /// Short, so that a server that hangs is found out soon.
 pub const SILENCE: Duration = Duration::from_millis(400);
+
+/// The configuration of most tests.
+const USUAL: &str =
+    "[gateway]\nlisten = \"127.0.0.1:0\"\nkey = \"k\"\nrequests_per_user = 1000\ndrain = 10\n";
 
 pub struct App {
     pub database: Database,
@@ -119,7 +123,8 @@ impl App {
         kinds: &[Kind],
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self::build(test, changes, kinds, clock, SILENCE, "", &[]).await
+        let simulator = Simulator::start().await.unwrap();
+        Self::build(test, changes, kinds, clock, SILENCE, simulator, USUAL, &[]).await
     }
 
     /// One that waits for its providers for so long.
@@ -129,7 +134,9 @@ impl App {
         kinds: &[Kind],
         silence: Duration,
     ) -> Self {
-        Self::build(test, changes, kinds, Arc::new(SystemClock), silence, "", &[]).await
+        let simulator = Simulator::start().await.unwrap();
+        let clock = Arc::new(SystemClock);
+        Self::build(test, changes, kinds, clock, silence, simulator, USUAL, &[]).await
     }
 
     /// One with more in the table `[gateway]`, with model servers before the simulated one, for which it waits long.
@@ -140,21 +147,29 @@ impl App {
         first: &[Provider],
     ) -> Self {
         let (clock, silence) = (Arc::new(SystemClock), Duration::from_secs(30));
-        Self::build(test, changes, &[Kind::OPENAI], clock, silence, keys, first).await
+        let (simulator, file) = (Simulator::start().await.unwrap(), format!("{USUAL}{keys}"));
+        Self::build(test, changes, &[Kind::OPENAI], clock, silence, simulator, &file, first).await
     }
 
+    /// One with that configuration file, and its servers; without any, with the simulated one.
+    pub async fn start_with(test: TestDatabase, simulator: Simulator, file: &str) -> Self {
+        let clock = Arc::new(SystemClock);
+        Self::build(test, &[], &[Kind::OPENAI], clock, SILENCE, simulator, file, &[]).await
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what any of the tests changes")]
     async fn build(
         test: TestDatabase,
         changes: &[(&str, &str)],
         kinds: &[Kind],
         clock: Arc<dyn Clock>,
         silence: Duration,
-        keys: &str,
+        simulator: Simulator,
+        file: &str,
         first: &[Provider],
     ) -> Self {
         let database = test.migrated().await.unwrap();
         prepare(&database, changes, &*clock).await;
-        let simulator = Simulator::start().await.unwrap();
         let provider = |kind: &Kind| {
             let entry = kind.entry();
             Provider::new(ProviderConfig {
@@ -164,10 +179,17 @@ impl App {
                 api_key: Some(Secret::new("provider-key")),
                 limits: TimeLimits { connect: silence, first_byte: silence, idle: silence },
                 options: ProviderOptions::default(),
+                network: Network::default(),
             })
             .unwrap()
         };
-        let providers = first.iter().cloned().chain(kinds.iter().map(provider)).collect();
+        let config = Config::read(file, |_| None).unwrap();
+        let configured = config.open_providers().unwrap();
+        let providers = if configured.is_empty() {
+            first.iter().cloned().chain(kinds.iter().map(provider)).collect()
+        } else {
+            configured
+        };
         let options = MeterOptions {
             providers,
             clock: Arc::clone(&clock),
@@ -175,10 +197,7 @@ impl App {
             settle_wait: Duration::from_secs(5),
         };
         let meter = Meter::open(&database, options).await.unwrap();
-        let file = format!(
-            "[gateway]\nlisten = \"127.0.0.1:0\"\nkey = \"k\"\nrequests_per_user = 1000\ndrain = 10\n{keys}"
-        );
-        let config = Config::read(&file, |_| None).unwrap().gateway;
+        let config = config.gateway;
         let listener = TcpListener::bind(config.listen).await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
@@ -234,6 +253,15 @@ impl App {
             .body(Full::new(Bytes::from(body)))
             .unwrap();
         read(self.client.request(request).await.unwrap()).await
+    }
+
+    /// A look at a path without a key, with those headers.
+    pub async fn look(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = Request::get(format!("{}{path}", self.address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        read(self.client.request(request.body(Full::default()).unwrap()).await.unwrap()).await
     }
 
     /// A chat with that directive, read to its end.

@@ -110,6 +110,7 @@ async fn hanging_server(name: &str) -> (Provider, Arc<AtomicUsize>) {
         api_key: None,
         limits: TimeLimits { connect: limit, first_byte: limit, idle: limit },
         options: ProviderOptions::default(),
+        network: providers::Network::default(),
     });
     (provider.unwrap(), asked)
 }

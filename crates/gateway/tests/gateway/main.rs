@@ -5,10 +5,12 @@
 mod allowances;
 mod app;
 mod bounds;
+mod doors;
 mod fields;
 mod flow;
 mod local;
 mod mutations;
+mod network;
 mod periods;
 mod prices;
 mod providers;

@@ -165,6 +165,7 @@ fn parrot(base_url: Url) -> Provider {
         api_key: Some(Secret::new("nuts")),
         limits: TimeLimits::default(),
         options: ProviderOptions::default(),
+        network: Network::default(),
     })
     .unwrap()
 }
@@ -262,6 +263,7 @@ async fn vectors_that_went_wrong_were_made() {
             api_key: Some(Secret::new("key")),
             limits: TimeLimits::default(),
             options: ProviderOptions::default(),
+            network: Network::default(),
         });
         let error = provider.unwrap().embeddings(&asks()).await.unwrap_err();
         assert_eq!(matches!(error, ProviderError::Broken { .. }), broken, "{kind:?} {body}: {error:?}");

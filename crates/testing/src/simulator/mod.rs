@@ -137,6 +137,11 @@ impl Simulator {
         Ok(Self { address, book, _running: end.drop_guard(), _tasks: tasks })
     }
 
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The address below which the routes of OpenAI's format are.
     pub fn base_url(&self) -> String {
         self.base_url_of("openai")

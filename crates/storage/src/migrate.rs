@@ -225,7 +225,7 @@ async fn apply_once(
     let original = schema::to_head(database, user_table).await?;
     match database.pool() {
         crate::Pool::Sqlite(pool) => {
-            let _turn = Turn::take(database).await?;
+            let _turn = Turn::take(database).await;
             let mut transaction = begin_immediate(pool).await?;
             let applied = apply!(&mut transaction, database, migrations, original);
             transaction.commit().await?;

@@ -16,7 +16,7 @@ use storage::reports::balance::account;
 use storage::reports::usage::{Question, usage};
 use storage::reports::verify::verify;
 use storage::{Database, Error, new_id};
-use testing::{each_way, records};
+use testing::{each_database, each_way, records};
 
 mod processes;
 mod recovery;

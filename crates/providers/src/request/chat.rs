@@ -113,6 +113,7 @@ pub(super) fn input_length(body: &Map<String, Value>) -> u64 {
         pieces(message, &mut |piece| {
             length += match piece {
                 Piece::Text(text) => text.len() as u64,
+                Piece::Json(Value::Null) => 0,
                 Piece::Json(value) => json_length(value),
             };
         });

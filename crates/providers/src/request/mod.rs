@@ -378,4 +378,6 @@ impl ChatRequest {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

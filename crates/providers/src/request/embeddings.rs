@@ -1,6 +1,5 @@
 //! Requests for embeddings, in OpenAI's shape.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
@@ -64,19 +63,18 @@ impl EmbeddingsRequest {
     /// # Errors
     /// Says which field is wrong.
     pub fn parse(original: Bytes) -> Result<Self, BadRequest> {
-        let fields: IndexMap<Cow<'_, str>, &RawValue> =
-            serde_json::from_slice(&original).map_err(|error| not_an_object(&original, &error))?;
+        let fields: IndexMap<String, &RawValue> = super::fields::fields(&original)?;
         let mut tokens = None;
         let mut body = Map::with_capacity(fields.len());
         for (name, json) in fields {
             if name == "input" && is_tokens(json.get()) {
                 let count = count_tokens(json.get()).filter(|count| *count > 0).ok_or_else(wrong_input)?;
                 tokens = Some(Tokens { json: json.to_owned(), count });
-                body.insert(name.into_owned(), Value::Null);
+                body.insert(name, Value::Null);
                 continue;
             }
             let value = serde_json::from_str(json.get()).map_err(|error| not_an_object(&original, &error))?;
-            body.insert(name.into_owned(), value);
+            body.insert(name, value);
         }
         model(&body)?;
         let list_fits = |list: &Vec<Value>| {

@@ -6,6 +6,7 @@
 
 mod chat;
 mod embeddings;
+mod fields;
 mod messages;
 mod outline;
 mod responses;
@@ -96,11 +97,7 @@ fn decoded_length(base64: &str) -> u64 {
 }
 
 fn object(body: &Bytes) -> Result<Map<String, Value>, BadRequest> {
-    match serde_json::from_slice(body) {
-        Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(BadRequest { message: "the body must be a JSON object".into(), param: None }),
-        Err(error) => Err(invalid(&error)),
-    }
+    fields::fields(body)
 }
 
 fn invalid(error: &serde_json::Error) -> BadRequest {

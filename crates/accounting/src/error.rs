@@ -21,4 +21,12 @@ pub enum Error {
     /// A value that does not have the form it must have.
     #[error("`{0}` is no {1}")]
     Malformed(String, &'static str),
+    /// A text that an administrator wrote and that can't be kept.
+    #[error("{what} has at most {longest} characters, and none of them is a line end or invisible")]
+    BadText {
+        /// Which text, as the start of a sentence.
+        what: &'static str,
+        /// The most characters that it may have.
+        longest: usize,
+    },
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::Error;
@@ -11,8 +11,8 @@ use crate::Error;
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
         pub struct $name(String);
 
         impl $name {
@@ -25,6 +25,21 @@ macro_rules! text_id {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.pad(&self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Error;
+
+            /// As `new`: what is read back is checked as what comes in.
+            fn try_from(text: String) -> Result<Self, Error> {
+                Self::new(text)
             }
         }
     };
@@ -144,6 +159,9 @@ mod tests {
     fn what_no_database_keeps_is_refused() {
         assert!(UserId::new("").is_err());
         assert!(UserId::new("a\0b").is_err());
+        for character in ('\0'..=' ').chain('\u{7f}'..='\u{9f}').filter(|character| *character != ' ') {
+            assert!(ModelId::new(format!("a{character}b")).is_err(), "{character:?}");
+        }
         assert!(UserId::new("ü".repeat(256)).is_err());
         assert!(UserId::new("ü".repeat(255)).is_ok());
     }

@@ -256,7 +256,12 @@ fn show_members(members: Vec<(KnownUser, Membership)>, format: FormatArguments) 
             Membership::Named => "name",
             Membership::Followed => "Open WebUI group",
         };
-        vec![user.id.to_string().into(), user.name.into(), user.email.into(), by.into()]
+        vec![
+            user.id.to_string().into(),
+            String::from(user.name).into(),
+            String::from(user.email).into(),
+            by.into(),
+        ]
     };
     Ok(output::rows(format.format, &columns, members.into_iter().map(row).collect())?)
 }

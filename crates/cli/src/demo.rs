@@ -147,7 +147,8 @@ async fn everyone(database: &Database, address: &str) -> anyhow::Result<Vec<(Use
     let mut chatting = Vec::new();
     for (name, in_group) in USERS {
         let user = UserId::new(name)?;
-        let known = KnownUser { id: user.clone(), name: name.into(), email: format!("{name}@example.org") };
+        let known =
+            KnownUser { id: user.clone(), name: name.into(), email: format!("{name}@example.org").into() };
         catalogue.remember_user(known).await?;
         if in_group {
             groups::add_user(database, GROUP, &user).await?;

@@ -101,7 +101,9 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
 /// Shows users.
 pub(crate) fn show(users: Vec<KnownUser>, format: FormatArguments) -> anyhow::Result<()> {
     let columns = [text("id", "Id"), text("name", "Name"), text("email", "E-mail")];
-    let row = |user: KnownUser| vec![user.id.to_string().into(), user.name.into(), user.email.into()];
+    let row = |user: KnownUser| {
+        vec![user.id.to_string().into(), String::from(user.name).into(), String::from(user.email).into()]
+    };
     Ok(output::rows(format.format, &columns, users.into_iter().map(row).collect())?)
 }
 

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use accounting::{ProviderName, UserId};
+use accounting::{Label, ProviderName, UserId};
 use providers::{Kind, Network, Provider, ProviderConfig, ProviderOptions, Secret, TimeLimits};
 use serde::Deserialize;
 use storage::DatabaseUrl;
@@ -53,7 +53,7 @@ pub struct GatewayConfig {
     /// Whom users may ask for more credits.
     pub contact: Option<String>,
     /// Which of several Open WebUIs on one database this is.
-    pub instance: Option<String>,
+    pub instance: Option<Label>,
     /// The names of the headers that it reads.
     pub headers: HeaderNames,
     /// The largest body, in bytes.
@@ -98,7 +98,7 @@ impl GatewayConfig {
             jwt_secrets: Vec::new(),
             anonymous_user: None,
             contact: get("TOKEN_CREDIT_CONTACT_EMAIL"),
-            instance: get("OWUI_TRACKING_INSTANCE"),
+            instance: get("OWUI_TRACKING_INSTANCE").as_deref().and_then(Label::some),
             headers: HeaderNames::default(),
             body_limit: BODY_LIMIT,
             bytes_in_flight: BYTES_IN_FLIGHT,
@@ -175,7 +175,7 @@ struct GatewayTable {
     jwt_secret_next: Option<String>,
     anonymous_user: Option<String>,
     contact_email: Option<String>,
-    instance: Option<String>,
+    instance: Option<Label>,
     headers: HeaderNames,
     body_limit: Option<usize>,
     bytes_in_flight: Option<usize>,
@@ -277,7 +277,7 @@ impl Config {
             jwt_secrets,
             anonymous_user: table.anonymous_user.map(user).transpose()?,
             contact: get("TOKEN_CREDIT_CONTACT_EMAIL").or(table.contact_email),
-            instance: table.instance,
+            instance: table.instance.filter(|name| !name.is_empty()),
             headers: table.headers,
             body_limit: table.body_limit.unwrap_or(BODY_LIMIT),
             bytes_in_flight,

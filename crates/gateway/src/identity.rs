@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use accounting::{Clock, Credits, UserId};
+use accounting::{Clock, Credits, Label, UserId};
 use http::HeaderMap;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use metering::{Labels, WayIn};
@@ -22,8 +22,6 @@ use crate::keys::Access;
 const ISSUER: &str = "open-webui";
 /// Clocks of two machines may differ by so many seconds.
 const LEEWAY: i64 = 5;
-/// Labels longer than this are not Open WebUI's.
-const LONGEST_LABEL: usize = 255;
 /// Replaces the user's daily allowance.
 const LIMIT: &str = "X-Tracking-Limit";
 
@@ -104,7 +102,7 @@ impl Identity {
                         "This key belongs to one user and may not name another: leave out the user headers.";
                     return Err(ApiError::unauthorized("identity_not_allowed", message));
                 }
-                Ok(KnownUser { id: user.clone(), name: String::new(), email: String::new() })
+                Ok(KnownUser { id: user.clone(), name: Label::default(), email: Label::default() })
             }
             Access::Forwarding if !self.keys.is_empty() => match (token, plain) {
                 (Some(token), _) => self.signed(token),
@@ -138,8 +136,9 @@ impl Identity {
         let label = |name: &str| {
             let text = one(headers, name)?;
             // An empty value, or a template that Open WebUI did not fill, says nothing.
-            let text = text.filter(|text| !text.contains("{{")).map(decoded);
-            Ok::<_, ApiError>(text.filter(|text| text.len() <= LONGEST_LABEL))
+            Ok::<_, ApiError>(
+                text.filter(|text| !text.contains("{{")).and_then(|text| Label::some(&decoded(text))),
+            )
         };
         Ok(Labels {
             way_in,
@@ -204,7 +203,7 @@ impl Identity {
 
     fn nobody(&self) -> Result<KnownUser, ApiError> {
         match &self.anonymous {
-            Some(user) => Ok(KnownUser { id: user.clone(), name: String::new(), email: String::new() }),
+            Some(user) => Ok(KnownUser { id: user.clone(), name: Label::default(), email: Label::default() }),
             None => Err(ApiError::unauthorized(
                 "no_user",
                 "The request names no user, so nobody can be charged. In Open WebUI, set \
@@ -215,7 +214,7 @@ impl Identity {
     }
 }
 
-/// Header values that are no plain ASCII come percent-encoded.
+/// Header values that are no plain ASCII come percent-encoded. So may any other character: what comes of it is cleaned.
 fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
@@ -223,8 +222,7 @@ fn decoded(text: &str) -> String {
 fn known(id: String, name: String, email: String) -> Result<KnownUser, ApiError> {
     let id =
         UserId::new(id).map_err(|error| ApiError::bad_request(format!("The user header: {error}."), None))?;
-    let bounded = |text: String| text.chars().filter(|character| !character.is_control()).take(255).collect();
-    Ok(KnownUser { id, name: bounded(name), email: bounded(email) })
+    Ok(KnownUser { id, name: Label::new(&name), email: Label::new(&email) })
 }
 
 /// The one value of a header, as text; empty counts as absent.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use accounting::{Clock, OwnerId, ProviderName, RequestId};
+use accounting::{Clock, Label, OwnerId, ProviderName, RequestId};
 use bytes::Bytes;
 use providers::{Answer, ChatRequest, Complete, EmbeddingsRequest, Provider, ProviderError, Reported};
 use storage::ledger::{HoldOutcome, HoldRequest, Ledger, Outcome, RequestRecord, WayIn};
@@ -31,7 +31,7 @@ pub struct MeterOptions {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Which of several Open WebUIs on one database this is.
-    pub instance: Option<String>,
+    pub instance: Option<Label>,
     /// For so long the end of an answer is withheld while its charge can't be committed.
     pub settle_wait: Duration,
 }
@@ -42,13 +42,13 @@ pub struct Labels {
     /// The way it came in.
     pub way_in: WayIn,
     /// Open WebUI's task.
-    pub task: Option<String>,
+    pub task: Option<Label>,
     /// Open WebUI's chat.
-    pub chat_id: Option<String>,
+    pub chat_id: Option<Label>,
     /// Open WebUI's message.
-    pub message_id: Option<String>,
+    pub message_id: Option<Label>,
     /// Open WebUI's workspace model.
-    pub workspace_model: Option<String>,
+    pub workspace_model: Option<Label>,
 }
 
 /// An answer on its way to the client.

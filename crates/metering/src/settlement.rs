@@ -3,7 +3,7 @@
 //! What the provider reported counts, however the request ended; else the input is counted and the output is counted
 //! from what passed, and the charge is marked as estimated.
 
-use accounting::{Credits, Price, PriceVersion, Usage, charge};
+use accounting::{Credits, Label, Price, PriceVersion, Usage, charge};
 use providers::Reported;
 use serde_json::Number;
 use storage::PricedModel;
@@ -70,13 +70,13 @@ pub(crate) async fn settle(shared: &Shared, cargo: Cargo, outcome: Outcome) -> O
     let settlement = Settlement {
         id: hold.id(),
         accounts,
-        answered_model: answered_model.map(|model| storable(&model)),
+        answered_model: answered_model.as_deref().and_then(Label::some),
         price_version,
         usage,
         charge,
         estimated,
         outcome,
-        provider_request_id: provider_request_id.map(|id| storable(&id)),
+        provider_request_id: provider_request_id.as_deref().and_then(Label::some),
         first_byte_at,
         ended_at: shared.clock.now(),
         record,
@@ -201,11 +201,6 @@ fn dearer(
     }
 }
 
-/// Text of a provider as a database keeps it: bounded, without control characters.
-fn storable(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).take(255).collect()
-}
-
 fn log(settlement: &Settlement) {
     let Settlement { record, usage, .. } = settlement;
     metrics::counter!("tracking_requests_total", "outcome" => settlement.outcome.as_str()).increment(1);
@@ -222,7 +217,7 @@ fn log(settlement: &Settlement) {
         credits = %settlement.charge,
         estimated = settlement.estimated.map(|how| how.as_str()),
         outcome = settlement.outcome.as_str(),
-        task = record.task,
+        task = record.task.as_deref(),
         "request"
     );
 }

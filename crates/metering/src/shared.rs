@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use accounting::Clock;
+use accounting::{Clock, Label};
 use storage::Catalogue;
 use storage::ledger::Ledger;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ pub(crate) struct Shared {
     pub told: ToldKinds,
     /// Tasks that must end before the process does: settlements, the heartbeat.
     pub tasks: TaskTracker,
-    pub instance: Option<String>,
+    pub instance: Option<Label>,
     /// For so long the end of an answer is withheld while its charge can't be committed.
     pub settle_wait: Duration,
     /// Cancelled when the process shuts down.
@@ -39,7 +39,7 @@ impl Shared {
         catalogue: Catalogue,
         ledger: Ledger,
         clock: Arc<dyn Clock>,
-        instance: Option<String>,
+        instance: Option<Label>,
         settle_wait: Duration,
     ) -> Self {
         let closing = CancellationToken::new();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use accounting::{Clock, ModelId, Price, PriceVersion, ProviderName, UserId};
+use accounting::{Clock, Label, ModelId, Price, PriceVersion, ProviderName, UserId};
 use sqlx::AssertSqlSafe;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -51,9 +51,9 @@ pub struct KnownUser {
     /// The id.
     pub id: UserId,
     /// The name.
-    pub name: String,
+    pub name: Label,
     /// The e-mail address.
-    pub email: String,
+    pub email: Label,
 }
 
 /// Prices, settings and groups at one moment.
@@ -181,8 +181,8 @@ impl Catalogue {
         });
         let user = row.map(|(name, email)| KnownUser {
             id: id.clone(),
-            name: name.unwrap_or_default(),
-            email: email.unwrap_or_default(),
+            name: name.map(Label::from).unwrap_or_default(),
+            email: email.map(Label::from).unwrap_or_default(),
         });
         self.note(id, began, user.clone());
         Ok(user)
@@ -202,12 +202,12 @@ impl Catalogue {
     /// [`Error::Unavailable`] if the database is away.
     pub async fn remember_user(&self, user: KnownUser) -> Result<(), Error> {
         let before = self.user(&user.id).await?;
-        let kept = |new: &str, old: Option<&str>| {
-            if new.is_empty() { old.unwrap_or_default().to_owned() } else { new.to_owned() }
+        let kept = |new: Label, old: Option<&Label>| {
+            if new.is_empty() { old.cloned().unwrap_or_default() } else { new }
         };
         let user = KnownUser {
-            name: kept(&user.name, before.as_ref().map(|user| user.name.as_str())),
-            email: kept(&user.email, before.as_ref().map(|user| user.email.as_str())),
+            name: kept(user.name, before.as_ref().map(|user| &user.name)),
+            email: kept(user.email, before.as_ref().map(|user| &user.email)),
             id: user.id,
         };
         if before.as_ref() == Some(&user) {
@@ -220,8 +220,8 @@ impl Catalogue {
         );
         let now = self.0.clock.now().as_microsecond();
         on_pool!(self.0.database, pool => {
-            let query = sqlx::query(AssertSqlSafe(sql)).bind(user.id.as_str()).bind(&user.name);
-            query.bind(&user.email).bind(now).execute(pool).await?;
+            let query = sqlx::query(AssertSqlSafe(sql)).bind(user.id.as_str()).bind(user.name.as_str());
+            query.bind(user.email.as_str()).bind(now).execute(pool).await?;
         });
         self.note(&user.id.clone(), Instant::now(), Some(user));
         Ok(())

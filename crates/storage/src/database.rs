@@ -183,7 +183,7 @@ impl Database {
     /// The same database in the name of somebody: who the audit says has changed something.
     #[must_use]
     pub fn acting_as(mut self, actor: &str) -> Self {
-        self.actor = actor.into();
+        self.actor = accounting::Label::new(actor).as_str().into();
         self
     }
 

@@ -246,6 +246,11 @@ impl App {
     /// Any request with that key, read to its end.
     pub async fn call(&self, method: Method, path: &str, key: &str, body: Value) -> Answer {
         let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.call_text(method, path, key, body).await
+    }
+
+    /// The same with a body that may be no JSON.
+    pub async fn call_text(&self, method: Method, path: &str, key: &str, body: String) -> Answer {
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.address))

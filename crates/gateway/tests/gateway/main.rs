@@ -15,3 +15,4 @@ mod periods;
 mod prices;
 mod providers;
 mod sponsored;
+mod texts;

@@ -2,7 +2,7 @@
 //! edited: a grant is an entry of less than nothing on the account of the present period, or on the total of a sponsored
 //! allowance.
 
-use accounting::{Account, AccountKey, Clock, Credits, Day, Period, SponsoredId, UserId};
+use accounting::{Account, AccountKey, Clock, Credits, Day, Period, SponsoredId, UserId, check_name};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -177,8 +177,10 @@ impl Place {
         charge: impl Fn(Account) -> Result<Credits, accounting::Error>,
     ) -> Result<Adjusted, Error> {
         let reason = reason.trim();
-        if reason.is_empty() || reason.chars().count() > LONGEST_REASON || reason.contains('\0') {
-            let what = format!("say why, with --reason, in 1 to {LONGEST_REASON} characters");
+        if check_name(reason, "a reason", LONGEST_REASON).is_err() {
+            let what = format!(
+                "say why, with --reason, in 1 to {LONGEST_REASON} characters, none of them a line end or invisible"
+            );
             return Err(Error::Invalid { what });
         }
         let Self { account, limit, subject, day, at } = self;

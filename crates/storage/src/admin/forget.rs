@@ -56,7 +56,7 @@ pub async fn find(database: &Database, which: &str) -> Result<Forgettable, Error
     let in_open_webui = database.has_table("user").await?;
     let wanted = users::Wanted { id: Some(id.clone()), ..users::Wanted::default() };
     let known = users::find(database, &wanted).await?;
-    names.extend(known.iter().flat_map(|user| [user.name.clone(), user.email.clone()]));
+    names.extend(known.iter().flat_map(|user| [user.name.to_string(), user.email.to_string()]));
     let (seen, kept) = (database.table("token_tracking_user"), database.table("token_tracking_name"));
     for sql in [
         format!("SELECT name FROM {seen} WHERE id = $1"),

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use accounting::{Clock, Credits, UserId};
+use accounting::{Clock, Credits, Label, UserId, check_name, check_text};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
@@ -13,6 +13,9 @@ use crate::admin::users;
 use crate::database::in_transaction;
 use crate::groups::{self, Membership};
 use crate::{Database, Error, Kind, KnownUser, SystemClock, nearest, new_id, on_pool, open_webui_groups};
+
+/// The most characters of a name or a description: the original's columns.
+const LONGEST: usize = 255;
 
 /// A credit group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -343,7 +346,7 @@ pub async fn memberships_of(database: &Database, name: &str) -> Result<Vec<(Know
         known.into_iter().map(|user| (user.id.clone(), user)).collect();
     let read = |(id, how): (String, Membership)| {
         let id = UserId::new(id)?;
-        let stranger = || KnownUser { id: id.clone(), name: String::new(), email: String::new() };
+        let stranger = || KnownUser { id: id.clone(), name: Label::default(), email: Label::default() };
         Ok((known.remove(&id).unwrap_or_else(stranger), how))
     };
     members.into_iter().map(read).collect()
@@ -379,13 +382,13 @@ async fn followed(database: &Database, which: &str) -> Result<String, Error> {
 /// A change that can be made, with the Open WebUI group by its id.
 async fn checked(database: &Database, mut change: Change) -> Result<Change, Error> {
     if let Some(name) = &change.name {
-        bounded(name, "a name")?;
+        check_name(name, "the name of a credit group", LONGEST)?;
     }
     if let Some(allowance) = change.allowance {
         in_range(allowance)?;
     }
     if let Some(description) = &change.description {
-        bounded(description, "a description")?;
+        check_text(description, "a description", LONGEST)?;
     }
     for credits in [change.weekly, change.monthly].into_iter().flatten().flatten() {
         not_negative(credits)?;
@@ -506,12 +509,4 @@ fn not_negative(credits: Credits) -> Result<(), Error> {
         return Err(Error::Invalid { what });
     }
     Ok(())
-}
-
-fn bounded(text: &str, what: &str) -> Result<(), Error> {
-    if text.chars().count() <= 255 && !text.contains('\0') && !(text.is_empty() && what == "a name") {
-        Ok(())
-    } else {
-        Err(Error::Invalid { what: format!("{what} has 1 to 255 characters") })
-    }
 }

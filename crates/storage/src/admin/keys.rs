@@ -1,6 +1,6 @@
 //! Keys of the gateway's clients: forwarding (may say for whom they ask) or bound to one user. Only hashes are kept.
 
-use accounting::UserId;
+use accounting::{UserId, check_name};
 use jiff::Timestamp;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
@@ -12,6 +12,8 @@ use crate::{Database, Error, nearest, new_id, on_pool};
 /// What every key begins with, so that it is recognised where it leaked.
 const PREFIX: &str = "owui-tt-";
 const SECRET_BYTES: usize = 32;
+/// The most characters of a key's name.
+const LONGEST_NAME: usize = 255;
 
 /// A key as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +53,8 @@ fn hex(bytes: &[u8]) -> String {
 /// Makes a key and returns it with its secret, which is never shown again.
 ///
 /// # Errors
-/// [`Error::Unavailable`] if the database, or the system's source of randomness, is away.
+/// [`Error::Unavailable`] if the database, or the system's source of randomness, is away; [`Error::Accounting`] for a name
+/// that can't be one.
 pub async fn create(
     database: &Database,
     name: &str,
@@ -59,6 +62,7 @@ pub async fn create(
     expires_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<(Key, String), Error> {
+    check_name(name, "the name of a key", LONGEST_NAME)?;
     let mut bytes = [0_u8; SECRET_BYTES];
     OsRng
         .try_fill_bytes(&mut bytes)

@@ -1,5 +1,6 @@
 //! Settings, in the original's table.
 
+use accounting::{check_name, check_text};
 use sqlx::AssertSqlSafe;
 
 use crate::admin::audit::{Change, note};
@@ -7,6 +8,9 @@ use crate::admin::prices::default_price;
 use crate::database::in_transaction;
 use crate::settings::{DEFAULT_INPUT, DEFAULT_OUTPUT, KNOWN, Settings, unknown};
 use crate::{Database, Error, on_pool};
+
+/// The most characters of each: the original's columns.
+const LONGEST: usize = 255;
 
 /// A setting as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +83,10 @@ pub async fn init(
     settings: &[(String, String, String)],
     overwrite: bool,
 ) -> Result<(), Error> {
-    for (key, value, _) in settings {
+    for (key, value, description) in settings {
+        check_name(key, "the key of a setting", LONGEST)?;
+        check_text(value, "the value of a setting", LONGEST)?;
+        check_text(description, "the description of a setting", LONGEST)?;
         match Settings::defaults().set(key, value) {
             Err(Error::NotFound { .. }) | Ok(()) => {}
             Err(error) => return Err(error),

@@ -1,8 +1,8 @@
 //! What the ledger keeps of a request: what is known when it is admitted, how far it has come, and its end.
 
 use accounting::{
-    AccountKey, Credits, Day, ModelId, Policy, PriceVersion, ProviderName, RequestId, SponsoredId, Usage,
-    UserId,
+    AccountKey, Credits, Day, Label, ModelId, Policy, PriceVersion, ProviderName, RequestId, SponsoredId,
+    Usage, UserId,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -90,7 +90,8 @@ named! {
     }
 }
 
-/// What is known of a request when it is admitted. The hold keeps it, so that any process can settle it.
+/// What is known of a request when it is admitted. The hold keeps it, so that any process can settle it. Its texts are
+/// [`Label`]s: whatever a hold has in its JSON, what is read of it can be written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestRecord {
     /// Who asked.
@@ -110,15 +111,15 @@ pub struct RequestRecord {
     /// The way it came in.
     pub way_in: WayIn,
     /// Open WebUI's task, such as `title_generation`.
-    pub task: Option<String>,
+    pub task: Option<Label>,
     /// Open WebUI's chat.
-    pub chat_id: Option<String>,
+    pub chat_id: Option<Label>,
     /// Open WebUI's message.
-    pub message_id: Option<String>,
+    pub message_id: Option<Label>,
     /// Open WebUI's workspace model.
-    pub workspace_model: Option<String>,
+    pub workspace_model: Option<Label>,
     /// Which of several Open WebUIs on one database.
-    pub instance: Option<String>,
+    pub instance: Option<Label>,
     /// When it was admitted, in microseconds since 1970 UTC.
     pub started_at: i64,
     /// Input tokens guessed from its length.
@@ -149,7 +150,7 @@ pub struct Settlement {
     /// The accounts it draws on.
     pub accounts: Vec<AccountKey>,
     /// The model that the answer names, if another.
-    pub answered_model: Option<String>,
+    pub answered_model: Option<Label>,
     /// The price charged at, if dearer than the one at admission.
     pub price_version: Option<PriceVersion>,
     /// What it used.
@@ -161,7 +162,7 @@ pub struct Settlement {
     /// How it ended.
     pub outcome: Outcome,
     /// The provider's own id of the request.
-    pub provider_request_id: Option<String>,
+    pub provider_request_id: Option<Label>,
     /// When the first byte came.
     pub first_byte_at: Option<Timestamp>,
     /// When it ended.

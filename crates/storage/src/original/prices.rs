@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use accounting::{Credits, ModelId, Price, PriceVersion, ProviderName, Rate};
+use accounting::{Credits, Label, ModelId, Price, PriceVersion, ProviderName, Rate, is_hidden};
 use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 
@@ -293,7 +293,7 @@ fn edited(held: &PricedModel, new: NewPrice, row: &Row) -> NewPrice {
     if !shows(held.price.output, (row.output_cost, row.per_output)) {
         to.price.output = new.price.output;
     }
-    if row.name.as_deref().is_some_and(|name| name != mirrored(held).name) {
+    if row.clean_name().is_some_and(|name| name != mirrored(held).name) {
         to.name.clone_from(&new.name);
     }
     match to.price.clone().checked() {
@@ -304,6 +304,12 @@ fn edited(held: &PricedModel, new: NewPrice, row: &Row) -> NewPrice {
 }
 
 impl Row {
+    /// Its name, without what does not show.
+    fn clean_name(&self) -> Option<String> {
+        let name = self.name.as_deref()?;
+        Some(if name.chars().any(is_hidden) { Label::new(name).into() } else { name.to_owned() })
+    }
+
     /// The price that it is; `None` if it is none.
     fn read(&self) -> Option<NewPrice> {
         let rate = |cost: Option<i64>, per: Option<i64>| {
@@ -316,7 +322,7 @@ impl Row {
         Some(NewPrice {
             provider: ProviderName::new(self.provider.as_deref()?).ok()?,
             model: ModelId::new(self.id.clone()).ok()?,
-            name: self.name.clone().unwrap_or_else(|| self.id.clone()),
+            name: self.clean_name().unwrap_or_else(|| self.id.clone()),
             price: price.checked().ok()?,
             max_output_tokens: None,
             context_tokens: None,

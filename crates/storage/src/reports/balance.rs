@@ -69,11 +69,11 @@ pub async fn balances(
     match which {
         Some(which) => {
             let user = users::one(database, which).await?;
-            known.insert(user.id, user.name);
+            known.insert(user.id, user.name.into());
         }
         None => {
             let all = users::find(database, &users::Wanted::default()).await?;
-            known.extend(all.into_iter().map(|user| (user.id, user.name)));
+            known.extend(all.into_iter().map(|user| (user.id, user.name.into())));
         }
     }
     let now = Now::of(snapshot.settings(), clock);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use accounting::{Credits, Day, ModelId, ProviderName, Zone};
+use accounting::{Credits, Day, Label, ModelId, ProviderName, Zone};
 use jiff::Timestamp;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -135,7 +135,7 @@ impl Row {
             provider: ProviderName::new(self.provider).unwrap(),
             model: ModelId::new(self.model).unwrap(),
             price_version: None,
-            task: self.task.map(str::to_owned),
+            task: self.task.map(Label::from),
             started_at: self.started_at,
             ..records::record(self.user, self.day).unwrap()
         };

@@ -13,7 +13,7 @@ mod sponsored;
 mod usage;
 mod users;
 
-use accounting::{Credits, ProviderName, UserId};
+use accounting::{Credits, Label, ProviderName, UserId};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -130,15 +130,15 @@ impl Amount {
 struct Asking {
     user: String,
     #[serde(default)]
-    user_name: String,
+    user_name: Label,
     #[serde(default)]
-    user_email: String,
+    user_email: Label,
     provider: String,
     model: String,
-    task: Option<String>,
-    chat_id: Option<String>,
-    message_id: Option<String>,
-    workspace_model: Option<String>,
+    task: Option<Label>,
+    chat_id: Option<Label>,
+    message_id: Option<Label>,
+    workspace_model: Option<Label>,
     sponsored: Option<String>,
     limit: Option<Amount>,
 }
@@ -169,7 +169,7 @@ impl Asking {
     }
 
     fn labels(&self, gateway: &Gateway) -> Labels {
-        let label = |text: &Option<String>| text.clone().filter(|text| !text.is_empty() && text.len() <= 255);
+        let label = |label: &Option<Label>| label.clone().filter(|label| !label.is_empty());
         Labels {
             way_in: gateway.way_in(),
             task: label(&self.task),

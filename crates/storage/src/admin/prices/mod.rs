@@ -6,7 +6,7 @@ mod default_price;
 pub(crate) mod mirror;
 pub(crate) mod versions;
 
-use accounting::{ModelId, Price, ProviderName};
+use accounting::{ModelId, Price, ProviderName, check_name};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
@@ -70,6 +70,9 @@ impl Source {
 pub const LISTED: &str = "genai-prices";
 /// The source of what a new installation begins with, from the same list.
 pub const BUILT_IN: &str = "built-in";
+
+/// The most characters of a model's name.
+const LONGEST_NAME: usize = 1000;
 
 /// How to write where a price may be there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,6 +199,9 @@ pub async fn write_from(
     now: Timestamp,
     from: Timestamp,
 ) -> Result<usize, Error> {
+    if source == Source::Administrator {
+        prices.iter().try_for_each(|new| check_name(&new.name, "the name of a model", LONGEST_NAME))?;
+    }
     let action = if source == Source::Original { "database sync" } else { how.action() };
     let written =
         |new| Ok::<_, Error>(Written { new, price: checked(new)?, source: source.as_str(), upstream: None });

@@ -57,7 +57,7 @@ pub async fn member_names(
             MemberKind::User => {
                 let wanted = users::Wanted { id: Some(member.id.clone()), ..users::Wanted::default() };
                 let found = users::find(database, &wanted).await?.pop();
-                ("user", found.map(|user| user.name).filter(|name| !name.is_empty()))
+                ("user", found.map(|user| String::from(user.name)).filter(|name| !name.is_empty()))
             }
             MemberKind::CreditGroup => ("group", groups.get(&member.id).cloned()),
             MemberKind::OpenWebUiGroup => {

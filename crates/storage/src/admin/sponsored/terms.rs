@@ -1,6 +1,6 @@
 //! What an allowance is to be, and whether it can be so.
 
-use accounting::{Credits, Day, SponsoredId};
+use accounting::{Credits, Day, SponsoredId, check_name, is_hidden};
 use serde_json::{Value, json};
 
 use super::models;
@@ -145,7 +145,7 @@ impl Resolved {
     pub(super) fn check(&self, rows: &Rows, itself: Option<SponsoredId>) -> Result<(), Error> {
         let invalid = |what: String| Err(Error::Invalid { what });
         let in_ids = handle(&self.name);
-        let is_bad = |name: &str| name.contains("---") || name.chars().any(char::is_control);
+        let is_bad = |name: &str| name.contains("---") || name.chars().any(is_hidden);
         if in_ids.is_empty() || self.name.chars().count() > 200 || is_bad(&in_ids) || is_bad(&self.name) {
             return invalid(
                 "the name of a sponsored allowance has 1 to 200 characters and no `---`, which ends it in a model's id"
@@ -157,7 +157,7 @@ impl Resolved {
                 return invalid(format!("the {what} limit is in whole credits, from 0 to {}", i32::MAX));
             }
         }
-        if self.sponsor.is_empty() || self.sponsor.chars().count() > 255 || self.sponsor.contains('\0') {
+        if check_name(&self.sponsor, "a sponsor", 255).is_err() {
             return invalid("the sponsor has 1 to 255 characters: a user's id, or whoever pays".into());
         }
         if self.models.is_empty() {

@@ -1,5 +1,6 @@
 //! Workspace models that open an allowance because an administrator says so.
 
+use accounting::check_name;
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
 
@@ -21,8 +22,8 @@ pub async fn register(
     workspace_model: &str,
     which: &Which,
 ) -> Result<SponsoredAllowance, Error> {
-    let length = workspace_model.chars().count();
-    if length == 0 || length > LONGEST || workspace_model.chars().any(char::is_whitespace) {
+    let is_name = check_name(workspace_model, "an id", LONGEST).is_ok();
+    if !is_name || workspace_model.chars().any(char::is_whitespace) {
         return Err(Error::Invalid {
             what: "a workspace model's id has 1 to 256 characters, and no spaces".into(),
         });

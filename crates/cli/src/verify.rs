@@ -94,11 +94,11 @@ fn shown(found: &Verification, format: Format) -> anyhow::Result<()> {
         number("recorded", "Recorded (credits)"),
         number("computed", "Computed (credits)"),
     ];
-    let Verification { accounts, entries, holds, over_hold, days, .. } = found;
+    let Verification { accounts, entries, holds, over_hold, texts_removed, days, .. } = found;
     match format {
         Format::Json => output::json(&json!({
             "clean": found.is_clean(), "accounts": accounts, "entries": entries, "holds": holds,
-            "over_hold": over_hold, "days": days, "differences": output::objects(&columns, rows),
+            "over_hold": over_hold, "texts_removed": texts_removed, "days": days, "differences": output::objects(&columns, rows),
         }))?,
         Format::Csv => output::rows(format, &columns, rows)?,
         Format::Table => {
@@ -106,6 +106,11 @@ fn shown(found: &Verification, format: Format) -> anyhow::Result<()> {
                 "Compared {accounts} accounts with {entries} ledger rows and {holds} open holds, and {days} summed days \
                  with their rows; {over_hold} requests cost more than their strict hold."
             ))?;
+            if *texts_removed > 0 {
+                output::line(format!(
+                    "{texts_removed} entries are without their labels, because the database refused those; amounts are right."
+                ))?;
+            }
             if found.is_clean() {
                 output::line("Clean: every account is the sum of its rows, to the microcredit.")?;
             } else {

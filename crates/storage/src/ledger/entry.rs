@@ -169,6 +169,26 @@ pub struct Settlement {
     pub ended_at: Timestamp,
 }
 
+/// Stands for the provider's id of a request whose texts the database refused.
+pub(crate) const TEXTS_REMOVED: &str = "(texts removed)";
+
+impl Settlement {
+    /// Takes every text out that a charge does not need, and says so in place of the provider's id. `false` if they are out
+    /// already. Who, which model, when, how much and on which accounts stay.
+    pub(super) fn remove_texts(&mut self) -> bool {
+        let Self { record, answered_model, provider_request_id, .. } = self;
+        if provider_request_id.as_deref() == Some(TEXTS_REMOVED) {
+            return false;
+        }
+        let RequestRecord { task, chat_id, message_id, workspace_model, instance, .. } = record;
+        for text in [task, chat_id, message_id, workspace_model, instance, answered_model] {
+            *text = None;
+        }
+        *provider_request_id = Some(TEXTS_REMOVED.into());
+        true
+    }
+}
+
 /// Accounts as the database keeps them: a JSON array of their keys.
 pub(super) fn account_list<'a>(accounts: impl IntoIterator<Item = &'a AccountKey>) -> Result<String, Error> {
     let keys: Vec<String> = accounts.into_iter().map(ToString::to_string).collect();

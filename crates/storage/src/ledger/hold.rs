@@ -239,4 +239,14 @@ impl Op {
         let deadline = Instant::now() + request.wait;
         Self::Hold(Box::new(PendingHold { request, deadline, queue, reply, unsure: false }))
     }
+
+    /// Takes the texts out of what ends a request; `false` if there are none.
+    pub(super) fn remove_texts(&mut self) -> bool {
+        match self {
+            Self::Settle { settlement: end, .. }
+            | Self::Release { nothing: end, .. }
+            | Self::Recover { settlement: end, .. } => end.remove_texts(),
+            Self::Hold(_) | Self::Renew { .. } | Self::Import { .. } => false,
+        }
+    }
 }

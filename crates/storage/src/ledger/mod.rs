@@ -22,6 +22,7 @@ mod writer;
 
 pub(crate) use turn::Turn;
 
+pub(crate) use entry::TEXTS_REMOVED;
 pub use entry::{EntryKind, Estimated, Outcome, Progress, RequestRecord, Settlement, WayIn};
 pub(crate) use foreign::{ForeignRow, UNUSABLE};
 pub use hold::{Abandoned, Hold, HoldOutcome, HoldRequest, Recovery, Settled};

@@ -232,20 +232,34 @@ impl<E: Engine> Writer<E> {
             return;
         }
         if ops.len() == 1 {
-            ops.into_iter().for_each(|op| self.fail(op, error.clone()));
+            self.end_alone(ops, error).await;
             return;
         }
         tracing::warn!(%error, operations = ops.len(), "a batch failed; applying its operations one by one");
         for op in ops {
             self.arrived += 1;
             if let Err((ops, error)) = self.apply(vec![self.arrived], vec![op]).await {
-                if matches!(error, Error::Unavailable { .. }) {
-                    self.try_later(ops, &error).await;
-                } else {
-                    tracing::error!(%error, "an operation on the ledger failed");
-                    ops.into_iter().for_each(|op| self.fail(op, error.clone()));
-                }
+                self.end_alone(ops, error).await;
             }
+        }
+    }
+
+    /// An operation that failed by itself: what the database refuses is tried once more without the texts that it does not
+    /// need, so that no label keeps a charge from being written.
+    async fn end_alone(&mut self, mut ops: Vec<Op>, mut error: Error) {
+        if !matches!(error, Error::Unavailable { .. }) && ops.iter_mut().any(Op::remove_texts) {
+            tracing::error!(%error, "the database refuses a charge; writing it without its labels");
+            self.arrived += 1;
+            match self.apply(vec![self.arrived], ops).await {
+                Ok(()) => return,
+                Err((again, why)) => (ops, error) = (again, why),
+            }
+        }
+        if matches!(error, Error::Unavailable { .. }) {
+            self.try_later(ops, &error).await;
+        } else {
+            tracing::error!(%error, "an operation on the ledger failed");
+            ops.into_iter().for_each(|op| self.fail(op, error.clone()));
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use accounting::{Credits, Day};
 
+use crate::ledger::TEXTS_REMOVED;
 use crate::reading::{Query, Reading, Row, aside};
 use crate::rollup::sums::{Grain, KEYS, USAGE, Wanted, next};
 use crate::rollup::{AT_ONCE, Cell, DaySums, Sums, sums_of};
@@ -21,6 +22,8 @@ pub struct Verification {
     pub holds: usize,
     /// Requests that cost more than their strict hold.
     pub over_hold: i64,
+    /// Entries that the database took only without their labels.
+    pub texts_removed: i64,
     /// Where an account is not the sum of its rows.
     pub differences: Vec<Difference>,
     /// Days of the roll-up compared. Those whose ledger rows are not kept any more can't be.
@@ -164,6 +167,7 @@ fn total(cells: &BTreeMap<Cell, Sums>) -> Result<Sums, Error> {
 struct Ledger {
     entries: i64,
     over_hold: i64,
+    texts_removed: i64,
     /// For each list of accounts, as the rows have it.
     charges: HashMap<String, Credits>,
     /// Rows of usage.
@@ -177,14 +181,17 @@ async fn read_ledger(
 ) -> Result<Ledger, Error> {
     let ledger = database.table("token_tracking_ledger");
     let is_usage = format!("CAST(CASE WHEN {USAGE} THEN 1 ELSE 0 END AS BIGINT)");
+    let is_bare =
+        format!("CAST(CASE WHEN provider_request_id = '{TEXTS_REMOVED}' THEN 1 ELSE 0 END AS BIGINT)");
     // PostgreSQL sums by hashing; SQLite would sort all rows.
     let sql = match database.kind() {
         Kind::Sqlite => {
-            format!("SELECT accounts, day, charge, over_hold, {is_usage}, 1 FROM {ledger}")
+            format!("SELECT accounts, day, charge, over_hold, {is_usage}, 1, {is_bare} FROM {ledger}")
         }
         Kind::Postgres => format!(
             "SELECT accounts, day, CAST(SUM(charge) AS BIGINT), CAST(SUM(over_hold) AS BIGINT), \
-               CAST(SUM({is_usage}) AS BIGINT), COUNT(*) FROM {ledger} GROUP BY accounts, day"
+               CAST(SUM({is_usage}) AS BIGINT), COUNT(*), CAST(SUM({is_bare}) AS BIGINT) FROM {ledger} \
+             GROUP BY accounts, day"
         ),
     };
     let mut found = Ledger::default();
@@ -201,6 +208,7 @@ async fn read_ledger(
                 None => drop(found.usage_by_day.insert(day.to_owned(), row.some_number(4)?)),
             }
             found.over_hold += row.some_number(3)?;
+            found.texts_removed += row.some_number(6)?;
             let before = found.entries;
             found.entries += row.some_number(5)?;
             if before >> 16 != found.entries >> 16 {
@@ -244,6 +252,7 @@ async fn accounts(
         entries: ledger.entries,
         holds,
         over_hold: ledger.over_hold,
+        texts_removed: ledger.texts_removed,
         differences,
         ..Verification::default()
     })

@@ -20,6 +20,7 @@ use testing::{each_database, each_way, records};
 
 mod processes;
 mod recovery;
+mod refusals;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const NO_WAIT: Duration = Duration::ZERO;

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+pub(crate) use crate::words::safe_words;
+
 /// A request that we refuse before sending it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -124,47 +126,5 @@ impl ProviderError {
             }
             Self::Broken { .. } => "the model server broke off in the middle of its answer; try again".into(),
         }
-    }
-}
-
-/// The most characters of a provider's own words that are passed on.
-const LONGEST_MESSAGE: usize = 300;
-
-/// A provider's words as a user may see them: bounded, one line, without addresses or anything that looks like a key.
-pub(crate) fn safe_words(text: &str) -> String {
-    let mut words = String::new();
-    for word in text.split_whitespace() {
-        let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
-        let long_mix =
-            bare.len() >= 20 && bare.chars().any(|c| c.is_ascii_digit()) && !bare.contains(['.', '/']);
-        let secret = bare.starts_with("sk-") || word.contains("sk-") || long_mix;
-        let shown = if secret || word.contains("://") { "***" } else { word };
-        if words.chars().count() + shown.chars().count() >= LONGEST_MESSAGE {
-            words.push('…');
-            break;
-        }
-        if !words.is_empty() {
-            words.push(' ');
-        }
-        words.push_str(shown);
-    }
-    words
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_and_addresses_are_masked() {
-        let text = "Incorrect API key provided: sk-proj-abcdef. See https://example.com/keys?k=1 or use 0123456789abcdef0123456789.";
-        let safe = safe_words(text);
-        assert_eq!(safe, "Incorrect API key provided: *** See *** or use ***");
-    }
-
-    #[test]
-    fn long_words_are_cut() {
-        assert!(safe_words(&"word ".repeat(500)).chars().count() <= LONGEST_MESSAGE + 1);
-        assert_eq!(safe_words(&"x".repeat(5000)), "…");
     }
 }

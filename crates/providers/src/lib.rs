@@ -27,6 +27,7 @@ mod registry;
 mod request;
 #[cfg(test)]
 mod samples;
+mod words;
 
 pub use answer::{Answer, AnswerStream, Chunk, Complete, Produced, Reported, StreamEvent, What};
 pub use client::TimeLimits;

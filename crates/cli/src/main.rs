@@ -9,6 +9,7 @@ mod credits;
 mod database;
 mod demo;
 mod doctor;
+mod escape;
 mod help;
 mod init;
 mod install;
@@ -137,7 +138,7 @@ async fn main() -> ExitCode {
         // Whoever reads has enough, as `head` does.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", escape::terminal(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

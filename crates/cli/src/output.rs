@@ -12,6 +12,8 @@ use comfy_table::{
 };
 use serde_json::{Map, Number, Value};
 
+use crate::escape;
+
 /// The form of the output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
@@ -110,7 +112,7 @@ pub(crate) fn json(value: &Value) -> io::Result<()> {
 
 /// Shows a line for people.
 pub(crate) fn line(text: impl std::fmt::Display) -> io::Result<()> {
-    writeln!(io::stdout(), "{text}")
+    writeln!(io::stdout(), "{}", escape::terminal(&text.to_string()))
 }
 
 /// Asks on a terminal; elsewhere the answer is no.
@@ -118,7 +120,7 @@ pub(crate) fn confirmed(question: &str) -> anyhow::Result<bool> {
     if !io::stdin().is_terminal() {
         bail!("{question} Say --yes, because nobody can be asked here");
     }
-    write!(io::stderr(), "{question} [y/N] ")?;
+    write!(io::stderr(), "{} [y/N] ", escape::terminal(question))?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
@@ -140,7 +142,8 @@ fn table(columns: &[Column], rows: &[Vec<Value>]) -> io::Result<()> {
     // Without a terminal, whoever reads may say how much room there is.
     let said = || std::env::var("COLUMNS").ok().and_then(|width| width.parse().ok());
     let width = if io::stdout().is_terminal() { None } else { said() };
-    line(drawn(columns, rows, coloured(), width))
+    // Its cells are escaped; what else is in it are its own colours.
+    writeln!(io::stdout(), "{}", drawn(columns, rows, coloured(), width))
 }
 
 /// The table; without a width, as wide as the terminal at most, if there is one.
@@ -218,7 +221,10 @@ fn csv<'a>(
     let mut writer = csv::Writer::from_writer(io::stdout().lock());
     writer.write_record(keys)?;
     for row in rows {
-        writer.write_record(row.iter().map(plain))?;
+        writer.write_record(row.iter().map(|value| match value {
+            Value::String(text) => escape::spreadsheet(text).into_owned(),
+            other => plain(other),
+        }))?;
     }
     writer.flush()
 }
@@ -237,7 +243,7 @@ fn shown(value: &Value) -> String {
     match value {
         Value::Bool(true) => "yes".into(),
         Value::Bool(false) => "no".into(),
-        other => plain(other),
+        other => escape::one_line(&plain(other)).into_owned(),
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::{init, memory, models, output, signals};
+use crate::{escape, init, memory, models, output, signals};
 
 const DEFAULT_FILE: &str = "owui-token-tracking.toml";
 const OWN_DATABASE: &str = "owui-token-tracking.db";
@@ -177,8 +177,9 @@ pub(crate) fn log_to_stderr(format: LogFormat) {
     // A second subscriber (in tests) is no reason to fail.
     let _ = match format {
         LogFormat::Human => {
-            builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
+            let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            builder.with_ansi(ansi).fmt_fields(escape::log_fields()).try_init()
         }
-        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Json => builder.json().with_writer(|| escape::JsonLines(std::io::stderr())).try_init(),
     };
 }

@@ -9,7 +9,7 @@ use storage::reports::export::{self, COLUMNS, NAMES, Value};
 
 use super::{Filters, question_of};
 use crate::connect::DatabaseArguments;
-use crate::{output, private_file};
+use crate::{escape, output, private_file};
 
 /// So many rows pass between two looks of the bar.
 const LOOK: u64 = 4096;
@@ -125,8 +125,7 @@ impl Sink {
                 for value in values {
                     match value {
                         Value::Nothing => writer.write_field("")?,
-                        Value::Text(text) if is_formula(text) => writer.write_field(format!("'{text}"))?,
-                        Value::Text(text) => writer.write_field(text)?,
+                        Value::Text(text) => writer.write_field(&*escape::spreadsheet(text))?,
                         Value::Number(number) => writer.write_field(number.to_string())?,
                         Value::Credits(credits) => writer.write_field(credits.to_string())?,
                         Value::Time(time) => writer.write_field(time.to_string())?,
@@ -142,11 +141,6 @@ impl Sink {
 
 fn names() -> impl Iterator<Item = &'static str> {
     COLUMNS.iter().map(|column| column.name).chain(NAMES)
-}
-
-/// Whether a spreadsheet would compute it.
-fn is_formula(text: &str) -> bool {
-    text.starts_with(['=', '+', '-', '@', '\t', '\r'])
 }
 
 fn line(writer: &mut impl Write, values: &[Value<'_>]) -> anyhow::Result<()> {

@@ -22,7 +22,7 @@ from openwebui_token_tracking.client import (
 from openwebui_token_tracking.errors import GatewayGoneError, LocalError
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse, ClientSession, ClientTimeout
+    from aiohttp import ClientConnectorError, ClientResponse, ClientSession, ClientTimeout
 
 # The header with the gateway's id of a request.
 REQUEST = "x-tracking-request"
@@ -119,7 +119,7 @@ async def send(
         except aiohttp.ClientError as error:
             refused = error if isinstance(error, aiohttp.ClientConnectorError) else None
             if retried or (refused is None and method != "GET"):
-                raise (gone() if refused is None else unreachable(endpoint, refused.os_error)) from None
+                raise (gone() if refused is None else unreachable(endpoint, _reason(refused))) from None
             # The gateway has just ended, and this was not delivered; or it only reads.
             retried = True
             await threads.run(gateway.lost, endpoint)
@@ -129,6 +129,12 @@ async def send(
             failure.request_id = response.headers.get(REQUEST)
             raise failure
         return response
+
+
+def _reason(error: "ClientConnectorError") -> OSError:
+    """Why there is no connection; a certificate that is not believed has no error of the system."""
+    reason = getattr(error, "_os_error", None)
+    return reason if isinstance(reason, OSError) else OSError(str(error))
 
 
 async def body_of(response: "ClientResponse") -> bytes:

@@ -24,7 +24,7 @@ from openwebui_token_tracking import threads
 from openwebui_token_tracking.client import Endpoint, Gateway, LocalClient
 from openwebui_token_tracking.errors import GatewayGoneError, LocalError
 from openwebui_token_tracking.executable import ExecutableNotFoundError, environment, find
-from openwebui_token_tracking.said import Said
+from openwebui_token_tracking.said import Said, masked
 
 __all__ = ["Child", "LocalError", "Remote", "close", "gateway", "local"]
 
@@ -167,7 +167,10 @@ class Child:
         except ExecutableNotFoundError as error:
             raise GatewayGoneError(f"Credits can't be tracked: {error}.") from None
         except OSError as error:
-            raise GatewayGoneError(f"Credits can't be tracked: the executable does not start ({error}).") from None
+            raise GatewayGoneError(
+                f"Credits can't be tracked: the executable does not start ({error}).",
+                "Credits can't be tracked: the executable does not start. Please tell your administrator.",
+            ) from None
         self._process = process
         said = Said(process)
         try:
@@ -179,7 +182,8 @@ class Child:
         if where is None:
             process.kill()
             process.wait()
-            raise GatewayGoneError(f"Credits can't be tracked: {said.why()}")
+            why = said.why()
+            raise GatewayGoneError(f"Credits can't be tracked: {why}", f"Credits can't be tracked: {masked(why)}")
         self._endpoint = Endpoint(where or "http://localhost", key, greeting.get("socket"))
         self._failed = None
         return self._endpoint

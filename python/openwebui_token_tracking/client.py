@@ -172,7 +172,11 @@ def _asked(endpoint: Endpoint, method: str, path: str, body: object) -> Any:
 def unreachable(endpoint: Endpoint, error: OSError) -> GatewayGoneError:
     """Nothing listens where a gateway should."""
     where = endpoint.socket_path or endpoint.url
-    return GatewayGoneError(f"The gateway that tracks credits can't be reached at {where} ({error.strerror or error}).")
+    return GatewayGoneError(
+        f"The gateway that tracks credits can't be reached at {where} ({error.strerror or error}).",
+        "The service that tracks credits can't be reached, so the request was not sent. Please try again; if it goes on, "
+        "tell your administrator.",
+    )
 
 
 def _connected(endpoint: Endpoint) -> http.client.HTTPConnection:

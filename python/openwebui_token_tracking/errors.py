@@ -1,5 +1,9 @@
 """What can go wrong, as exceptions, by what their caller can do. Their text is made for the people who see it."""
 
+import logging
+
+logger = logging.getLogger(__name__)
+
 
 class LocalError(Exception):
     """The gateway refused a call, or is not there.
@@ -14,12 +18,25 @@ class LocalError(Exception):
         # The gateway's id of the request, if it was admitted before it failed.
         self.request_id: str | None = None
 
+    @property
+    def for_users(self) -> str:
+        """What a user of a pipe reads: nothing about machines inside."""
+        return str(self)
+
 
 class GatewayGoneError(LocalError):
-    """There was no answer: the process that tracks could not be started, or ended. The next call starts it again."""
+    """There was no answer: the process that tracks could not be started, or ended. The next call starts it again.
 
-    def __init__(self, message: str) -> None:
+    Its text is for administrators and scripts, and may name an address; ``for_users`` does not.
+    """
+
+    def __init__(self, message: str, for_users: str | None = None) -> None:
         super().__init__(message, 503, "gateway_gone")
+        self._for_users = for_users
+
+    @property
+    def for_users(self) -> str:
+        return self._for_users or str(self)
 
 
 class RequestError(Exception):
@@ -47,10 +64,18 @@ class TotalTokenLimitExceededError(TokenLimitExceededError):
 QUOTA = "insufficient_quota"
 
 
+def user_text(error: LocalError) -> str:
+    """What a user of a pipe reads. What only an administrator should read goes to the log."""
+    text = error.for_users
+    if text != str(error):
+        logger.error("%s", error)
+    return text
+
+
 def shown(error: LocalError) -> Exception:
     """The exception of a pipe for what the gateway said."""
     if error.code != QUOTA:
-        return RequestError(str(error), error.status, error.code)
+        return RequestError(user_text(error), error.status, error.code)
     message = str(error)
     if "total limit" in message:
         return TotalTokenLimitExceededError(message)

@@ -2,10 +2,24 @@
 
 import os
 import queue
+import re
 import subprocess
 import threading
 from collections.abc import Iterator
 from typing import IO
+
+
+# Where something listens, or lies: a URL, an address with or without a port, a host with a port.
+_ADDRESS = re.compile(
+    r"""[a-z][a-z0-9+.-]*:/[^\s'",;)]*|\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?|\[?[0-9a-f]*:[0-9a-f:]*:[0-9a-f.:]*\]?(?::\d+)?"""
+    r"""|[a-z0-9_.-]+:\d{2,5}\b|(?<=\bhost ).+?(?=[\s,;]|$)|(?<=\bport )\d+""",
+    re.IGNORECASE,
+)
+
+
+def masked(text: str) -> str:
+    """Text of an administrator for a user: without addresses."""
+    return _ADDRESS.sub("***", text)
 
 
 class Said:

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from openwebui_token_tracking import asynchronous, child, threads
-from openwebui_token_tracking.errors import LocalError
+from openwebui_token_tracking.errors import LocalError, user_text
 from openwebui_token_tracking.pipes.rules import as_credits, overridden
 from openwebui_token_tracking.pipes.status import Emitter, amount, show
 from openwebui_token_tracking.tracking import TokenTracker
@@ -51,7 +51,7 @@ class CreditBalance:
         try:
             text = await self.text(__user__, str(body.get("model") or ""))
         except LocalError as error:
-            text = str(error)
+            text = user_text(error)
         await show(__event_emitter__, text)
         self.is_visible = True
         return body

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from openwebui_token_tracking import threads
 from openwebui_token_tracking.client import Gateway
-from openwebui_token_tracking.errors import LocalError, RequestError, TokenLimitExceededError
+from openwebui_token_tracking.errors import LocalError, RequestError, TokenLimitExceededError, user_text
 from openwebui_token_tracking.pipes import lines, rules
 from openwebui_token_tracking.pipes.calling import Call
 from openwebui_token_tracking.pipes.chunks import Answer, text_of
@@ -121,7 +121,7 @@ class ForeignRequest:
             except Exception as error:
                 was_charged, ended = ended, True
                 failure = error if was_charged else await self._failed(error)
-                yield lines.error(str(failure))
+                yield lines.error(user_text(failure) if isinstance(failure, LocalError) else str(failure))
                 yield lines.DONE
                 return
             for line in self._answer.end(bill):

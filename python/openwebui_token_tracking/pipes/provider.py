@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from openwebui_token_tracking import asynchronous
 from openwebui_token_tracking.client import Gateway
-from openwebui_token_tracking.errors import LocalError, RequestError
+from openwebui_token_tracking.errors import LocalError, RequestError, user_text
 from openwebui_token_tracking.pipes import lines, rules
 from openwebui_token_tracking.pipes.base import BaseTrackedPipe
 from openwebui_token_tracking.pipes.calling import Call
@@ -172,7 +172,7 @@ class ProviderTrackedPipe(BaseTrackedPipe):
                         break
                     ready = cutter.feed(data)
             except LocalError as error:
-                yield lines.error(str(error))
+                yield lines.error(user_text(error))
             await rules.report_request(self.token_tracker, call, gateway, request)
             is_reported = True
         finally:

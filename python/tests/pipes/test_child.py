@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from programs import Process, PROGRAMS, clean_environment
 from stage import OPENAI, PATIENCE, Stage, Emitter, body, events, metadata, read, text, until, usage
 
 from openwebui_token_tracking import TokenTracker, child
+from openwebui_token_tracking.actions import CreditBalance
 from openwebui_token_tracking.errors import GatewayGoneError
 from openwebui_token_tracking.pipes import OpenAITrackedPipe, RequestError
 from openwebui_token_tracking.tracking import DailyTokenLimitExceededError
@@ -283,10 +285,18 @@ async def test_a_gateway_that_believes_signed_users_only(
         process.stop()
 
 
-async def test_a_gateway_of_somebody_else_that_is_away(stage: Stage, public: Process) -> None:
+async def test_a_gateway_of_somebody_else_that_is_away(
+    stage: Stage, public: Process, caplog: pytest.LogCaptureFixture
+) -> None:
     public.stop()
-    with pytest.raises(RequestError, match="can't be reached at http"):
+    with pytest.raises(RequestError, match="can't be reached, so the request was not sent") as failed:
         await OpenAITrackedPipe().pipe(body(BASE), stage.new_user(), metadata(BASE))
+    # The user reads neither an address nor a tuple; the administrator finds both in the log.
+    assert not re.search(r"http|127\.0\.0\.1|\d{4,}|[(\[{]", str(failed.value)), failed.value
+    assert "can't be reached at http://127.0.0.1:" in caplog.text
+    emitter = Emitter()
+    await CreditBalance().action({}, stage.new_user(), {}, emitter)
+    assert "can't be reached" in emitter.lines[-1] and "127.0.0.1" not in emitter.lines[-1], emitter.lines
     with pytest.raises(GatewayGoneError, match="can't be reached at http"):
         await asyncio.to_thread(TokenTracker().get_models)
 

@@ -482,3 +482,48 @@ async fn rights_on_one_schema_are_enough_and_a_missing_one_is_named() {
     ledger.resign().await.unwrap();
     original::downgrade(&limited, &mut Vec::new(), || Ok(())).await.unwrap();
 }
+
+each_database!(strange_rows_hold_up_no_others, async |test: TestDatabase| {
+    let database = database(&test).await;
+    let log = database.table("token_tracking_usage_log");
+    let mut users = vec!["a\u{1}b", "\u{1b}[31m", "", "ann\u{7f}", "\u{9b}"];
+    let mut dates = vec!["2026-11-24 10:00:00"];
+    match database.kind() {
+        Kind::Sqlite => dates.extend(["yesterday", "99999-01-01 00:00:00", ""]),
+        Kind::Postgres => {
+            dates.extend(["infinity", "-infinity", "294276-12-31 00:00:00", "4713-01-01 00:00:00 BC"])
+        }
+    }
+    let good = "ann";
+    users.push(good);
+    for date in &dates {
+        for user in &users {
+            let row = format!(
+                "INSERT INTO {log} (log_date, user_id, provider, model_id, prompt_tokens, response_tokens) \
+                 VALUES ('{date}', '{user}', 'openai', 'gpt-test', -5, 1000)"
+            );
+            database.run(row).await.unwrap();
+        }
+    }
+    // As Python writes it, where SQLite takes it.
+    if database.kind() == Kind::Sqlite {
+        let long = "x".repeat(300);
+        for user in ["'a' || char(0) || 'b'", &format!("'{long}'")] {
+            database
+                .run(format!("INSERT INTO {log} VALUES ('2026-11-24 10:00:00', {user}, 'openai', 'gpt-test', 1, 1, NULL, NULL)"))
+                .await
+                .unwrap();
+        }
+    }
+    let done = sync(&database).await.usage;
+    assert_eq!((done.rows, done.charge), (1, credits(2)), "{done:?}");
+    assert_eq!(sync(&database).await, Synced::default(), "each is looked at once");
+    // A name in its price table that does not show is cleaned once, and is no edit ever after.
+    by_hand(&database, "UPDATE {table} SET name = 'GPT \u{1b}[31m' WHERE id = 'gpt-test'").await;
+    assert_eq!(sync(&database).await.prices.changed, 1);
+    let model = (ProviderName::new("openai").unwrap(), ModelId::new("gpt-test").unwrap());
+    let later = SystemClock.now().saturating_add(jiff::SignedDuration::from_hours(24)).unwrap();
+    let found = prices::get(&database, &model.1, Some(&model.0), later).await.unwrap();
+    assert_eq!(found[0].name, "GPT \u{fffd}[31m");
+    assert_eq!(sync(&database).await, Synced::default());
+});

@@ -152,7 +152,9 @@ fn columns(database: &Database, sponsored: &str, which: &str) -> String {
         Kind::Postgres => (
             "CAST(ctid AS TEXT)",
             "CAST(NULL AS TEXT)",
-            "CASE WHEN isfinite(log_date) THEN CAST(EXTRACT(EPOCH FROM log_date) * 1000000 AS BIGINT) END",
+            // Infinite dates, and those whose microseconds no number of ours holds, are none.
+            "CASE WHEN log_date >= '0001-01-01' AND log_date < '10000-01-01' \
+               THEN CAST(EXTRACT(EPOCH FROM log_date) * 1000000 AS BIGINT) END",
         ),
     };
     format!(

@@ -39,7 +39,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if found.is_clean() {
         return Ok(ExitCode::SUCCESS);
     }
-    if !arguments.repair {
+    if !arguments.repair || found.adds_up() {
         return Ok(ExitCode::FAILURE);
     }
     let question = format!(
@@ -94,11 +94,11 @@ fn shown(found: &Verification, format: Format) -> anyhow::Result<()> {
         number("recorded", "Recorded (credits)"),
         number("computed", "Computed (credits)"),
     ];
-    let Verification { accounts, entries, holds, over_hold, texts_removed, days, .. } = found;
+    let Verification { accounts, entries, holds, over_hold, texts_removed, stuck, days, .. } = found;
     match format {
         Format::Json => output::json(&json!({
             "clean": found.is_clean(), "accounts": accounts, "entries": entries, "holds": holds,
-            "over_hold": over_hold, "texts_removed": texts_removed, "days": days, "differences": output::objects(&columns, rows),
+            "over_hold": over_hold, "texts_removed": texts_removed, "stuck": stuck, "days": days, "differences": output::objects(&columns, rows),
         }))?,
         Format::Csv => output::rows(format, &columns, rows)?,
         Format::Table => {
@@ -111,9 +111,15 @@ fn shown(found: &Verification, format: Format) -> anyhow::Result<()> {
                     "{texts_removed} entries are without their labels, because the database refused those; amounts are right."
                 ))?;
             }
+            if *stuck > 0 {
+                output::line(format!(
+                    "{stuck} of the open holds can't be settled: the log of the running process says why. It tries again, at \
+                     most once an hour."
+                ))?;
+            }
             if found.is_clean() {
                 output::line("Clean: every account is the sum of its rows, to the microcredit.")?;
-            } else {
+            } else if !found.adds_up() {
                 output::rows(Format::Table, &columns, rows)?;
             }
         }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use accounting::Credits;
 use storage::ledger::{Lease, Recovery};
 use storage::{original, rollup};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -122,14 +123,25 @@ async fn recover(shared: &Shared) {
             },
             None => None,
         };
-        let Some(settlement) = settlement::recovered(hold, price.as_ref(), shared) else { continue };
-        let (request, charge) = (settlement.id, settlement.charge);
-        match shared.ledger.recover(settlement).await {
+        let request = hold.id;
+        let (charge, recovered) = match settlement::recovered(hold, price.as_ref(), shared) {
+            Ok(settlement) => (settlement.charge, shared.ledger.recover(settlement).await),
+            Err(error) => (Credits::ZERO, Err(error.into())),
+        };
+        match recovered {
             Ok(Recovery::Charged) => tracing::info!(%request, %charge, "settled a request of a dead process"),
             Ok(Recovery::Moot) => {
                 tracing::debug!(%request, "somebody else has ended a request of a dead process")
             }
-            Err(error) => tracing::error!(%error, %request, "an abandoned request could not be settled"),
+            // The database is away, or this process ends.
+            Err(error @ storage::Error::Unavailable { .. }) => {
+                return tracing::warn!(%error, "requests of dead processes could not be settled");
+            }
+            Err(error) => {
+                if shared.ledger.postpone(request) {
+                    tracing::error!(%error, %request, "an abandoned request can't be settled; its hold stands");
+                }
+            }
         }
     }
 }

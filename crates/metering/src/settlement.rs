@@ -48,6 +48,9 @@ fn usd(charge: Credits, credits_per_usd: Credits) -> Option<Number> {
     text.trim_end_matches('0').trim_end_matches('.').parse().ok()
 }
 
+/// No request has so many tokens: a thousand times what the longest contexts of today hold, a thousand times over.
+const IMPOSSIBLE: u64 = 1 << 40;
+
 /// Counts, charges and settles. `None` if the settlement failed for good, which is logged; its hold then stands.
 pub(crate) async fn settle(shared: &Shared, cargo: Cargo, outcome: Outcome) -> Option<Bill> {
     let Cargo { hold, record, limits, route, snapshot, input, seen } = cargo;
@@ -62,7 +65,9 @@ pub(crate) async fn settle(shared: &Shared, cargo: Cargo, outcome: Outcome) -> O
         Ok(priced) => priced,
         Err(error) => {
             tracing::error!(%error, request = %hold.id(), "a request can't be charged; its hold stands");
+            let id = hold.id();
             hold.keep();
+            leave(shared, id).await;
             return None;
         }
     };
@@ -98,8 +103,16 @@ pub(crate) async fn settle(shared: &Shared, cargo: Cargo, outcome: Outcome) -> O
         }
         Err(error) => {
             tracing::error!(%error, request = %id, "a charge could not be written; its hold stands until it is recovered");
+            leave(shared, id).await;
             None
         }
+    }
+}
+
+/// Gives up a hold that can't be settled: it is tried again ever more rarely, by whichever process, and `doctor` shows it.
+async fn leave(shared: &Shared, id: accounting::RequestId) {
+    if let Err(error) = shared.ledger.leave(id).await {
+        tracing::warn!(%error, request = %id, "a hold stands until its process ends");
     }
 }
 
@@ -113,14 +126,15 @@ async fn used(
     input: Input,
     produced: Output,
 ) -> (Usage, Option<Estimated>) {
-    let (told, goes_on) = match reported {
-        Some(Reported::Final(usage)) => (usage, false),
-        Some(Reported::SoFar(usage)) => (usage, true),
-        None => {
-            let (input, output) = count::count(model.to_owned(), input, produced).await;
-            return (Usage::tokens(input, output), Some(Estimated::Counted));
-        }
-    };
+    let (told, goes_on) =
+        match reported.filter(|(Reported::Final(usage) | Reported::SoFar(usage))| is_possible(usage)) {
+            Some(Reported::Final(usage)) => (usage, false),
+            Some(Reported::SoFar(usage)) => (usage, true),
+            None => {
+                let (input, output) = count::count(model.to_owned(), input, produced).await;
+                return (Usage::tokens(input, output), Some(Estimated::Counted));
+            }
+        };
     if matches!(input, Input::Told) {
         return (told, None);
     }
@@ -137,16 +151,22 @@ async fn used(
     (Usage { input: told.input.max(input), output, ..told }, Some(Estimated::Counted))
 }
 
+/// Whether a report can be right at all. One that can't is none: its charge could leave the range of credits, and never be
+/// written.
+fn is_possible(usage: &Usage) -> bool {
+    [usage.input, usage.output, usage.images, usage.calls].into_iter().all(|count| count < IMPOSSIBLE)
+}
+
 /// The settlement of a request whose process is gone: what it reported last, else the input by length and the output by
 /// the length that had passed.
 pub(crate) fn recovered(
     abandoned: Abandoned,
     price: Option<&PricedModel>,
     shared: &Shared,
-) -> Option<Settlement> {
+) -> Result<Settlement, accounting::Error> {
     let Abandoned { id, accounts, record, progress } = abandoned;
     let progress = progress.unwrap_or_default();
-    let (usage, estimated) = match progress.usage {
+    let (usage, estimated) = match progress.usage.filter(is_possible) {
         // As in `used`: a prompt of no tokens is a missing count.
         Some(usage) if usage.input == 0 => {
             let output = usage.output.max(progress.output_tokens);
@@ -158,18 +178,17 @@ pub(crate) fn recovered(
         Some(usage) => (usage, None),
         None => (Usage::tokens(record.input_tokens, progress.output_tokens), Some(Estimated::Length)),
     };
-    let charged = match (record.price_version, price) {
-        (None, _) => Ok(Credits::ZERO),
-        (Some(_), Some(priced)) => charge(&priced.price, &usage),
-        (Some(_), None) => {
-            tracing::error!(request = %id, "the price of an abandoned request is missing; its hold stands");
-            return None;
+    let charge = match (record.price_version, price) {
+        (None, _) => Credits::ZERO,
+        (Some(_), Some(priced)) => charge(&priced.price, &usage)?,
+        (Some(version), None) => {
+            return Err(accounting::Error::BadPrice(format!(
+                "its version {} is not there any more",
+                version.0
+            )));
         }
     };
-    let charge = charged
-        .inspect_err(|error| tracing::error!(%error, request = %id, "an abandoned request can't be charged; its hold stands"))
-        .ok()?;
-    Some(Settlement {
+    Ok(Settlement {
         id,
         record,
         accounts,
@@ -254,6 +273,8 @@ mod tests {
             (Some(Reported::SoFar(Usage::tokens(3, 0))), "word", (3, 1), true),
             (Some(Reported::SoFar(Usage::tokens(3, 9))), "word", (3, 9), true),
             (Some(Reported::SoFar(Usage::tokens(0, 0))), "word", (7, 1), true),
+            // No charge could be written of it.
+            (Some(Reported::Final(Usage::tokens(u64::MAX, 4))), "word", (7, 1), true),
         ] {
             let (usage, estimated) = used("gpt-4o", reported, input(), produced.into()).await;
             assert_eq!((usage.input, usage.output), expected, "{reported:?} {produced}");

@@ -25,6 +25,15 @@ pub(super) async fn check(known: &Known, findings: &mut Vec<Finding>) {
         ),
         Err(error) => Finding::failed("holds", &error),
     });
+    match health::stuck(&known.database).await {
+        Ok(stuck) if stuck.holds == 0 => {}
+        Ok(stuck) => findings.push(Finding::problem(
+            "settlements",
+            format!("{} holds, of {} credits, can't be settled", stuck.holds, stuck.credits),
+            "see the log of the running gateway, or of Open WebUI, for why; it tries again, at most once an hour",
+        )),
+        Err(error) => findings.push(Finding::failed("settlements", &error)),
+    }
     findings.push(accounts(known).await.unwrap_or_else(|error| Finding::failed("accounts", &error)));
 }
 
@@ -34,6 +43,14 @@ async fn accounts(known: &Known) -> Result<Finding, storage::Error> {
     }
     let verified = verify::verify(&known.database).await?;
     Ok(match verified.differences.len() {
+        0 if verified.texts_removed > 0 => Finding::warning(
+            "accounts",
+            format!(
+                "{} agree with the ledger; {} entries are without their labels, because the database refused those",
+                verified.accounts, verified.texts_removed
+            ),
+            "amounts are right; if it goes on, see whether the database's encoding is UTF-8",
+        ),
         0 => Finding::ok("accounts", format!("{} agree with the ledger", verified.accounts)),
         different => Finding::problem(
             "accounts",

@@ -16,6 +16,7 @@ mod memory;
 pub(crate) mod owner;
 mod plan;
 mod postgres;
+mod postponed;
 mod sqlite;
 mod turn;
 mod writer;
@@ -187,6 +188,20 @@ impl Ledger {
     /// [`Error::Unavailable`] if the database could not be reached.
     pub async fn abandoned(&self) -> Result<Vec<Abandoned>, Error> {
         owner::abandoned(&self.database, &self.owner).await
+    }
+
+    /// Says that an abandoned hold could not be settled: it is returned again after a minute, then ever more rarely. Whether it
+    /// is the first time.
+    pub fn postpone(&self, id: RequestId) -> bool {
+        self.owner.postponed.failed(&id.to_string(), tokio::time::Instant::now())
+    }
+
+    /// Gives a hold that this process can't settle to whoever can: as those of dead processes, it is tried again, and shown.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the database could not be written.
+    pub async fn leave(&self, id: RequestId) -> Result<(), Error> {
+        owner::leave(&self.database, id).await
     }
 
     /// Gives up this process's name: what it still holds is then settled by others at once.

@@ -4,13 +4,16 @@
 //! process namespace) and its process is gone. Being declared dead is final: an owner that wakes up later finds its lease
 //! lost, takes a new name, and its settlements become corrections.
 
+use std::collections::HashSet;
 use std::sync::RwLock;
 
-use accounting::{AccountKey, OwnerId};
+use accounting::{AccountKey, OwnerId, RequestId};
 use sqlx::AssertSqlSafe;
+use tokio::time::Instant;
 
 use super::entry::Progress;
 use super::hold::Abandoned;
+use super::postponed::Postponed;
 use crate::{Database, Error, Kind, new_id, on_pool};
 
 /// A lease that was not renewed for this long, in microseconds, has run out.
@@ -31,13 +34,15 @@ pub enum Lease {
 #[derive(Debug)]
 pub(super) struct Owner {
     id: RwLock<OwnerId>,
+    /// What other processes left and this one could not settle.
+    pub(super) postponed: Postponed,
 }
 
 impl Owner {
     pub(super) async fn register(database: &Database) -> Result<Self, Error> {
         let id = OwnerId::new(new_id());
         insert(database, id).await?;
-        Ok(Self { id: RwLock::new(id) })
+        Ok(Self { id: RwLock::new(id), postponed: Postponed::default() })
     }
 
     pub(super) fn id(&self) -> OwnerId {
@@ -100,16 +105,41 @@ pub(super) async fn abandoned(database: &Database, this: &Owner) -> Result<Vec<A
     }
     forget_dead(database).await?;
     let (hold, owner) = (database.table("token_tracking_hold"), database.table("token_tracking_owner"));
+    // Those that wait for a better time take no place of the others.
+    let most = MOST_ABANDONED.saturating_add(i64::try_from(this.postponed.count()).unwrap_or(i64::MAX));
     let sql = format!(
         "SELECT id, accounts, request, progress FROM {hold} WHERE owner NOT IN (SELECT id FROM {owner} WHERE dead = 0) \
-         ORDER BY id LIMIT {MOST_ABANDONED}"
+         ORDER BY id LIMIT {most}"
     );
     let rows: Vec<(String, String, String, Option<String>)> = on_pool!(database, pool => {
         sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await?
     });
-    rows.into_iter()
-        .map(|(id, accounts, request, progress)| read(id, &accounts, &request, progress.as_deref()))
-        .collect()
+    let ids: HashSet<&str> = rows.iter().map(|(id, ..)| id.as_str()).collect();
+    this.postponed.keep(|id| ids.contains(id));
+    let now = Instant::now();
+    let due = rows.iter().filter(|(id, ..)| this.postponed.is_due(id, now));
+    let read = due.filter_map(|(id, accounts, request, progress)| {
+        match read(id.clone(), accounts, request, progress.as_deref()) {
+            Ok(abandoned) => Some(abandoned),
+            // A row of another version, or changed by hand: the others are settled all the same.
+            Err(error) => {
+                if this.postponed.failed(id, now) {
+                    tracing::error!(%error, request = id, "a hold can't be read, so it stands");
+                }
+                None
+            }
+        }
+    });
+    Ok(read.collect())
+}
+
+/// Gives a hold of this process to whoever can settle it.
+pub(super) async fn leave(database: &Database, id: RequestId) -> Result<(), Error> {
+    let sql = format!("UPDATE {} SET owner = '' WHERE id = $1", database.table("token_tracking_hold"));
+    on_pool!(database, pool => {
+        sqlx::query(AssertSqlSafe(sql)).bind(id.to_string()).execute(pool).await?;
+    });
+    Ok(())
 }
 
 /// Owners not declared dead: id, process, and whether the lease has run out.

@@ -86,6 +86,9 @@ pub async fn server_zone(database: &Database) -> Result<Option<String>, Error> {
     }
 }
 
+/// Microseconds after which a hold should have been settled.
+const STUCK_AFTER: i64 = 60_000_000;
+
 /// What processes that are gone still hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Left {
@@ -111,6 +114,31 @@ pub async fn left_by_the_dead(database: &Database) -> Result<Left, Error> {
         sqlx::query_as(AssertSqlSafe(sql)).bind(owner::LEASE).fetch_one(pool).await?
     });
     Ok(Left { holds, credits: Credits::from_micro(amount) })
+}
+
+/// Holds that nobody settles although somebody could: of processes that are gone for more than a minute, while another one
+/// has run as long. Their settlement fails; the log of that process says why.
+///
+/// # Errors
+/// [`Error::Unavailable`] if the database is away.
+pub async fn stuck(database: &Database) -> Result<Left, Error> {
+    let sql = select_stuck(database);
+    let (holds, amount): (i64, i64) =
+        on_pool!(database, pool => sqlx::query_as(AssertSqlSafe(sql)).fetch_one(pool).await?);
+    Ok(Left { holds, credits: Credits::from_micro(amount) })
+}
+
+/// The query behind [`stuck`]: how many, and their microcredits.
+pub(crate) fn select_stuck(database: &Database) -> String {
+    let (hold, owner) = (database.table("token_tracking_hold"), database.table("token_tracking_owner"));
+    let now = owner::now(database.kind());
+    let (lease, long_ago) = (owner::LEASE, owner::LEASE + STUCK_AFTER);
+    format!(
+        "SELECT CAST(COUNT(*) AS BIGINT), CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM {hold} AS hold \
+         WHERE NOT EXISTS (SELECT 1 FROM {owner} AS holder WHERE holder.id = hold.owner AND holder.renewed_at >= {now} - {long_ago}) \
+           AND EXISTS (SELECT 1 FROM {owner} AS live WHERE live.dead = 0 AND live.renewed_at >= {now} - {lease} \
+             AND live.started_at < {now} - {STUCK_AFTER})"
+    )
 }
 
 /// Whether the ledger has at most so many rows.

@@ -7,6 +7,7 @@ use accounting::{Credits, Day};
 
 use crate::ledger::TEXTS_REMOVED;
 use crate::reading::{Query, Reading, Row, aside};
+use crate::reports::health::select_stuck;
 use crate::rollup::sums::{Grain, KEYS, USAGE, Wanted, next};
 use crate::rollup::{AT_ONCE, Cell, DaySums, Sums, sums_of};
 use crate::{Database, Error, Kind};
@@ -24,6 +25,8 @@ pub struct Verification {
     pub over_hold: i64,
     /// Entries that the database took only without their labels.
     pub texts_removed: i64,
+    /// Open holds that nobody settles although somebody could.
+    pub stuck: i64,
     /// Where an account is not the sum of its rows.
     pub differences: Vec<Difference>,
     /// Days of the roll-up compared. Those whose ledger rows are not kept any more can't be.
@@ -57,8 +60,13 @@ pub struct WrongDay {
 }
 
 impl Verification {
-    /// Whether nothing differs.
+    /// Whether nothing differs, and no hold is stuck.
     pub fn is_clean(&self) -> bool {
+        self.adds_up() && self.stuck == 0
+    }
+
+    /// Whether nothing differs.
+    pub fn adds_up(&self) -> bool {
         self.differences.is_empty() && self.wrong_days.is_empty()
     }
 }
@@ -95,6 +103,8 @@ async fn check(
     let all_rows = rows + rolled.values().sum::<i64>();
     let ledger = read_ledger(&mut reading, &database, |read| progress(read, all_rows)).await?;
     let mut found = accounts(&mut reading, &database, &ledger).await?;
+    let stuck = reading.all(Query::new(select_stuck(&database)), |row| row.some_number(0)).await?;
+    found.stuck = stuck.first().copied().unwrap_or_default();
     let mut read = rows;
     let days: Vec<Day> = rolled.keys().copied().collect();
     // One reading takes a range of ids.

@@ -56,3 +56,59 @@ each_database!(
         assert_clean(&database).await;
     }
 );
+
+each_database!(
+    a_hold_that_nobody_can_settle_is_shown_and_takes_nothing_from_others,
+    async |test: testing::databases::TestDatabase| {
+        let database = test.migrated().await.unwrap();
+        let (ledger, other) =
+            (Ledger::open(&database).await.unwrap(), Ledger::open(&database).await.unwrap());
+        refuse(&database, "user_id = 'ann'").await;
+        let limits = |user: &str| vec![(user_account(user), 100)];
+        let ask = |user: &'static str| request(user, &limits(user), Quote::Estimate(credits(3)), NO_WAIT);
+        let (bad, broken, good) =
+            (held(&ledger, ask("ann")).await, held(&other, ask("eve")).await, held(&other, ask("bob")).await);
+        let id = bad.id();
+        let refused = settlement(&bad, "ann", credits(5), Policy::OneCredit);
+        bad.settle(refused.clone()).await.unwrap_err();
+        ledger.leave(id).await.unwrap();
+        // Nobody can read this one.
+        let holds = database.table("token_tracking_hold");
+        database
+            .run(format!("UPDATE {holds} SET request = '{{' WHERE id = '{}'", broken.id()))
+            .await
+            .unwrap();
+        broken.keep();
+        let left = good.id();
+        good.keep();
+        other.resign().await.unwrap();
+        let found: Vec<_> = ledger.abandoned().await.unwrap().into_iter().map(|hold| hold.id).collect();
+        assert_eq!(found, [id, left]);
+        assert!(ledger.recover(refused.clone()).await.is_err());
+        assert!(ledger.postpone(id) && !ledger.postpone(id), "said once");
+        let found: Vec<_> = ledger.abandoned().await.unwrap().into_iter().map(|hold| hold.id).collect();
+        assert_eq!(found, [left]);
+        // A process that has run for more than a minute could have settled what belongs to nobody.
+        assert_eq!(verify(&database).await.unwrap().stuck, 0);
+        let owners = database.table("token_tracking_owner");
+        database.run(format!("UPDATE {owners} SET started_at = started_at - 61000000")).await.unwrap();
+        let verification = verify(&database).await.unwrap();
+        assert!(
+            verification.stuck == 1 && !verification.is_clean() && verification.adds_up(),
+            "{verification:?}"
+        );
+        let stuck = storage::reports::health::stuck(&database).await.unwrap();
+        assert_eq!((stuck.holds, stuck.credits), (1, credits(3)));
+        // The cause is gone: the next one that tries settles it.
+        let ledgers = database.table("token_tracking_ledger");
+        let sql = match database.kind() {
+            Kind::Sqlite => "DROP TRIGGER refuse".to_owned(),
+            Kind::Postgres => format!("ALTER TABLE {ledgers} DROP CONSTRAINT refuse"),
+        };
+        database.run(sql).await.unwrap();
+        ledger.recover(refused).await.unwrap();
+        let verification = verify(&database).await.unwrap();
+        assert_eq!((verification.stuck, verification.holds), (0, 2));
+        assert_clean(&database).await;
+    }
+);

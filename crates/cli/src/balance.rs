@@ -5,12 +5,14 @@ use std::process::ExitCode;
 use accounting::{Credits, Period};
 use serde_json::{Value, json};
 use storage::SystemClock;
+use storage::refusals::RefusedRow;
 use storage::reports::balance::{self, Balance, PeriodBalance};
 use storage::reports::explain::{Explanation, Parts, explain};
 use storage::{Database, Limits, Snapshot};
 
 use crate::connect::DatabaseArguments;
 use crate::output::{self, Column, Format, FormatArguments, credits, number, text};
+use crate::usage::refused::{limit_words, words};
 
 /// Show what users have left today, and in the week and the month where there are limits for them.
 #[derive(Debug, clap::Args)]
@@ -136,6 +138,11 @@ async fn explained(database: &Database, user: &str, format: Format) -> anyhow::R
             output::rows(format, &GRANTS, grants)?;
             output::line("Spent of it:")?;
             output::rows(format, &PERIODS, rows.collect())?;
+            for refused in &explanation.refused {
+                let (reason, limit) = (words(&refused.reason), limit_words(&refused.limited_by));
+                let limit = if limit.is_empty() { String::new() } else { format!(" ({limit})") };
+                output::line(format!("Refused today: {} time(s), {reason}{limit}", refused.times.count))?;
+            }
         }
         Format::Csv => output::rows(format, &PERIODS, periods)?,
         Format::Json => output::json(&json!({
@@ -143,9 +150,14 @@ async fn explained(database: &Database, user: &str, format: Format) -> anyhow::R
             "name": explanation.user.name,
             "granted": output::objects(&GRANTS, grants),
             "periods": output::objects(&PERIODS, periods),
+            "refused": explanation.refused.iter().map(refused).collect::<Vec<_>>(),
         }))?,
     }
     Ok(())
+}
+
+fn refused(row: &RefusedRow) -> Value {
+    json!({"reason": row.reason, "limited_by": row.limited_by, "refused": row.times.count})
 }
 
 const GRANTS: [Column; 4] =

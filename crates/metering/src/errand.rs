@@ -62,7 +62,9 @@ impl Meter {
             return Err(shutting_down());
         }
         let snapshot = self.shared().catalogue.snapshot().await?;
-        let route = route::at(&snapshot, provider, request.model())?;
+        let route = route::at(&snapshot, provider, request.model()).inspect_err(|error| {
+            self.note_refusal(&snapshot, &requester.user, Some(provider), request.model(), error);
+        })?;
         let input = Input::Chat(request.shape(), request.original());
         let admitted =
             self.admitted(requester, labels, &Asked::Chat(request), snapshot, route, input, None).await?;

@@ -24,6 +24,7 @@ mod model_lists;
 mod output;
 mod payer;
 mod quote;
+mod refusals;
 mod remark;
 mod route;
 mod settlement;

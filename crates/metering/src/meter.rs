@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use accounting::{Clock, Label, OwnerId, ProviderName, RequestId};
+use accounting::{Clock, Label, OwnerId, ProviderName, RequestId, UserId};
 use bytes::Bytes;
 use providers::{Answer, ChatRequest, Complete, EmbeddingsRequest, Provider, ProviderError, Reported};
 use storage::ledger::{HoldOutcome, HoldRequest, Ledger, Outcome, RequestRecord, WayIn};
@@ -21,7 +21,7 @@ use crate::settlement::Bill;
 use crate::shared::Shared;
 use crate::sponsored::{self, Audience};
 use crate::stream::MeteredStream;
-use crate::{MeterError, Unserved, beat};
+use crate::{MeterError, Unserved, beat, refusals};
 
 /// How a [`Meter`] is set up.
 #[derive(Debug)]
@@ -96,6 +96,7 @@ impl Meter {
         shared.tasks.spawn(beat::run(Arc::clone(&shared)));
         shared.tasks.spawn(beat::follow(Arc::clone(&shared)));
         shared.tasks.spawn(beat::sum(Arc::clone(&shared)));
+        shared.tasks.spawn(refusals::keep_writing(Arc::clone(&shared)));
         Ok(Self(shared))
     }
 
@@ -270,17 +271,54 @@ impl Meter {
         snapshot: Arc<Snapshot>,
     ) -> Result<(Provider, Admitted), MeterError> {
         let model = asked.model();
-        let (provider, route) = match server {
-            Some(server) => (server.clone(), route::at(&snapshot, server.name(), model)?),
-            None => self.0.routes.find(&snapshot, model).await?,
+        let found = match server {
+            Some(server) => route::at(&snapshot, server.name(), model).map(|route| (server.clone(), route)),
+            None => self.0.routes.find(&snapshot, model).await,
         };
+        let (provider, route) =
+            found.inspect_err(|error| self.note_refusal(&snapshot, &requester.user, None, model, error))?;
         let admitted = self.admitted(requester, labels, asked, snapshot, route, input, None).await?;
         Ok((provider, admitted))
     }
 
-    /// Steps 2 and 3: who pays, quote, hold. `remarks`: where rules leave them that can't refuse any more.
+    /// Notes that a request of a user was refused before it came here.
+    pub async fn refused(&self, user: &UserId, error: &MeterError) {
+        if let Ok(snapshot) = self.0.catalogue.snapshot().await {
+            self.note_refusal(&snapshot, user, None, "", error);
+        }
+    }
+
+    pub(crate) fn note_refusal(
+        &self,
+        snapshot: &Snapshot,
+        user: &UserId,
+        provider: Option<&ProviderName>,
+        model: &str,
+        error: &MeterError,
+    ) {
+        self.0.refusals.note(snapshot, self.0.clock.now(), user, provider, model, error);
+    }
+
+    /// Steps 2 and 3, whose refusals are noted.
     #[expect(clippy::too_many_arguments, reason = "what steps 1 to 3 hand on")]
     pub(crate) async fn admitted(
+        &self,
+        requester: Requester,
+        labels: Labels,
+        asked: &Asked<'_>,
+        snapshot: Arc<Snapshot>,
+        route: Route,
+        input: Input,
+        remarks: Option<&mut Vec<Remark>>,
+    ) -> Result<Admitted, MeterError> {
+        let (user, provider, model) = (requester.user.clone(), route.provider.clone(), route.model.clone());
+        let held = self.hold(requester, labels, asked, Arc::clone(&snapshot), route, input, remarks).await;
+        held.inspect_err(|error| self.note_refusal(&snapshot, &user, Some(&provider), model.as_str(), error))
+    }
+
+    /// Steps 2 and 3: who pays, quote, hold. `remarks`: where rules leave them that can't refuse any more.
+    #[expect(clippy::too_many_arguments, reason = "what steps 1 to 3 hand on")]
+    async fn hold(
         &self,
         requester: Requester,
         labels: Labels,

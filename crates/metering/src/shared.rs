@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::flight::Flights;
+use crate::refusals::Refusals;
 use crate::route::Routes;
 use crate::unknown::ToldKinds;
 
@@ -20,6 +21,7 @@ pub(crate) struct Shared {
     pub ledger: Ledger,
     pub clock: Arc<dyn Clock>,
     pub flights: Flights,
+    pub refusals: Refusals,
     /// Kinds of things in requests that we did not know.
     pub told: ToldKinds,
     /// Tasks that must end before the process does: settlements, the heartbeat.
@@ -51,6 +53,7 @@ impl Shared {
             ledger,
             clock,
             flights,
+            refusals: Refusals::default(),
             told,
             tasks,
             instance,

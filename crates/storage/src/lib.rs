@@ -17,6 +17,7 @@ mod open_webui_groups;
 pub mod original;
 mod pooled;
 mod reading;
+pub mod refusals;
 pub mod reports;
 pub mod rollup;
 mod settings;

@@ -2,6 +2,7 @@
 
 mod export;
 mod prune;
+pub(crate) mod refused;
 mod rollup;
 
 pub(crate) use rollup::progress;
@@ -63,7 +64,8 @@ Examples:
   owui-token-tracking usage --by model --from 2026-11-01 --to 2026-11-30
   owui-token-tracking usage --by user --top 10
   owui-token-tracking usage --by month --group staff --format csv
-  owui-token-tracking usage --by user,model --sponsor course-101";
+  owui-token-tracking usage --by user,model --sponsor course-101
+  owui-token-tracking usage --refused --by user,model --from 2026-11-01";
 
 #[derive(Debug, clap::Args)]
 struct ReportArguments {
@@ -75,6 +77,9 @@ struct ReportArguments {
     /// Only so many rows, those that cost most.
     #[arg(long, value_name = "N")]
     top: Option<usize>,
+    /// Show who was refused instead, at which limit and how often, by user, model, provider, sponsor or day.
+    #[arg(long)]
+    refused: bool,
     #[command(flatten)]
     database: DatabaseArguments,
     #[command(flatten)]
@@ -132,6 +137,9 @@ async fn report(arguments: ReportArguments) -> anyhow::Result<ExitCode> {
     let question = question_of(&database, arguments.filters).await?;
     let by = sides.iter().map(|side| side.by()).collect();
     let question = Question { by, top: arguments.top, ..question };
+    if arguments.refused {
+        return refused::run(&database, &question, &sides, format).await;
+    }
     let report = usage::usage(&database, &question).await?;
     let columns: Vec<Column> =
         sides.iter().flat_map(|side| heads(*side, format)).chain(sums(format)).collect();

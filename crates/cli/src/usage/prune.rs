@@ -10,7 +10,7 @@ use super::rollup::progress;
 use crate::connect::DatabaseArguments;
 use crate::output;
 
-/// Remove rows of the ledger that are not to be kept any longer. Balances and reports stay: the sums of each day, and for each
+/// Remove rows of the ledger, and of refusals, that are not to be kept any longer. Balances and reports stay: the sums of each day, and for each
 /// account that still counts one row that carries its sum.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -33,13 +33,13 @@ Export them first, if they may be needed:
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let database = arguments.database.open().await?;
     let found = prune::find(&database, &SystemClock, arguments.before).await?;
-    if found.entries == 0 {
+    if found.entries == 0 && found.refusals == 0 {
         output::line(format!("There is nothing before {}.", arguments.before))?;
         return Ok(ExitCode::SUCCESS);
     }
     let question = format!(
-        "Remove {} row(s) of the ledger, those of days before {}, for good?",
-        found.entries, arguments.before
+        "Remove {} row(s) of the ledger and {} of refusals, those of days before {}, for good?",
+        found.entries, found.refusals, arguments.before
     );
     if !arguments.yes && !output::confirmed(&question)? {
         return Ok(ExitCode::FAILURE);

@@ -139,3 +139,46 @@ each_database!(a_user_is_given_out_and_forgotten, async |test: TestDatabase| {
     assert!(String::from_utf8_lossy(&early.stderr).contains("too late"));
     assert!(place.ok(&["usage", "prune", "--before", "2020-01-01"]).contains("nothing"));
 });
+
+each_database!(who_was_refused_is_shown, async |test: TestDatabase| {
+    let simulator = Simulator::start().await.unwrap();
+    let place = Place::new(&test, &simulator, &[("base_credit_allowance", "1")]).await;
+    let gateway = place.serve();
+    let client = HttpClient::new();
+    let dear = "[[sim input=1000 output=500]]";
+    assert_eq!(client.ask(&gateway.url, "ann", "c1", dear).await.0, 200);
+    for _ in 0..3 {
+        assert_eq!(client.ask(&gateway.url, "ann", "c1", dear).await.0, 429);
+    }
+    let sponsored = serde_json::json!({"model": "sponsored/none/gpt-test", "messages": []});
+    assert_eq!(client.chat(&gateway.url, "bob", &sponsored).await.0, 403);
+    // Written off the request's way, while it serves.
+    place
+        .until("SELECT CAST(COALESCE(SUM(requests), 0) AS BIGINT) FROM {refusal}", |refused| refused == 4)
+        .await;
+    assert_eq!(client.ask(&gateway.url, "ann", "c1", dear).await.0, 429);
+    // And what is not written yet, at its end.
+    gateway.terminate();
+    let refused =
+        |more: &[&str]| json(&place.ok(&[&["usage", "--refused", "--format", "json"], more].concat()));
+    let rows = refused(&["--by", "user,model"]);
+    let row = |index: usize, key: &str| rows[index][key].clone();
+    assert_eq!(
+        (row(0, "user_id"), row(0, "model"), row(0, "refused")),
+        ("ann".into(), "gpt-test".into(), 4.into())
+    );
+    assert_eq!((row(0, "reason"), row(0, "limited_by")), ("limit".into(), "user-day".into()));
+    assert_eq!((row(1, "user_id"), row(1, "reason")), ("bob".into(), "not_sponsored".into()));
+    assert_eq!(refused(&["--user", "bob"]).as_array().unwrap().len(), 1);
+    assert_eq!(refused(&["--to", "2020-01-01"]).as_array().unwrap().len(), 0);
+    let csv = place.ok(&["usage", "--refused", "--by", "day", "--format", "csv"]);
+    assert!(csv.starts_with("day,reason,limited_by,refused,first_at,last_at"), "{csv}");
+    assert!(place.ok(&["usage", "--refused"]).contains("limit reached"));
+    assert!(
+        place
+            .ok(&["balance", "ann", "--explain"])
+            .contains("Refused today: 4 time(s), limit reached (daily)")
+    );
+    assert!(!place.run(&["usage", "--refused", "--by", "task"]).status.success());
+    place.assert_clean().await;
+});

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use metering::{Labels, MeteredAnswer, MeteredBody, MeteredStream, Requester};
+use metering::{Labels, MeterError, MeteredAnswer, MeteredBody, MeteredStream, Requester};
 use providers::{BadRequest, ChatRequest, Outline, Provider, Shape};
 use storage::KnownUser;
 
@@ -102,7 +102,13 @@ async fn head(gateway: &Gateway, headers: &HeaderMap) -> Result<Head, ApiError> 
     let server = gateway.servers.named(headers)?;
     let limit = gateway.identity.limit(headers, gateway.is_private())?;
     known(gateway, user).await?;
-    let seat = gateway.bounds.seat(&id)?;
+    let seat = match gateway.bounds.seat(&id) {
+        Ok(seat) => seat,
+        Err(error) => {
+            gateway.meter.refused(&id, &MeterError::TooManyRequests).await;
+            return Err(error);
+        }
+    };
     let by_open_webui = matches!(access, Access::Forwarding);
     let requester = Requester { user: id, limit, sponsored: None, by_open_webui };
     Ok(Head { requester, labels, server, seat })

@@ -105,11 +105,15 @@ pub async fn forget(database: &Database, user: &Forgettable) -> Result<Forgotten
     let rename = format!("UPDATE {account} SET key = $1, user_id = $2 WHERE key = $3");
     // Whatever is summed at this moment is summed again, with the pseudonym.
     let unclaim = format!("UPDATE {} SET claim = NULL WHERE claim IS NOT NULL", table("rollup_day"));
-    let renamed = [
+    let mut renamed = vec![
         format!("UPDATE {} SET user_id = $1 WHERE user_id = $2", table("rollup")),
         format!("UPDATE {} SET user_id = $1 WHERE user_id = $2", table("usage_log")),
         format!("UPDATE {} SET sponsor_id = $1 WHERE sponsor_id = $2", table("sponsored_allowance")),
     ];
+    // Only a later schema has it.
+    if database.has_table(crate::refusals::TABLE).await? {
+        renamed.push(format!("UPDATE {} SET user_id = $1 WHERE user_id = $2", table("refusal")));
+    }
     let removed = [
         format!("DELETE FROM {} WHERE user_id = $1", table("credit_group_user")),
         format!("DELETE FROM {} WHERE kind = 'user' AND member = $1", table("sponsored_member")),

@@ -15,7 +15,7 @@ use crate::database::in_transaction;
 use crate::ledger::Turn;
 use crate::reports::verify::by_account;
 use crate::rollup::sums::{FIRST_ID, ids, previous};
-use crate::{Database, Error, Kind, on_pool, rollup};
+use crate::{Database, Error, Kind, on_pool, refusals, rollup};
 
 /// So many rows go at once.
 const PORTION: i64 = 5000;
@@ -31,6 +31,8 @@ pub struct Prunable {
     pub before: Day,
     /// How many they are.
     pub entries: i64,
+    /// How many rows of refusals there are before that day.
+    pub refusals: i64,
 }
 
 /// A portion's row: id, day, accounts, charge.
@@ -60,7 +62,16 @@ pub async fn find(database: &Database, clock: &dyn Clock, before: Day) -> Result
         let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(FIRST_ID).bind(&end).bind(before.to_string());
         query.bind(settled(before).to_string()).fetch_one(pool).await?
     });
-    Ok(Prunable { before, entries })
+    let refusals = match refused(database).await? {
+        Some(table) => {
+            let sql = format!("SELECT CAST(COUNT(*) AS BIGINT) FROM {table} WHERE day < $1");
+            on_pool!(database, pool => {
+                sqlx::query_scalar(AssertSqlSafe(sql)).bind(before.to_string()).fetch_one(pool).await?
+            })
+        }
+        None => 0,
+    };
+    Ok(Prunable { before, entries, refusals })
 }
 
 /// Removes them; `each` is told how many are gone. Returns how many went.
@@ -74,11 +85,16 @@ pub async fn prune(
     mut each: impl FnMut(i64),
 ) -> Result<i64, Error> {
     let before = what.before.to_string();
-    let begun = Some(json!({"before": before, "ledger rows": what.entries}));
+    let begun = Some(json!({"before": before, "ledger rows": what.entries, "refusals": what.refusals}));
     in_transaction!(database, transaction => {
         let change = Change { action: "usage prune", subject: &before, before: None, after: begun };
         note!(transaction, database, change);
     });
+    if let Some(table) = refused(database).await? {
+        let delete = format!("DELETE FROM {table} WHERE day < $1");
+        let _turn = Turn::take(database).await;
+        on_pool!(database, pool => sqlx::query(AssertSqlSafe(delete)).bind(&before).execute(pool).await.map(|_| ())?);
+    }
     unlog(database, what.before).await?;
     let mut gone = 0;
     loop {
@@ -94,6 +110,11 @@ pub async fn prune(
     }
     drop_accounts(database, what.before).await?;
     Ok(gone)
+}
+
+/// The table of refusals, which only a later schema has.
+async fn refused(database: &Database) -> Result<Option<String>, Error> {
+    Ok(database.has_table(refusals::TABLE).await?.then(|| database.table(refusals::TABLE)))
 }
 
 /// Takes our rows out of the original's usage log, before the ledger forgets which they are. Those that the original wrote stay.

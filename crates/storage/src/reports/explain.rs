@@ -7,7 +7,9 @@ use sqlx::AssertSqlSafe;
 
 use crate::admin::groups;
 use crate::admin::users;
+use crate::refusals::{self, RefusedRow};
 use crate::reports::balance::{Counters, Now, PeriodBalance};
+use crate::reports::usage::Question;
 use crate::{Database, Error, KnownUser, Limits, Snapshot, on_pool};
 
 /// A user's limits and accounts, with all their parts.
@@ -21,6 +23,8 @@ pub struct Explanation {
     pub limits: Limits,
     /// The periods that have a limit, shortest first.
     pub periods: Vec<Parts>,
+    /// What was refused today.
+    pub refused: Vec<RefusedRow>,
 }
 
 /// What one source grants.
@@ -76,7 +80,14 @@ pub async fn explain(database: &Database, clock: &dyn Clock, which: &str) -> Res
         let used = balance.spent.minus(imported)?.minus(adjusted)?;
         periods.push(Parts { balance, used, imported, adjusted });
     }
-    Ok(Explanation { user, grants, limits, periods })
+    let question = Question {
+        from: Some(now.day),
+        to: Some(now.day),
+        user: Some(user.id.to_string()),
+        ..Question::default()
+    };
+    let refused = refusals::refused(database, &question).await?;
+    Ok(Explanation { user, grants, limits, periods, refused })
 }
 
 /// What the original's requests cost on each day.

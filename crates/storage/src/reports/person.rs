@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::export::{self, COLUMNS};
 use crate::admin::forget::Forgettable;
 use crate::reading::{Query, Reading, Row, aside};
-use crate::{Database, Error};
+use crate::{Database, Error, refusals};
 
 /// Writes the object; `write` gets its text in pieces.
 ///
@@ -90,7 +90,26 @@ async fn read<E: From<Error> + Send + 'static>(
 ) -> Result<(), E> {
     let mut reading = Reading::begin(&database).await?;
     write(&format!("{{\"id\":{},\"names\":{}", json!(user.id), json!(user.names)))?;
-    for Section { name, columns, from } in sections(&database) {
+    let mut sections = sections(&database);
+    // Only a later schema has it.
+    if database.has_table(refusals::TABLE).await? {
+        sections.push(Section {
+            name: "refusals",
+            columns: &[
+                "day",
+                "provider",
+                "model",
+                "reason",
+                "limited_by",
+                "sponsored_id",
+                "requests#",
+                "first_at#",
+                "last_at#",
+            ],
+            from: format!("{} WHERE user_id = ", database.table(refusals::TABLE)),
+        });
+    }
+    for Section { name, columns, from } in sections {
         let plain = |column: &&str| column.trim_end_matches(['#', '¢']).to_owned();
         let names: Vec<String> = columns.iter().map(plain).collect();
         let selected = columns.iter().zip(&names).map(|(column, name)| {

@@ -4,4 +4,5 @@
 
 mod books;
 mod privacy;
+mod refusals;
 mod rollup;

@@ -2,7 +2,7 @@
 //! ledger for the others, all at one moment.
 
 mod fold;
-mod names;
+pub(crate) mod names;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -106,7 +106,7 @@ impl UsageRow {
 
 impl By {
     /// The column that it is read from.
-    const fn column(self) -> &'static str {
+    pub(crate) const fn column(self) -> &'static str {
         match self {
             Self::User | Self::Group | Self::OpenWebUiGroup => "user_id",
             Self::Model => "model",

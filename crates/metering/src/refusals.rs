@@ -1,0 +1,118 @@
+//! Who was refused what: noted in memory when it happens, and written every few seconds, so that no answer waits for it.
+//!
+//! What is noted is lost if the process is killed; no money depends on it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use accounting::{AccountKey, ProviderName, UserId};
+use jiff::Timestamp;
+use storage::refusals::{self, Reason, Refusal, Times};
+use storage::{Database, Snapshot};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::MeterError;
+use crate::shared::Shared;
+
+/// How often they are written.
+const EVERY: Duration = Duration::from_secs(2);
+/// So many different ones are noted between two writings; more are not kept.
+const MOST: usize = 4096;
+/// So many are written in one transaction.
+const PORTION: usize = 256;
+/// Bytes of a model's name that a client made up.
+const LONGEST_MODEL: usize = 255;
+
+/// Those that are not written yet.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals(Mutex<HashMap<Refusal, Times>>);
+
+impl Refusals {
+    /// Notes that a request was refused, if it was: a request that is wrong in itself, or that nobody could have served, was not.
+    pub(crate) fn note(
+        &self,
+        snapshot: &Snapshot,
+        now: Timestamp,
+        user: &UserId,
+        provider: Option<&ProviderName>,
+        model: &str,
+        error: &MeterError,
+    ) {
+        let (reason, account) = match error {
+            MeterError::LimitReached(limit) if limit.needs.is_some() => {
+                (Reason::TooLarge, Some(&limit.account))
+            }
+            MeterError::LimitReached(limit) => (Reason::Limit, Some(&limit.account)),
+            MeterError::Busy => (Reason::Busy, None),
+            MeterError::TooManyRequests => (Reason::TooManyRequests, None),
+            MeterError::NotSponsored { .. } => (Reason::NotSponsored, None),
+            MeterError::NoAllowance => (Reason::NoAllowance, None),
+            MeterError::Unpriced { .. } => (Reason::NotPriced, None),
+            _ => return,
+        };
+        let provider = match (provider, error) {
+            (Some(provider), _) => provider.to_string(),
+            (None, MeterError::Unpriced { provider, .. }) => provider.clone(),
+            (None, _) => String::new(),
+        };
+        let mut name: String = model.chars().filter(|character| !character.is_control()).collect();
+        name.truncate(name.floor_char_boundary(LONGEST_MODEL));
+        let refusal = Refusal {
+            day: snapshot.settings().timezone.day(now),
+            user: user.clone(),
+            provider,
+            model: name,
+            reason,
+            limited_by: account.map(AccountKey::kind).unwrap_or_default(),
+            sponsored: account.and_then(AccountKey::sponsored),
+        };
+        self.add(refusal, Times { count: 1, first: now, last: now });
+    }
+
+    fn add(&self, refusal: Refusal, times: Times) {
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = noted.get_mut(&refusal) {
+            before.count = before.count.saturating_add(times.count);
+            before.first = before.first.min(times.first);
+            before.last = before.last.max(times.last);
+        } else if noted.len() < MOST {
+            noted.insert(refusal, times);
+        }
+    }
+
+    async fn write(&self, database: &Database) {
+        let noted = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut noted: Vec<(Refusal, Times)> = noted.into_iter().collect();
+        // Two processes lock rows in the same order.
+        noted.sort_by(|(a, _), (b, _)| a.cmp(b));
+        while !noted.is_empty() {
+            let rest = noted.split_off(noted.len().min(PORTION));
+            if let Err(error) = refusals::add(database, &noted).await {
+                tracing::debug!(%error, "refusals could not be written; trying again");
+                for (refusal, times) in noted.into_iter().chain(rest) {
+                    self.add(refusal, times);
+                }
+                return;
+            }
+            noted = rest;
+        }
+    }
+}
+
+/// Writes them until the process closes, and then once more.
+pub(crate) async fn keep_writing(shared: Arc<Shared>) {
+    let mut turns = interval(EVERY);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let is_closing = tokio::select! {
+            biased;
+            () = shared.closing.cancelled() => true,
+            _ = turns.tick() => false,
+        };
+        shared.refusals.write(shared.catalogue.database()).await;
+        if is_closing {
+            return;
+        }
+    }
+}

@@ -16,7 +16,7 @@ async fn what_we_alone_make_is_for_its_owner_alone_whatever_the_umask() {
     for umask in ["000", "022", "077"] {
         let folder = tempfile::tempdir().unwrap();
         let script = format!(
-            "umask {umask} && \"$0\" init && \"$0\" usage export --output usage.csv && \
+            "umask {umask} && \"$0\" init --create && \"$0\" usage export --output usage.csv && \
              \"$0\" key create k && touch old.csv && chmod 644 old.csv && \"$0\" usage export --output old.csv"
         );
         let output = Command::new("sh")

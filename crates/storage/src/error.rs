@@ -104,8 +104,9 @@ impl From<sqlx::Error> for Error {
         // PostgreSQL: five characters; SQLite: the extended result code as a number.
         match code.parse::<i64>().ok().filter(|_| code.len() < 5) {
             Some(sqlite) => match sqlite & 0xff {
-                // BUSY, LOCKED, NOMEM, IOERR, FULL, CANTOPEN, PROTOCOL, SCHEMA
-                5 | 6 | 7 | 10 | 13 | 14 | 15 | 17 => Self::Unavailable { what },
+                // BUSY, LOCKED, NOMEM, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL, SCHEMA, NOTADB: also a file that was replaced
+                // by another one, until it is put back.
+                5 | 6 | 7 | 10 | 11 | 13 | 14 | 15 | 17 | 26 => Self::Unavailable { what },
                 // PERM, READONLY, AUTH
                 3 | 8 | 23 => Self::NoRights { what },
                 19 => Self::Conflict { what },

@@ -93,7 +93,7 @@ async fn a_foreign_lock_on_the_lock_file_stops_nothing() {
     }
     assert_eq!(fs::metadata(&beside).unwrap().mode() & 0o777, 0o600, "no reader opens it any more");
     assert_eq!(fs::metadata(path).unwrap().mode() & 0o777, 0o644);
-    place.ok(&["credits", "grant", "ann", "5"]);
+    place.ok(&["credits", "grant", "ann", "5", "--reason", "a test"]);
     foreign.unlock().unwrap();
     gateway.terminate();
     place.assert_clean().await;

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
-use providers::Outline;
+use providers::{LargeBuffer, Outline};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::ApiError;
@@ -21,6 +21,8 @@ use crate::error::ApiError;
 /// Of the body of a request that is refused by its head, so many bytes are read, for so long.
 const SKIMMED: usize = 1024 * 1024;
 const SKIMMING: Duration = Duration::from_secs(2);
+/// Bodies that are larger get memory of their own, which is given back at once.
+const LARGE: usize = 256 * 1024;
 /// This part of all bytes is kept for users who take little.
 const KEPT_PART: usize = 8;
 /// Little is this part of all bytes.
@@ -112,8 +114,7 @@ impl Bounds {
             return Err(self.too_large());
         }
         let mut reserved = Reserved { user: user.cloned(), bytes: 0, taken: Arc::clone(&self.taken) };
-        // An address range: memory is taken as bytes come.
-        let mut whole = BytesMut::with_capacity(said.unwrap_or_default());
+        let mut whole = Whole::new(said.unwrap_or_default(), self.limits.body)?;
         let begun = Instant::now();
         loop {
             let frame = match timeout_at(begun + self.pace.allows(whole.len()), body.frame()).await {
@@ -129,7 +130,7 @@ impl Bounds {
                 return Err(self.too_large());
             }
             self.reserve(&mut reserved, 0, bytes.len())?;
-            whole.extend_from_slice(bytes);
+            whole.push(bytes)?;
         }
         Ok((whole.freeze(), reserved))
     }
@@ -195,6 +196,62 @@ impl Pace {
     fn allows(self, bytes: usize) -> Duration {
         self.grace + Duration::from_millis((bytes as u64).saturating_mul(1000) / self.rate)
     }
+}
+
+/// A body as it comes.
+enum Whole {
+    Small { bytes: BytesMut, most: usize },
+    Large { buffer: LargeBuffer, length: usize },
+}
+
+impl Whole {
+    /// Room for a body of that length, if it says its length, which may grow to `most`.
+    fn new(length: usize, most: usize) -> Result<Self, ApiError> {
+        if length > LARGE {
+            return Ok(Self::Large { buffer: large(length)?, length: 0 });
+        }
+        Ok(Self::Small { bytes: BytesMut::with_capacity(length), most })
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Small { bytes, .. } => bytes.len(),
+            Self::Large { length, .. } => *length,
+        }
+    }
+
+    fn push(&mut self, more: &[u8]) -> Result<(), ApiError> {
+        match self {
+            Self::Small { bytes, .. } if bytes.len() + more.len() <= LARGE => bytes.extend_from_slice(more),
+            Self::Small { bytes, most } => {
+                let (before, mut buffer) = (bytes.len(), large(*most)?);
+                let written = buffer.push(bytes).and_then(|()| buffer.push(more));
+                written.map_err(|error| no_memory(&error))?;
+                *self = Self::Large { buffer, length: before + more.len() };
+            }
+            Self::Large { buffer, length } => {
+                buffer.push(more).map_err(|error| no_memory(&error))?;
+                *length += more.len();
+            }
+        }
+        Ok(())
+    }
+
+    fn freeze(self) -> Bytes {
+        match self {
+            Self::Small { bytes, .. } => bytes.freeze(),
+            Self::Large { buffer, .. } => buffer.freeze(),
+        }
+    }
+}
+
+fn large(capacity: usize) -> Result<LargeBuffer, ApiError> {
+    LargeBuffer::new(capacity).map_err(|error| no_memory(&error))
+}
+
+fn no_memory(error: &std::io::Error) -> ApiError {
+    tracing::error!(%error, "no memory for a body");
+    too_many_bytes()
 }
 
 fn too_slow() -> ApiError {

@@ -71,7 +71,7 @@ impl Outgoing {
             message: format!("the request can't be written: {error}"),
             param: None,
         })?;
-        Ok(Self { uri, body: body.into(), headers: HeaderMap::new(), omitted: Vec::new() })
+        Ok(Self { uri, body, headers: HeaderMap::new(), omitted: Vec::new() })
     }
 
     /// A request without a body.

@@ -157,3 +157,17 @@ fn seats_are_given_back() {
     drop(first);
     assert!(bounds.seat(&ann).is_ok());
 }
+
+#[tokio::test]
+async fn bodies_come_whole_however_large_and_whatever_they_say() {
+    let bounds = bounds(Limits { body: 2 * LARGE, in_flight: 16 * LARGE, per_user: 16 * LARGE, ..limits() });
+    for size in [0, 1, LARGE, LARGE + 1, 2 * LARGE] {
+        let sent: Vec<u8> = (0..size).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        for headers in [HeaderMap::new(), length(size)] {
+            let pieces: Vec<_> =
+                sent.chunks(1000).map(|piece| Ok::<_, Infallible>(Bytes::copy_from_slice(piece))).collect();
+            let (read, _) = bounds.read(None, &headers, Body::from_stream(stream::iter(pieces))).await.unwrap();
+            assert!(read == sent, "{size}");
+        }
+    }
+}

@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use providers::Provider;
 use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
 
 /// A list is asked for again after this long, and after a failure sooner.
 const AGE: Duration = Duration::from_secs(60);
@@ -21,7 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The lists of all providers.
 #[derive(Debug, Default)]
-pub(crate) struct ModelLists(Mutex<HashMap<ProviderName, Arc<ModelList>>>);
+pub(crate) struct ModelLists {
+    all: Mutex<HashMap<ProviderName, Arc<ModelList>>>,
+    /// Nothing waits for these at shutdown: a list can be asked for another time.
+    tasks: TaskTracker,
+}
 
 /// The list of one provider.
 #[derive(Debug, Default)]
@@ -46,7 +51,7 @@ impl ModelLists {
         let mut unknown = Vec::new();
         for (provider, model) in candidates {
             let list = self.of(provider.name());
-            match list.current(provider) {
+            match list.current(provider, &self.tasks) {
                 Some(models) if models.contains(&model) => return Some((provider, model)),
                 Some(_) => {}
                 None => unknown.push((list, provider, model)),
@@ -66,19 +71,19 @@ impl ModelLists {
     }
 
     fn of(&self, provider: &ProviderName) -> Arc<ModelList> {
-        let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lists = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(lists.entry(provider.clone()).or_default())
     }
 }
 
 impl ModelList {
     /// What is known. If that is old, it is asked for again beside.
-    fn current(self: &Arc<Self>, provider: &Provider) -> Option<Arc<[ModelId]>> {
+    fn current(self: &Arc<Self>, provider: &Provider, tasks: &TaskTracker) -> Option<Arc<[ModelId]>> {
         let known = self.known()?;
         if known.ask_again <= Instant::now() && self.asking.try_lock().is_ok() {
             let (list, provider) = (Arc::clone(self), provider.clone());
             // Whoever began it may go away; the list serves others too.
-            tokio::spawn(async move { list.ask(&provider).await });
+            tasks.spawn(async move { list.ask(&provider).await });
         }
         Some(known.models)
     }

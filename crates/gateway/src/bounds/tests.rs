@@ -3,6 +3,8 @@ use std::convert::Infallible;
 use futures_util::StreamExt;
 use futures_util::stream;
 
+use tokio_util::task::TaskTracker;
+
 use super::*;
 
 const KIB: usize = 1024;
@@ -70,7 +72,8 @@ async fn what_is_announced_takes_nothing() {
     let announced: Vec<_> = (0..20)
         .map(|_| {
             let (bounds, ann) = (Arc::clone(&bounds), ann.clone());
-            tokio::spawn(async move { bounds.read(Some(&ann), &length(64 * KIB), hanging()).await.err() })
+            TaskTracker::new()
+                .spawn(async move { bounds.read(Some(&ann), &length(64 * KIB), hanging()).await.err() })
         })
         .collect();
     while lock(&bounds.taken).bytes < 20 {
@@ -166,7 +169,8 @@ async fn bodies_come_whole_however_large_and_whatever_they_say() {
         for headers in [HeaderMap::new(), length(size)] {
             let pieces: Vec<_> =
                 sent.chunks(1000).map(|piece| Ok::<_, Infallible>(Bytes::copy_from_slice(piece))).collect();
-            let (read, _) = bounds.read(None, &headers, Body::from_stream(stream::iter(pieces))).await.unwrap();
+            let (read, _) =
+                bounds.read(None, &headers, Body::from_stream(stream::iter(pieces))).await.unwrap();
             assert!(read == sent, "{size}");
         }
     }

@@ -14,6 +14,7 @@ use testing::each_database;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 use crate::app::{App, chat, read};
 
@@ -95,7 +96,7 @@ async fn hanging_server(name: &str) -> (Provider, Arc<AtomicUsize>) {
     let base_url = format!("http://{}/v1", listener.local_addr().unwrap()).parse().unwrap();
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
-    tokio::spawn(async move {
+    TaskTracker::new().spawn(async move {
         let mut kept = Vec::new();
         while let Ok((stream, _)) = listener.accept().await {
             count.fetch_add(1, Ordering::Relaxed);

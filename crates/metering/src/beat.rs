@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use accounting::Credits;
+use accounting::{Credits, RequestId};
 use storage::ledger::{Lease, Recovery};
 use storage::{original, rollup};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -12,8 +12,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::settlement;
 use crate::shared::Shared;
 
-/// Leases last 12 s (see `storage::ledger`); progress lost to a crash is at most this.
+/// Leases last 12 s (see `storage::ledger`).
 const BEAT: Duration = Duration::from_secs(2);
+/// With the time that writing it takes, what a crash loses of a stream is less than half a second.
+const SAVE: Duration = Duration::from_millis(250);
 /// How often it looks for days to sum.
 const SUM: Duration = Duration::from_secs(60);
 /// After so long it leaves the rest for the next time.
@@ -23,19 +25,36 @@ const LAST_SETTLEMENTS: Duration = Duration::from_secs(10);
 /// How often a draining process looks whether its requests have ended.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Beats until the process closes.
+/// Renews the lease and saves how far requests have come, until the process closes.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    let mut beats = interval(BEAT);
-    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut saves = interval(SAVE);
+    saves.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut renew_at, mut saved) = (Instant::now(), true);
     loop {
         tokio::select! {
             biased;
             () = shared.closing.cancelled() => return,
-            _ = beats.tick() => {}
+            _ = saves.tick() => {}
         }
-        renew(&shared).await;
-        recover(&shared).await;
+        if Instant::now() >= renew_at {
+            renew_at = Instant::now() + BEAT;
+            renew(&shared).await;
+        }
+        saved = save(&shared, saved).await;
     }
+}
+
+/// Settles what dead processes left, until the process closes. Beside the beats, because it may be much.
+pub(crate) async fn recover_all(shared: Arc<Shared>) {
+    let mut looks = interval(BEAT);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let recovering = async {
+        loop {
+            looks.tick().await;
+            recover(&shared).await;
+        }
+    };
+    shared.closing.run_until_cancelled(recovering).await;
 }
 
 /// Follows what the original, or somebody by hand, writes into its tables, until the process closes. Beside the beats, because
@@ -84,18 +103,41 @@ pub(crate) async fn sum(shared: Arc<Shared>) {
 }
 
 async fn renew(shared: &Shared) {
-    match shared.ledger.renew(shared.flights.progress()).await {
+    let progress = shared.flights.to_note();
+    let noted: Vec<RequestId> = progress.iter().map(|(id, _)| *id).collect();
+    match shared.ledger.renew(progress).await {
         Ok(Lease::Held) => {}
-        Ok(Lease::Lost) => {
-            tracing::warn!(
-                "this process was silent for so long that others settled its requests; ending its streams"
-            );
-            shared.ground_all();
-            if let Err(error) = shared.ledger.register_again().await {
-                tracing::error!(%error, "no new lease yet; trying again at the next beat");
-            }
+        Ok(Lease::Lost) => lost(shared).await,
+        Err(error) => {
+            shared.flights.note_again(&noted);
+            tracing::warn!(%error, "the lease could not be renewed");
         }
-        Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
+    }
+}
+
+/// Saves how far requests have come, if that was not `saved` before or one of them has moved. Whether it is saved now.
+async fn save(shared: &Shared, saved: bool) -> bool {
+    let Some(progress) = shared.flights.to_save(!saved) else { return true };
+    match shared.ledger.save(&progress).await {
+        Ok(Lease::Held) => true,
+        Ok(Lease::Lost) => {
+            lost(shared).await;
+            false
+        }
+        Err(error) => {
+            tracing::debug!(%error, "the progress of requests could not be saved");
+            false
+        }
+    }
+}
+
+async fn lost(shared: &Shared) {
+    tracing::warn!(
+        "this process was silent for so long that others settled its requests; ending its streams"
+    );
+    shared.ground_all();
+    if let Err(error) = shared.ledger.register_again().await {
+        tracing::error!(%error, "no new lease yet; trying again at the next beat");
     }
 }
 

@@ -5,7 +5,7 @@
 //! settled by a tracked task with what has passed.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use accounting::{AccountLimit, Credits, Price, RequestId};
@@ -16,7 +16,8 @@ use storage::ledger::{Hold, Outcome, Progress, RequestRecord};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::count::{self, Input};
+use crate::count::Input;
+use crate::estimate::Estimate;
 use crate::output::Output;
 use crate::route::Route;
 use crate::settlement::{self, Bill};
@@ -58,6 +59,8 @@ pub(crate) struct Flight {
     shared: Arc<Shared>,
     cargo: Option<Cargo>,
     beacon: Arc<Beacon>,
+    /// What was produced, roughly, for the beacon.
+    estimate: Option<Estimate>,
     /// Cancelled when this process must end its streams.
     pub ground: CancellationToken,
 }
@@ -65,11 +68,17 @@ pub(crate) struct Flight {
 /// What the heartbeat saves of a flight.
 #[derive(Debug, Default)]
 pub(crate) struct Beacon {
-    output_bytes: AtomicU64,
+    output_tokens: AtomicU64,
     first_byte_at: AtomicI64,
     usage: Mutex<Option<Reported>>,
-    moved: AtomicBool,
+    /// For whom it has moved: [`NOTED`] and [`SAVED`].
+    moved: AtomicU8,
 }
+
+/// The progress that holds note is behind.
+const NOTED: u8 = 1;
+/// The progress that is saved is behind.
+const SAVED: u8 = 2;
 
 /// All flights of this process.
 #[derive(Debug, Default)]
@@ -80,11 +89,28 @@ pub(crate) struct Flights {
 }
 
 impl Flights {
-    /// How far each request has come that has moved since last asked.
-    pub(crate) fn progress(&self) -> Vec<(RequestId, Progress)> {
+    /// How far each request has come that has moved since holds noted it last.
+    pub(crate) fn to_note(&self) -> Vec<(RequestId, Progress)> {
         let flights = self.beacons.lock().unwrap_or_else(PoisonError::into_inner);
-        let moved = flights.iter().filter(|(_, beacon)| beacon.moved.swap(false, Ordering::Relaxed));
+        let moved = flights.iter().filter(|(_, beacon)| beacon.has_moved_for(NOTED));
         moved.map(|(id, beacon)| (*id, beacon.progress())).collect()
+    }
+
+    /// These could not be noted.
+    pub(crate) fn note_again(&self, ids: &[RequestId]) {
+        let flights = self.beacons.lock().unwrap_or_else(PoisonError::into_inner);
+        for beacon in ids.iter().filter_map(|id| flights.get(id)) {
+            beacon.moved.fetch_or(NOTED, Ordering::Relaxed);
+        }
+    }
+
+    /// How far all requests have come that are answered, if any of them has moved since it was saved last, or `anyway`.
+    pub(crate) fn to_save(&self, anyway: bool) -> Option<Vec<(RequestId, Progress)>> {
+        let flights = self.beacons.lock().unwrap_or_else(PoisonError::into_inner);
+        // All are asked, so that each begins anew.
+        let moved = flights.values().filter(|beacon| beacon.has_moved_for(SAVED)).count();
+        let answered = flights.iter().filter(|(_, beacon)| beacon.first_byte_at.load(Ordering::Relaxed) != 0);
+        (moved > 0 || anyway).then(|| answered.map(|(id, beacon)| (*id, beacon.progress())).collect())
     }
 
     /// How many requests are under way.
@@ -119,6 +145,12 @@ impl Flights {
 }
 
 impl Beacon {
+    /// Whether it has moved since that was asked last.
+    fn has_moved_for(&self, whom: u8) -> bool {
+        self.moved.load(Ordering::Relaxed) & whom != 0
+            && self.moved.fetch_and(!whom, Ordering::Relaxed) & whom != 0
+    }
+
     fn progress(&self) -> Progress {
         let first_byte_at = Some(self.first_byte_at.load(Ordering::Relaxed)).filter(|at| *at != 0);
         let reported = *self.usage.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,7 +159,7 @@ impl Beacon {
             Some(Reported::SoFar(usage)) => (Some(usage), true),
             None => (None, false),
         };
-        let output_tokens = count::by_length(self.output_bytes.load(Ordering::Relaxed));
+        let output_tokens = self.output_tokens.load(Ordering::Relaxed);
         Progress { output_tokens, usage, growing, first_byte_at }
     }
 }
@@ -138,7 +170,7 @@ impl Flight {
         let id = cargo.hold.id();
         shared.flights.add(id, Arc::clone(&beacon));
         let ground = shared.ground();
-        Self { id, shared: Arc::clone(shared), cargo: Some(cargo), beacon, ground }
+        Self { id, shared: Arc::clone(shared), cargo: Some(cargo), beacon, estimate: None, ground }
     }
 
     /// Notes a part of the answer.
@@ -151,7 +183,8 @@ impl Flight {
         }
         if !produced.is_empty() {
             seen.produced.push(produced, route.model.as_str());
-            self.beacon.output_bytes.store(seen.produced.bytes(), Ordering::Relaxed);
+            let estimate = self.estimate.get_or_insert_with(|| Estimate::of(route.model.as_str()));
+            self.beacon.output_tokens.store(estimate.add(produced), Ordering::Relaxed);
         }
         if usage.is_some() {
             seen.usage = usage;
@@ -160,7 +193,7 @@ impl Flight {
         if seen.answered_model.is_none() {
             seen.answered_model = model;
         }
-        self.beacon.moved.store(true, Ordering::Relaxed);
+        self.beacon.moved.store(NOTED | SAVED, Ordering::Relaxed);
     }
 
     /// Notes the provider's own id of the request.

@@ -17,6 +17,7 @@ mod bounds;
 mod count;
 mod errand;
 mod error;
+mod estimate;
 mod families;
 mod flight;
 mod meter;

@@ -94,6 +94,7 @@ impl Meter {
         let shared = Shared::new(Routes::new(providers), catalogue, ledger, clock, instance, settle_wait);
         let shared = Arc::new(shared);
         shared.tasks.spawn(beat::run(Arc::clone(&shared)));
+        shared.tasks.spawn(beat::recover_all(Arc::clone(&shared)));
         shared.tasks.spawn(beat::follow(Arc::clone(&shared)));
         shared.tasks.spawn(beat::sum(Arc::clone(&shared)));
         shared.tasks.spawn(refusals::keep_writing(Arc::clone(&shared)));
@@ -350,7 +351,8 @@ impl Meter {
             workspace_model: labels.workspace_model,
             instance: self.0.instance.clone(),
             started_at: now.as_microsecond(),
-            input_tokens: quoted.input_tokens,
+            // Whoever says what it used had no input to guess.
+            input_tokens: if matches!(input, Input::Told) { 0 } else { quoted.input_tokens },
         };
         let id = RequestId::new(new_id());
         let (bid, wait) = (quoted.bid, settings.hold_wait);

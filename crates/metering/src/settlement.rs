@@ -7,7 +7,7 @@ use accounting::{Credits, Label, Price, PriceVersion, Usage, charge};
 use providers::Reported;
 use serde_json::Number;
 use storage::PricedModel;
-use storage::ledger::{Abandoned, Estimated, Outcome, Settlement};
+use storage::ledger::{Abandoned, Estimated, Outcome, Progress, Settlement};
 
 use crate::count::{self, Input};
 use crate::flight::{Cargo, Seen};
@@ -166,18 +166,7 @@ pub(crate) fn recovered(
 ) -> Result<Settlement, accounting::Error> {
     let Abandoned { id, accounts, record, progress } = abandoned;
     let progress = progress.unwrap_or_default();
-    let (usage, estimated) = match progress.usage.filter(is_possible) {
-        // As in `used`: a prompt of no tokens is a missing count.
-        Some(usage) if usage.input == 0 => {
-            let output = usage.output.max(progress.output_tokens);
-            (Usage { input: record.input_tokens, output, ..usage }, Some(Estimated::Length))
-        }
-        Some(usage) if progress.growing => {
-            (Usage { output: usage.output.max(progress.output_tokens), ..usage }, Some(Estimated::Length))
-        }
-        Some(usage) => (usage, None),
-        None => (Usage::tokens(record.input_tokens, progress.output_tokens), Some(Estimated::Length)),
-    };
+    let (usage, estimated) = used_so_far(record.input_tokens, &progress);
     let charge = match (record.price_version, price) {
         (None, _) => Credits::ZERO,
         (Some(_), Some(priced)) => charge(&priced.price, &usage)?,
@@ -202,6 +191,20 @@ pub(crate) fn recovered(
         first_byte_at: progress.first_byte_at.and_then(|at| jiff::Timestamp::from_microsecond(at).ok()),
         ended_at: shared.clock.now(),
     })
+}
+
+/// What a request had used when its progress was saved last, by the rules of [`used`], and whether that is guessed here.
+fn used_so_far(guessed_input: u64, progress: &Progress) -> (Usage, Option<Estimated>) {
+    let Some(told) = progress.usage.filter(is_possible) else {
+        let usage = Usage::tokens(guessed_input, progress.output_tokens);
+        return (usage, Some(Estimated::Length));
+    };
+    // Whoever tells what it used itself had no input to guess.
+    let input = if told.input == 0 { guessed_input } else { told.input };
+    let more_output = progress.growing || told.output == 0;
+    let output = if more_output { told.output.max(progress.output_tokens) } else { told.output };
+    let guessed = progress.growing || input != told.input || output != told.output;
+    (Usage { input, output, ..told }, guessed.then_some(Estimated::Length))
 }
 
 /// The charge at the price of admission, or at the price of the model that answered if that is dearer.
@@ -285,5 +288,27 @@ mod tests {
             used("gpt-4o", Some(Reported::Final(told)), Input::Told, Output::default()).await,
             (told, None)
         );
+    }
+
+    #[test]
+    fn a_recovery_takes_what_was_told_and_guesses_the_rest() {
+        let told =
+            |usage, growing| Progress { output_tokens: 9, usage: Some(usage), growing, first_byte_at: None };
+        for (progress, expected, guessed) in [
+            (Progress::default(), (7, 0), true),
+            (Progress { output_tokens: 9, ..Progress::default() }, (7, 9), true),
+            (told(Usage::tokens(100, 1), true), (100, 9), true),
+            (told(Usage::tokens(100, 20), true), (100, 20), true),
+            (told(Usage::tokens(100, 4), false), (100, 4), false),
+            (told(Usage::tokens(100, 0), false), (100, 9), true),
+            (told(Usage::tokens(0, 4), false), (7, 4), true),
+        ] {
+            let (usage, estimated) = used_so_far(7, &progress);
+            assert_eq!((usage.input, usage.output), expected, "{progress:?}");
+            assert_eq!(estimated.is_some(), guessed, "{progress:?}");
+        }
+        // What foreign code says of itself is exact, also without a prompt.
+        let usage = Usage::tokens(0, 4);
+        assert_eq!(used_so_far(0, &told(usage, false)), (usage, None));
     }
 }

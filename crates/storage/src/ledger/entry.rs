@@ -140,6 +140,14 @@ pub struct Progress {
     pub first_byte_at: Option<i64>,
 }
 
+impl Progress {
+    /// Of two of one request, the greater one is the later.
+    pub(super) fn how_far(&self) -> (bool, u64, bool, u64) {
+        let (told, output) = (self.usage.is_some(), self.usage.map_or(0, |usage| usage.output));
+        (told && !self.growing, self.output_tokens, told, output)
+    }
+}
+
 /// The end of a request: what replaces its hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settlement {

@@ -217,6 +217,10 @@ pub(super) enum Op {
         progress: Vec<(RequestId, Progress)>,
         reply: Reply<Lease>,
     },
+    Save {
+        progress: String,
+        reply: Reply<Lease>,
+    },
     Import {
         rows: Vec<ForeignRow>,
         reply: Reply<()>,

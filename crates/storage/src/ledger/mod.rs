@@ -17,6 +17,7 @@ pub(crate) mod owner;
 mod plan;
 mod postgres;
 mod postponed;
+mod progress;
 mod sqlite;
 mod turn;
 mod writer;
@@ -66,6 +67,8 @@ impl Queue {
     }
 }
 
+/// So many holds are told together how far they have come, so that no other operation waits long behind them.
+const PORTION: usize = 128;
 /// Beyond a hold's own waiting time, how long a caller waits for a writer that does not answer.
 const ANSWER_GRACE: Duration = Duration::from_secs(2);
 
@@ -151,12 +154,29 @@ impl Ledger {
         self.queue.ask(|reply| Op::Recover { settlement: Box::new(settlement), reply }).await
     }
 
-    /// Renews this process's lease and saves how far its requests have come, in one batch.
+    /// Renews this process's lease, and notes in these holds how far they have come, for programs that don't know what
+    /// [`save`](Self::save) writes.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the database could not be written; try again at the next beat.
-    pub async fn renew(&self, progress: Vec<(RequestId, Progress)>) -> Result<Lease, Error> {
-        self.queue.ask(|reply| Op::Renew { progress, reply }).await
+    pub async fn renew(&self, mut progress: Vec<(RequestId, Progress)>) -> Result<Lease, Error> {
+        loop {
+            let rest = progress.split_off(progress.len().min(PORTION));
+            let lease = self.queue.ask(|reply| Op::Renew { progress, reply }).await?;
+            if rest.is_empty() || lease == Lease::Lost {
+                return Ok(lease);
+            }
+            progress = rest;
+        }
+    }
+
+    /// Saves how far this process's requests have come, in place of what it saved before: all that are under way.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the database could not be written; try again at the next beat.
+    pub async fn save(&self, progress: &[(RequestId, Progress)]) -> Result<Lease, Error> {
+        let progress = progress::text(progress)?;
+        self.queue.ask(|reply| Op::Save { progress, reply }).await
     }
 
     /// Enters rows that the original wrote, all or none, and marks them.

@@ -11,9 +11,9 @@ use accounting::{AccountKey, OwnerId, RequestId};
 use sqlx::AssertSqlSafe;
 use tokio::time::Instant;
 
-use super::entry::Progress;
 use super::hold::Abandoned;
 use super::postponed::Postponed;
+use super::progress::Saved;
 use crate::{Database, Error, Kind, new_id, on_pool};
 
 /// A lease that was not renewed for this long, in microseconds, has run out.
@@ -108,18 +108,19 @@ pub(super) async fn abandoned(database: &Database, this: &Owner) -> Result<Vec<A
     // Those that wait for a better time take no place of the others.
     let most = MOST_ABANDONED.saturating_add(i64::try_from(this.postponed.count()).unwrap_or(i64::MAX));
     let sql = format!(
-        "SELECT id, accounts, request, progress FROM {hold} WHERE owner NOT IN (SELECT id FROM {owner} WHERE dead = 0) \
-         ORDER BY id LIMIT {most}"
+        "SELECT id, accounts, request, progress, owner FROM {hold} \
+         WHERE owner NOT IN (SELECT id FROM {owner} WHERE dead = 0) ORDER BY id LIMIT {most}"
     );
-    let rows: Vec<(String, String, String, Option<String>)> = on_pool!(database, pool => {
+    let rows: Vec<(String, String, String, Option<String>, String)> = on_pool!(database, pool => {
         sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await?
     });
     let ids: HashSet<&str> = rows.iter().map(|(id, ..)| id.as_str()).collect();
     this.postponed.keep(|id| ids.contains(id));
     let now = Instant::now();
     let due = rows.iter().filter(|(id, ..)| this.postponed.is_due(id, now));
-    let read = due.filter_map(|(id, accounts, request, progress)| {
-        match read(id.clone(), accounts, request, progress.as_deref()) {
+    let saved = Saved::by(database, rows.iter().map(|row| row.4.as_str())).await?;
+    let read = due.filter_map(|(id, accounts, request, progress, _)| {
+        match read(id.clone(), accounts, request, progress.as_deref(), &saved) {
             Ok(abandoned) => Some(abandoned),
             // A row of another version, or changed by hand: the others are settled all the same.
             Err(error) => {
@@ -229,7 +230,13 @@ async fn forget_dead(database: &Database) -> Result<(), Error> {
     Ok(())
 }
 
-fn read(id: String, accounts: &str, request: &str, progress: Option<&str>) -> Result<Abandoned, Error> {
+fn read(
+    id: String,
+    accounts: &str,
+    request: &str,
+    progress: Option<&str>,
+    saved: &Saved,
+) -> Result<Abandoned, Error> {
     let wrong = |column: &'static str| Error::Inconsistency {
         table: "token_tracking_hold".into(),
         column: column.into(),
@@ -238,8 +245,7 @@ fn read(id: String, accounts: &str, request: &str, progress: Option<&str>) -> Re
     let keys: Vec<String> = serde_json::from_str(accounts).map_err(|_| wrong("accounts"))?;
     let accounts = keys.iter().map(|key| key.parse()).collect::<Result<Vec<AccountKey>, _>>()?;
     let record = serde_json::from_str(request).map_err(|_| wrong("request"))?;
-    let progress: Option<Progress> =
-        progress.map(serde_json::from_str).transpose().map_err(|_| wrong("progress"))?;
+    let progress = saved.latest(&id, progress).map_err(|_| wrong("progress"))?;
     Ok(Abandoned { id: id.parse()?, accounts, record, progress })
 }
 

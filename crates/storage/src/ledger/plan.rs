@@ -67,6 +67,8 @@ pub(super) struct Changes<'a> {
     pub marked: Vec<(&'a str, String)>,
     /// Whether the owner's lease is to be renewed.
     pub renew: bool,
+    /// How far all requests of the owner have come.
+    pub saved: Option<&'a str>,
 }
 
 /// A hold to insert.
@@ -118,7 +120,12 @@ impl Changes<'_> {
     pub(super) fn rows(&self) -> usize {
         let holds = self.new_holds.len() + self.ended_holds.len() + self.progress.len();
         let entries = 3 * self.entries.len() + self.marked.len();
-        self.accounts.len() + holds + entries + usize::from(self.renew)
+        self.accounts.len() + holds + entries + usize::from(self.needs_lease())
+    }
+
+    /// Whether there is something that only an owner does that lives.
+    pub(super) const fn needs_lease(&self) -> bool {
+        self.renew || self.saved.is_some()
     }
 }
 
@@ -152,7 +159,7 @@ impl Wanted {
                     settlements.flat_map(|settlement| &settlement.accounts).for_each(&mut add);
                     wanted.foreign = true;
                 }
-                Op::Renew { .. } => {}
+                Op::Renew { .. } | Op::Save { .. } => {}
             }
         }
         wanted
@@ -193,6 +200,10 @@ pub(super) fn plan<'a>(ops: &'a [Op], loaded: Loaded, owner: OwnerId) -> (Change
             Op::Renew { progress, .. } => {
                 planner.changes.renew = true;
                 planner.changes.progress.extend(progress.iter().map(|(id, progress)| (*id, progress)));
+                Some(Answer::Renewed)
+            }
+            Op::Save { progress, .. } => {
+                planner.changes.saved = Some(progress);
                 Some(Answer::Renewed)
             }
             Op::Hold(_) => None,

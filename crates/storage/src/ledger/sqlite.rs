@@ -39,6 +39,7 @@ const DELETE_HOLD: &str = "DELETE FROM token_tracking_hold WHERE id = ?1";
 const SAVE_PROGRESS: &str = "UPDATE token_tracking_hold SET progress = ?2 WHERE id = ?1";
 const RENEW: &str = "UPDATE token_tracking_owner SET renewed_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER) \
     WHERE id = ?1 AND dead = 0";
+const SAVE: &str = "UPDATE token_tracking_owner SET progress = ?2 WHERE id = ?1 AND dead = 0";
 const TIME_ZONE: &str =
     "SELECT setting_value FROM token_tracking_base_settings WHERE setting_key = 'timezone'";
 /// Foreign keys hold on this connection: an allowance that is gone is not named.
@@ -163,7 +164,10 @@ impl SqliteEngine {
             let reopen = crate::rollup::reopen("token_tracking_rollup_day");
             connection.prepare_cached(&reopen)?.execute([day.to_string()])?;
         }
-        let lost = changes.renew && connection.prepare_cached(RENEW)?.execute([owner.to_string()])? == 0;
+        let mut lost = changes.renew && connection.prepare_cached(RENEW)?.execute([owner.to_string()])? == 0;
+        if let Some(saved) = changes.saved {
+            lost |= connection.prepare_cached(SAVE)?.execute(params![owner.to_string(), saved])? == 0;
+        }
         // What a dead owner's requests are recovered at stands still from the moment at which it was declared dead.
         for (id, progress) in changes.progress.iter().filter(|_| !lost) {
             connection.prepare_cached(SAVE_PROGRESS)?.execute(params![id.to_string(), json(progress)?])?;

@@ -277,7 +277,7 @@ impl<E: Engine> Writer<E> {
             Op::Release { reply: Some(reply), .. } => drop(reply.send(Err(error))),
             Op::Release { reply: None, .. } => {}
             Op::Recover { reply, .. } => drop(reply.send(Err(error))),
-            Op::Renew { reply, .. } => drop(reply.send(Err(error))),
+            Op::Renew { reply, .. } | Op::Save { reply, .. } => drop(reply.send(Err(error))),
             Op::Import { reply, .. } => drop(reply.send(Err(error))),
         }
     }
@@ -288,7 +288,7 @@ impl<E: Engine> Writer<E> {
         for op in ops.into_iter().rev() {
             match op {
                 Op::Hold(ref pending) if pending.deadline <= now => self.fail(op, error.clone()),
-                Op::Renew { .. } | Op::Import { .. } => self.fail(op, error.clone()),
+                Op::Renew { .. } | Op::Save { .. } | Op::Import { .. } => self.fail(op, error.clone()),
                 op => self.pending.push_front(op),
             }
         }
@@ -337,7 +337,7 @@ impl<E: Engine> Writer<E> {
                 (Op::Recover { reply, .. }, Answer::Recovered(recovery)) => {
                     let _ = reply.send(Ok(recovery));
                 }
-                (Op::Renew { reply, .. }, Answer::Renewed) => {
+                (Op::Renew { reply, .. } | Op::Save { reply, .. }, Answer::Renewed) => {
                     let lost = committed == Committed::LeaseLost;
                     let _ = reply.send(Ok(if lost { Lease::Lost } else { Lease::Held }));
                 }
@@ -361,7 +361,7 @@ fn touched(ops: &[Op]) -> HashSet<AccountKey> {
             Op::Settle { settlement: end, .. }
             | Op::Release { nothing: end, .. }
             | Op::Recover { settlement: end, .. } => keys.extend(end.accounts.iter().cloned()),
-            Op::Renew { .. } | Op::Import { .. } => {}
+            Op::Renew { .. } | Op::Save { .. } | Op::Import { .. } => {}
         }
     }
     keys

@@ -2,7 +2,7 @@
 
 use super::*;
 use storage::ledger::{Abandoned, Estimated};
-use storage::reports::requests;
+use storage::reports::{recovered, requests};
 
 /// Lets the leases of all owners run out by the database's clock.
 fn run_out(database: &Database) -> String {
@@ -113,7 +113,14 @@ each_way!(
         assert_eq!(spent(&database).await, only_spent(8));
         let used = usage(&database, &Question::default()).await.unwrap().total;
         assert_eq!((used.requests, used.output, used.credits), (4, 40, credits(8)));
-        assert_eq!(verify(&database).await.unwrap().entries, 8);
+        let verified = verify(&database).await.unwrap();
+        let tally = |count, whole| recovered::Tally { count, credits: credits(whole) };
+        assert_eq!(verified.entries, 8);
+        assert_eq!(
+            (verified.recovered.requests, verified.recovered.corrected_by_owner),
+            (tally(4, 16), tally(4, -8))
+        );
+        assert_eq!(verified.recovered.changed_by_recovery, tally(0, 0));
         assert_clean(&database).await;
     }
 );
@@ -142,6 +149,37 @@ each_way!(what_a_dead_owner_is_charged_for_stands_still, async |test: testing::d
     hold.keep();
     assert_clean(&database).await;
 });
+
+each_database!(
+    what_was_saved_of_all_requests_is_known_of_each,
+    async |test: testing::databases::TestDatabase| {
+        let database = test.migrated().await.unwrap();
+        let (owner, other) = (Ledger::open(&database).await.unwrap(), Ledger::open(&database).await.unwrap());
+        let holds = [holding(&owner).await, holding(&owner).await, holding(&owner).await];
+        let at = |output_tokens| Progress { output_tokens, ..Progress::default() };
+        let told = Progress { usage: Some(Usage::tokens(100, 1)), growing: true, ..at(20) };
+        // Noted in the hold, then saved with the others; the third has not begun.
+        assert_eq!(
+            owner.renew(vec![(holds[0].id(), at(3)), (holds[1].id(), at(4))]).await.unwrap(),
+            Lease::Held
+        );
+        assert_eq!(owner.save(&[(holds[0].id(), told.clone())]).await.unwrap(), Lease::Held);
+        database.run(run_out(&database)).await.unwrap();
+        other.renew(Vec::new()).await.unwrap();
+        let before = other.abandoned().await.unwrap();
+        assert_eq!(
+            owner.save(&[(holds[0].id(), at(99)), (holds[2].id(), at(99))]).await.unwrap(),
+            Lease::Lost
+        );
+        let abandoned = other.abandoned().await.unwrap();
+        assert_eq!(abandoned, before, "a dead owner saves nothing any more");
+        let known = |number: usize| {
+            abandoned.iter().find(|one| one.id == holds[number].id()).unwrap().progress.clone()
+        };
+        assert_eq!([known(0), known(1), known(2)], [Some(told), Some(at(4)), None]);
+        holds.into_iter().for_each(Hold::keep);
+    }
+);
 
 /// Holds the database as an outage does, for a short time in which all leases run out by its clock.
 async fn outage(database: &Database, meanwhile: impl Future<Output = ()>) {
@@ -190,10 +228,7 @@ async fn outages(database: &Database, processes: usize, rounds: i64) {
     let ledgers = join_all((0..processes).map(|_| Ledger::open(database))).await;
     let ledgers: Vec<Ledger> = ledgers.into_iter().map(Result::unwrap).collect();
     let mut charged = Credits::ZERO;
-    let mut round = 0;
-    // In a short outage owners may always be first: then it goes on until a recovery was.
-    while round < rounds || (recovered(database).await == 0 && round < 20 * rounds) {
-        round += 1;
+    for round in 1..=rounds {
         let mut ends = Vec::new();
         for (number, ledger) in
             (0..10_i64).flat_map(|number| ledgers.iter().map(move |ledger| (number, ledger)))
@@ -220,8 +255,17 @@ async fn outages(database: &Database, processes: usize, rounds: i64) {
         let mut awake = Box::pin(async {
             futures_util::join!(join_all(ends), join_all(ledgers.iter().map(recover)));
         });
-        // While it lasts, everything that owners and recoveries want to do is queued.
-        outage(database, async { assert!(futures_util::poll!(&mut awake).is_pending()) }).await;
+        if round % 3 == 0 {
+            // Some are recovered before their owners wake up.
+            outage(database, async {}).await;
+            for hold in ledgers[0].abandoned().await.unwrap().into_iter().take(5) {
+                let guess = guess(hold, Credits::from_micro(9));
+                assert_eq!(ledgers[0].recover(guess).await.unwrap(), Recovery::Charged);
+            }
+        } else {
+            // While it lasts, everything that owners and recoveries want to do is queued.
+            outage(database, async { assert!(futures_util::poll!(&mut awake).is_pending()) }).await;
+        }
         awake.await;
         join_all(ledgers.iter().map(recover)).await;
         let state = spent(database).await;
@@ -233,7 +277,8 @@ async fn outages(database: &Database, processes: usize, rounds: i64) {
         }
     }
     assert_clean(database).await;
-    assert!(recovered(database).await > 0, "recoveries came between owners");
+    let recovered = recovered(database).await;
+    assert!(recovered >= 5 * rounds / 3, "recoveries came before owners: {recovered}");
 }
 
 each_database!(

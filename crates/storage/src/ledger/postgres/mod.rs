@@ -244,7 +244,7 @@ impl Engine for PostgresEngine {
 }
 
 fn lease(changes: &Changes<'_>, written: &Written) -> Committed {
-    if changes.renew && !written.renewed { Committed::LeaseLost } else { Committed::Done }
+    if changes.needs_lease() && !written.renewed { Committed::LeaseLost } else { Committed::Done }
 }
 
 fn recorded(row: &PgRow) -> Result<Recorded, Error> {

@@ -200,17 +200,23 @@ impl Tables {
     }
 
     fn renew(&self, parts: &mut Parts, changes: &Changes<'_>, owner: OwnerId) -> Result<&'static str, Error> {
-        if !changes.renew {
+        if !changes.needs_lease() {
             return Ok("false");
         }
+        let now = "renewed_at = CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)";
+        let mut set: Vec<&str> = changes.renew.then_some(now).into_iter().collect();
         parts.bind(vec![owner.to_string()])?;
-        let (owner, rows, guard) = (&self.owner, parts.rows(&[TEXT]), parts.guard);
+        parts.bind(vec![changes.saved])?;
+        if changes.saved.is_some() {
+            set.push("progress = this.progress");
+        }
+        let (owner, rows, guard) = (&self.owner, parts.rows(&[TEXT, TEXT]), parts.guard);
         parts.add(
             "renewed",
             &format!(
-                "UPDATE {owner} AS owner \
-                 SET renewed_at = CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT) \
-                 FROM {rows} AS this (id) WHERE owner.id = this.id AND owner.dead = 0{guard} RETURNING 1"
+                "UPDATE {owner} AS owner SET {} FROM {rows} AS this (id, progress) \
+                 WHERE owner.id = this.id AND owner.dead = 0{guard} RETURNING 1",
+                set.join(", ")
             ),
         );
         Ok("EXISTS (SELECT FROM renewed)")

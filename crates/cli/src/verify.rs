@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use storage::Database;
 use storage::admin::repair;
+use storage::reports::recovered::{Recovered, Tally};
 use storage::reports::verify::{self, Verification};
 
 use crate::connect::DatabaseArguments;
@@ -79,6 +80,10 @@ async fn verified(database: &Database) -> anyhow::Result<Verification> {
     Ok(found)
 }
 
+fn tally(tally: &Tally) -> Value {
+    json!({"count": tally.count, "credits": credits(tally.credits)})
+}
+
 fn shown(found: &Verification, format: Format) -> anyhow::Result<()> {
     let accounts = found.differences.iter().map(|one| {
         vec![one.account.clone().into(), one.what.into(), credits(one.recorded), credits(one.computed)]
@@ -94,11 +99,14 @@ fn shown(found: &Verification, format: Format) -> anyhow::Result<()> {
         number("recorded", "Recorded (credits)"),
         number("computed", "Computed (credits)"),
     ];
-    let Verification { accounts, entries, holds, over_hold, texts_removed, stuck, days, .. } = found;
+    let Verification { accounts, entries, holds, over_hold, texts_removed, stuck, recovered, days, .. } = found;
+    let Recovered { requests, corrected_by_owner, changed_by_recovery } = recovered;
     match format {
         Format::Json => output::json(&json!({
             "clean": found.is_clean(), "accounts": accounts, "entries": entries, "holds": holds,
-            "over_hold": over_hold, "texts_removed": texts_removed, "stuck": stuck, "days": days, "differences": output::objects(&columns, rows),
+            "over_hold": over_hold, "texts_removed": texts_removed, "stuck": stuck, "recovered": tally(requests),
+            "corrected_by_owner": tally(corrected_by_owner), "changed_by_recovery": tally(changed_by_recovery),
+            "days": days, "differences": output::objects(&columns, rows),
         }))?,
         Format::Csv => output::rows(format, &columns, rows)?,
         Format::Table => {
@@ -115,6 +123,20 @@ fn shown(found: &Verification, format: Format) -> anyhow::Result<()> {
                 output::line(format!(
                     "{stuck} of the open holds can't be settled: the log of the running process says why. It tries again, at \
                      most once an hour."
+                ))?;
+            }
+            if requests.count > 0 {
+                output::line(format!(
+                    "{} requests of processes that died or were away were charged by others, {} credits; their owners corrected \
+                     {} of them, by {} credits.",
+                    requests.count, requests.credits, corrected_by_owner.count, corrected_by_owner.credits
+                ))?;
+            }
+            if changed_by_recovery.count > 0 {
+                output::line(format!(
+                    "{} charges were changed at a guess after their owners had made them, by {} credits: a fault of version 0.2.0. \
+                     `ledger show` has what each was before; `credits revoke` and `credits grant` can make up for it.",
+                    changed_by_recovery.count, changed_by_recovery.credits
                 ))?;
             }
             if found.is_clean() {

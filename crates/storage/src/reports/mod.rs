@@ -6,6 +6,7 @@ pub mod explain;
 pub mod export;
 pub mod health;
 pub mod person;
+pub mod recovered;
 pub mod requests;
 pub mod sponsored;
 pub mod usage;

@@ -8,6 +8,7 @@ use accounting::{Credits, Day};
 use crate::ledger::TEXTS_REMOVED;
 use crate::reading::{Query, Reading, Row, aside};
 use crate::reports::health::select_stuck;
+use crate::reports::recovered::Recovered;
 use crate::rollup::sums::{Grain, KEYS, USAGE, Wanted, next};
 use crate::rollup::{AT_ONCE, Cell, DaySums, Sums, sums_of};
 use crate::{Database, Error, Kind};
@@ -27,6 +28,8 @@ pub struct Verification {
     pub texts_removed: i64,
     /// Open holds that nobody settles although somebody could.
     pub stuck: i64,
+    /// What was charged for dead processes, and what became of it.
+    pub recovered: Recovered,
     /// Where an account is not the sum of its rows.
     pub differences: Vec<Difference>,
     /// Days of the roll-up compared. Those whose ledger rows are not kept any more can't be.
@@ -105,6 +108,7 @@ async fn check(
     let mut found = accounts(&mut reading, &database, &ledger).await?;
     let stuck = reading.all(Query::new(select_stuck(&database)), |row| row.some_number(0)).await?;
     found.stuck = stuck.first().copied().unwrap_or_default();
+    found.recovered = Recovered::read(&mut reading, &database).await?;
     let mut read = rows;
     let days: Vec<Day> = rolled.keys().copied().collect();
     // One reading takes a range of ids.

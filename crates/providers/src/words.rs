@@ -328,10 +328,7 @@ fn is_host(text: &str) -> bool {
     let Some((last, rest)) = labels.split_last() else { return false };
     // `messages.0.content` is a field; `v1.2.ai` no host either.
     let is_number = |label: &&str| label.bytes().all(|byte| byte.is_ascii_digit());
-    if rest.is_empty()
-        || !labels.iter().all(|label| is_label(&label))
-        || rest.iter().any(|label| is_number(&label))
-    {
+    if rest.is_empty() || !labels.iter().all(is_label) || rest.iter().any(is_number) {
         return false;
     }
     let last = last.to_ascii_lowercase();

@@ -99,7 +99,8 @@ fn shown(found: &Verification, format: Format) -> anyhow::Result<()> {
         number("recorded", "Recorded (credits)"),
         number("computed", "Computed (credits)"),
     ];
-    let Verification { accounts, entries, holds, over_hold, texts_removed, stuck, recovered, days, .. } = found;
+    let Verification { accounts, entries, holds, over_hold, texts_removed, stuck, recovered, days, .. } =
+        found;
     let Recovered { requests, corrected_by_owner, changed_by_recovery } = recovered;
     match format {
         Format::Json => output::json(&json!({

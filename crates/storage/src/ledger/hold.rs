@@ -250,7 +250,7 @@ impl Op {
             Self::Settle { settlement: end, .. }
             | Self::Release { nothing: end, .. }
             | Self::Recover { settlement: end, .. } => end.remove_texts(),
-            Self::Hold(_) | Self::Renew { .. } | Self::Import { .. } => false,
+            Self::Hold(_) | Self::Save { .. } | Self::Renew { .. } | Self::Import { .. } => false,
         }
     }
 }

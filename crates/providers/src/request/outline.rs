@@ -162,7 +162,8 @@ impl Scan<'_> {
         let ends = |byte: &u8| {
             matches!(byte, b',' | b'}' | b']' | b':' | b'"' | b'{' | b'[') || byte.is_ascii_whitespace()
         };
-        let length = rest.iter().position(ends).unwrap_or(rest.len());
+        // A form feed ends what is plain, and is no space to the parser: whatever stands here, the scan goes on behind it.
+        let length = rest.iter().position(ends).unwrap_or(rest.len()).max(1);
         let is_number = rest[0].is_ascii_digit() || rest[0] == b'-';
         let is_token = rest[..length].iter().all(u8::is_ascii_digit);
         self.value(if is_number { allocated(length) } else { 0 }, is_token);

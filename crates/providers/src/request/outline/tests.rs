@@ -94,6 +94,16 @@ fn the_model_is_known_before() {
 }
 
 #[test]
+fn whatever_bytes_come_it_ends() {
+    for first in 0..=u8::MAX {
+        for second in [b' ', b'"', b'{', b'1', 0x0b, 0x0c, 0x7f, 0x80, first] {
+            let _ = Outline::read(&[first, second]);
+            let _ = Outline::of_embeddings(&[b"{\"input\":[1,", &[first, second][..], b"2]}"].concat());
+        }
+    }
+}
+
+#[test]
 fn depth_is_bounded() {
     let deep = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
     assert!(Outline::read(deep(126).as_bytes()).is_ok());

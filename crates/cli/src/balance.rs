@@ -126,7 +126,7 @@ async fn explained(database: &Database, user: &str, format: Format) -> anyhow::R
     match format {
         Format::Table => {
             let snapshot = Snapshot::of(database, &SystemClock).await?;
-            let zone = &snapshot.settings().timezone;
+            let zone = snapshot.settings().zone()?;
             let shown = |mut row: Vec<Value>, one: &Parts| {
                 if let Some(last) = row.last_mut() {
                     *last = zone.show(one.balance.resets_at).into();

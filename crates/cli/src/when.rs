@@ -30,7 +30,7 @@ impl When {
                 let snapshot = Snapshot::of(database, &SystemClock).await?;
                 // A day begins where the one before it ends.
                 let before = day.date().yesterday().context("that is too long ago")?;
-                Ok(snapshot.settings().timezone.end_of(Day::new(before))?)
+                Ok(snapshot.settings().zone()?.end_of(Day::new(before))?)
             }
         }
     }

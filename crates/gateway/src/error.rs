@@ -101,6 +101,15 @@ impl ApiError {
                     ),
                 )
             },
+            MeterError::UnusablePrice { message } => Self {
+                param: Some("model".into()),
+                ..Self::new(StatusCode::FORBIDDEN, INVALID, "price_not_usable", sentence(message))
+            },
+            MeterError::Misconfigured { message } => {
+                tracing::error!(message, "a request was refused");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, "misconfigured", sentence(message))
+                    .after(60)
+            }
             MeterError::UnknownUser { user } => Self::unknown_user(&user),
             MeterError::NotSponsored { message } => {
                 Self::new(StatusCode::FORBIDDEN, INVALID, "not_sponsored", sentence(message))
@@ -280,6 +289,8 @@ mod tests {
             (MeterError::BadRequest { message: "m".into(), param: None }, 400, "invalid_request", None),
             (MeterError::UnknownModel { model: "m".into() }, 404, "model_not_found", None),
             (MeterError::Unpriced { provider: "p".into(), model: "m".into() }, 403, "model_not_priced", None),
+            (MeterError::UnusablePrice { message: "m".into() }, 403, "price_not_usable", None),
+            (MeterError::Misconfigured { message: "m".into() }, 503, "misconfigured", Some(60)),
             (MeterError::UnknownUser { user: "u".into() }, 403, "user_not_found", None),
             (MeterError::NoAllowance, 403, "no_allowance", None),
             (MeterError::NotSponsored { message: "m".into() }, 403, "not_sponsored", None),

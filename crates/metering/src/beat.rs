@@ -159,6 +159,13 @@ async fn recover(shared: &Shared) {
         let price = match hold.record.price_version {
             Some(version) => match shared.catalogue.price_version(version).await {
                 Ok(price) => price,
+                // A newer version has to settle it.
+                Err(error @ storage::Error::NewerData { .. }) => {
+                    if shared.ledger.postpone(hold.id) {
+                        tracing::error!(%error, request = %hold.id, "a request of a dead process is left to a newer version");
+                    }
+                    continue;
+                }
                 Err(error) => {
                     return tracing::warn!(%error, "could not read the price of an abandoned request");
                 }

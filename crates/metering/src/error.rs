@@ -29,6 +29,18 @@ pub enum MeterError {
         /// The model's id there.
         model: String,
     },
+    /// The model has a price that this version can't use.
+    #[error("{message}")]
+    UnusablePrice {
+        /// Why not, and what to do.
+        message: String,
+    },
+    /// A setting that the request depends on can't be used.
+    #[error("{message}")]
+    Misconfigured {
+        /// Which, and what to do.
+        message: String,
+    },
     /// The database knows no such user.
     #[error("there is no user `{user}`")]
     UnknownUser {
@@ -128,6 +140,7 @@ impl From<storage::Error> for MeterError {
                     what: "its database can't be used at the moment; tell your administrator".into(),
                 }
             }
+            storage::Error::BadSetting { .. } => Self::Misconfigured { message: error.to_string() },
             error => Self::Internal { what: error.to_string() },
         }
     }

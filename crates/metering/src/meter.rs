@@ -331,7 +331,10 @@ impl Meter {
     ) -> Result<Admitted, MeterError> {
         let settings = snapshot.settings();
         let now = self.0.clock.now();
-        let day = settings.timezone.day(now);
+        let day = settings.zone()?.day(now);
+        if !matches!(input, Input::Told) {
+            settings.require(&["admission_policy", "hold_output_tokens", "strict_min_output"])?;
+        }
         let rules = Rules { today: day, remarks };
         let payer = payer(&self.0, &snapshot, requester, &labels, &route, rules).await?;
         let limits = accounts(&payer, &snapshot, day)?;
@@ -409,7 +412,7 @@ impl Meter {
         refusal: accounting::Refusal,
     ) -> Result<LimitReached, MeterError> {
         let accounting::Refusal { account, limit, spent, needs } = refusal;
-        let zone = &snapshot.settings().timezone;
+        let zone = snapshot.settings().zone()?;
         let resets_at =
             account.period().map(|(period, first)| zone.end_of_period(period, first)).transpose()?;
         let now = self.0.clock.now();

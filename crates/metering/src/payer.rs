@@ -170,6 +170,9 @@ async fn opened<'a>(
 ) -> Result<Option<&'a SponsoredAllowance>, MeterError> {
     let Some(id) = &labels.workspace_model else { return Ok(None) };
     let refused = |message: String| Err(MeterError::NotSponsored { message });
+    if let Some(error) = snapshot.unusable_registration(id) {
+        return refused(error.to_string());
+    }
     let registered = snapshot.sponsored_by_registration(id);
     let allowance = match (registered, id.split_once(MARK)) {
         (Some(allowance), _) => allowance,
@@ -224,6 +227,11 @@ pub(crate) fn accounts(
             AccountLimit { account: AccountKey::SponsoredTotal { sponsored }, limit: Some(allowance.total) },
         ]);
     }
+    snapshot.settings().require(&[
+        "base_credit_allowance",
+        "base_weekly_allowance",
+        "base_monthly_allowance",
+    ])?;
     if payer.limit.is_none() && snapshot.settings().base_credit_allowance.is_none() {
         return Err(MeterError::NoAllowance);
     }

@@ -116,11 +116,19 @@ impl Routes {
         };
         let qualified = self.qualified(asked);
         // Whoever names one of ours means it, also where another's own ids look like that (`anthropic/…` of OpenRouter).
-        if let Some(found) = qualified.as_ref().and_then(|(provider, model)| priced(provider, model)) {
-            return Ok(found);
+        if let Some((provider, model)) = &qualified {
+            usable(snapshot, provider.name(), model)?;
+            if let Some(found) = priced(provider, model) {
+                return Ok(found);
+            }
         }
         let mut found: Vec<(Provider, Route)> =
             self.providers.iter().filter_map(|provider| priced(provider, &model)).collect();
+        if found.is_empty() {
+            for provider in &self.providers {
+                usable(snapshot, provider.name(), &model)?;
+            }
+        }
         match found.len() {
             0 => self.without_price(snapshot, qualified, model).await?.ok_or_else(unknown),
             1 => Ok(found.swap_remove(0)),
@@ -193,6 +201,8 @@ fn priced(snapshot: &Snapshot, provider: &ProviderName, model: &ModelId) -> Opti
 /// A model without a price: refused with the command that helps, free, or at the default price, as the setting
 /// `unpriced_models` says. Without a default price, refused.
 fn unpriced(snapshot: &Snapshot, provider: &ProviderName, model: ModelId) -> Result<Route, MeterError> {
+    usable(snapshot, provider, &model)?;
+    snapshot.settings().require(&["unpriced_models"])?;
     let (price, version) = match (snapshot.settings().unpriced_models, snapshot.default_price()) {
         (Unpriced::Refuse, _) | (Unpriced::Default, None) => {
             return Err(MeterError::Unpriced { provider: provider.to_string(), model: model.to_string() });
@@ -201,6 +211,14 @@ fn unpriced(snapshot: &Snapshot, provider: &ProviderName, model: ModelId) -> Res
         (Unpriced::Default, Some(default)) => (default.price.clone(), Some(default.version)),
     };
     Ok(Route { provider: provider.clone(), model, price, version, max_output_tokens: None, sponsored: None })
+}
+
+/// A model whose price can't be used is not one without a price: nothing may be charged in its place.
+fn usable(snapshot: &Snapshot, provider: &ProviderName, model: &ModelId) -> Result<(), MeterError> {
+    match snapshot.unusable_price(provider, model) {
+        Some(error) => Err(MeterError::UnusablePrice { message: error.to_string() }),
+        None => Ok(()),
+    }
 }
 
 fn unknown(asked: &str) -> MeterError {

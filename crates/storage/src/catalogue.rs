@@ -17,7 +17,7 @@ use crate::admin::prices;
 use crate::groups::{self, Limits};
 use crate::settings::Settings;
 use crate::sponsored::{self, Sponsorships, WorkspaceModel};
-use crate::{Database, Error, migrate, on_pool};
+use crate::{Database, Error, migrate, on_pool, price_json};
 
 /// Knowledge older than this is not used any more.
 const AGE: Duration = Duration::from_secs(2);
@@ -60,6 +60,8 @@ pub struct KnownUser {
 #[derive(Debug)]
 pub struct Snapshot {
     models: HashMap<(ProviderName, ModelId), PricedModel>,
+    /// Models whose price this program can't use: nothing else may be charged in its place.
+    unusable_prices: HashMap<(ProviderName, ModelId), Error>,
     /// The price of models that have none of their own.
     default_price: Option<PricedModel>,
     settings: Settings,
@@ -101,6 +103,7 @@ impl Catalogue {
     /// [`Error::Unavailable`] if the database is away.
     pub async fn open(database: &Database, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let snapshot = Arc::new(read(database, &*clock).await?);
+        complain(&snapshot, None);
         Ok(Self(Arc::new(Inner {
             database: database.clone(),
             clock,
@@ -132,7 +135,9 @@ impl Catalogue {
         let (began, changes) = (Instant::now(), self.0.changes.load(Ordering::SeqCst));
         let snapshot = Arc::new(read(&self.0.database, &*self.0.clock).await?);
         let taken = Taken { began, changes, snapshot: Arc::clone(&snapshot) };
-        *self.0.snapshot.write().unwrap_or_else(PoisonError::into_inner) = taken;
+        let before =
+            std::mem::replace(&mut *self.0.snapshot.write().unwrap_or_else(PoisonError::into_inner), taken);
+        complain(&snapshot, Some(&before.snapshot));
         Ok(snapshot)
     }
 
@@ -272,6 +277,18 @@ impl Snapshot {
         self.models.get(&(provider.clone(), model.clone()))
     }
 
+    /// Why the price of a model can't be used, if it has one that can't.
+    pub fn unusable_price(&self, provider: &ProviderName, model: &ModelId) -> Option<&Error> {
+        self.unusable_prices.get(&(provider.clone(), model.clone()))
+    }
+
+    /// All that is in these tables and can't be used here: prices, settings, sponsored allowances. What they concern is
+    /// refused, the rest goes on.
+    pub fn problems(&self) -> impl Iterator<Item = &Error> {
+        let prices = self.unusable_prices.values();
+        prices.chain(self.settings.unusable()).chain(self.sponsored.unusable().map(|(_, error)| error))
+    }
+
     /// The price of models that have none of their own, if one was set.
     pub const fn default_price(&self) -> Option<&PricedModel> {
         self.default_price.as_ref()
@@ -311,17 +328,27 @@ impl Snapshot {
     }
 }
 
+/// Says what can't be used, once.
+fn complain(snapshot: &Snapshot, before: Option<&Snapshot>) {
+    let known: Vec<String> =
+        before.iter().flat_map(|before| before.problems()).map(Error::to_string).collect();
+    for problem in snapshot.problems().map(Error::to_string).filter(|problem| !known.contains(problem)) {
+        tracing::error!(problem, "something in the database can't be used; what it concerns is refused");
+    }
+}
+
 async fn read(database: &Database, clock: &dyn Clock) -> Result<Snapshot, Error> {
     // A newer version may have taken the database over meanwhile.
     migrate::require_usable(database).await?;
     // Requests are admitted by what is read here: none for a file that nobody will find again.
     database.check_file()?;
     let now = clock.now().as_microsecond();
-    let mut models = read_models(database, now).await?;
+    let (mut models, unusable_prices) = read_models(database, now).await?;
     let any = (ProviderName::new(prices::ANY)?, ModelId::new(prices::ANY)?);
     Ok(Snapshot {
         default_price: models.remove(&any),
         models,
+        unusable_prices,
         settings: read_settings(database).await?,
         groups: groups::limits_by_user(database).await?,
         sponsored: Sponsorships::read(database).await?,
@@ -348,7 +375,8 @@ impl PriceRow {
             column: column.into(),
             row: self.version.to_string(),
         };
-        let price: Price = serde_json::from_str(&self.price).map_err(|_| wrong("price"))?;
+        let what = format!("{}/{}", self.provider, self.model);
+        let price = price_json::read(&self.price, &what, wrong("price"))?;
         let count = |column: &str, count: Option<i64>| {
             count.map(|count| u64::try_from(count).map_err(|_| wrong(column))).transpose()
         };
@@ -356,7 +384,7 @@ impl PriceRow {
             provider: ProviderName::new(&self.provider).map_err(|_| wrong("provider"))?,
             model: ModelId::new(self.model.clone()).map_err(|_| wrong("model"))?,
             version: PriceVersion(self.version),
-            price: price.checked().map_err(|_| wrong("price"))?,
+            price,
             max_output_tokens: count("max_output_tokens", self.max_output_tokens)?,
             context_tokens: count("context_tokens", self.context_tokens)?,
             name: self.name.clone(),
@@ -372,27 +400,31 @@ pub(crate) fn select_prices(database: &Database) -> String {
     )
 }
 
-async fn read_models(
-    database: &Database,
-    now: i64,
-) -> Result<HashMap<(ProviderName, ModelId), PricedModel>, Error> {
+/// Prices by provider and model, and those that can't be used.
+type Prices = (HashMap<(ProviderName, ModelId), PricedModel>, HashMap<(ProviderName, ModelId), Error>);
+
+async fn read_models(database: &Database, now: i64) -> Result<Prices, Error> {
     let table = database.table("token_tracking_price");
     let sql =
         format!("{} AS kept WHERE valid_from <= $1 AND {}", select_prices(database), prices::is_last(&table));
     let rows: Vec<PriceRow> = on_pool!(database, pool => {
         sqlx::query_as(AssertSqlSafe(sql)).bind(now).fetch_all(pool).await?
     });
-    let mut models = HashMap::new();
+    let (mut models, mut unusable) = (HashMap::new(), HashMap::new());
     for row in rows.into_iter().filter(|row| row.deleted == 0) {
-        match row.read() {
-            Ok(model) => {
+        let key = (ProviderName::new(&row.provider), ModelId::new(row.model.clone()));
+        match (row.read(), key) {
+            (Ok(model), _) => {
                 models.insert((model.provider.clone(), model.model.clone()), model);
             }
-            // One bad row must not take the other models down; its own model has no price until it is mended.
-            Err(error) => tracing::error!(%error, "a price can't be used"),
+            // One bad row must not take the other models down; its own model is refused until it is mended.
+            (Err(error), (Ok(provider), Ok(model))) => {
+                unusable.insert((provider, model), error);
+            }
+            (Err(error), _) => tracing::debug!(%error, "a price of no model that there can be"),
         }
     }
-    Ok(models)
+    Ok((models, unusable))
 }
 
 async fn read_settings(database: &Database) -> Result<Settings, Error> {
@@ -406,13 +438,8 @@ async fn read_settings(database: &Database) -> Result<Settings, Error> {
         match settings.set(&key, value.as_deref().unwrap_or_default()) {
             // The original, or a newer version of ours, may keep settings that we don't know.
             Ok(()) | Err(Error::NotFound { .. }) => {}
-            Err(_) => {
-                return Err(Error::Inconsistency {
-                    table: "token_tracking_base_settings".into(),
-                    column: "setting_value".into(),
-                    row: key,
-                });
-            }
+            // What it concerns is refused; the rest goes on.
+            Err(error) => settings.refuse(key, &error),
         }
     }
     Ok(settings)

@@ -72,6 +72,27 @@ pub enum Error {
         /// The row's key.
         row: String,
     },
+    /// A value that a newer version has written, or nobody could use.
+    #[error(
+        "{what} has {value}, which this version does not know: install the newer version of this program"
+    )]
+    NewerData {
+        /// Whose it is.
+        what: String,
+        /// The value.
+        value: String,
+    },
+    /// A setting whose value can't be used.
+    #[error(
+        "the setting `{key}` can't be used ({why}): correct it with `owui-token-tracking settings set {key} …`, or, if a newer \
+         version wrote it, install that version"
+    )]
+    BadSetting {
+        /// Its key.
+        key: String,
+        /// What is wrong with its value.
+        why: String,
+    },
     /// An amount, a price or an id that can't be.
     #[error(transparent)]
     Accounting(#[from] accounting::Error),

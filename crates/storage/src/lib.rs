@@ -16,6 +16,7 @@ pub mod nearest;
 mod open_webui_groups;
 pub mod original;
 mod pooled;
+mod price_json;
 mod reading;
 pub mod refusals;
 pub mod reports;

@@ -1,6 +1,7 @@
 //! The settings: which there are, what they mean, and what may be written into them. They live in the original's table,
 //! as text.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use accounting::{Credits, Policy, Zone};
@@ -32,6 +33,8 @@ pub struct Settings {
     pub unpriced_models: Unpriced,
     /// Credits for one USD, if answers are to name their cost.
     pub credits_per_usd: Option<Credits>,
+    /// Why settings whose values can't be used can't be, by their keys.
+    unusable: BTreeMap<String, Error>,
 }
 
 /// What becomes of models without a price.
@@ -141,7 +144,36 @@ impl Settings {
             timezone: Zone::new(TimeZone::system()),
             unpriced_models: Unpriced::Refuse,
             credits_per_usd: None,
+            unusable: BTreeMap::new(),
         }
+    }
+
+    /// Notes that a setting has a value that can't be used.
+    pub(crate) fn refuse(&mut self, key: String, why: &Error) {
+        let error = Error::BadSetting { key: key.clone(), why: why.to_string() };
+        self.unusable.insert(key, error);
+    }
+
+    /// Those that can't be used.
+    pub(crate) fn unusable(&self) -> impl Iterator<Item = &Error> {
+        self.unusable.values()
+    }
+
+    /// Makes sure that these settings can be used, for what depends on them.
+    ///
+    /// # Errors
+    /// [`Error::BadSetting`] for the first that can't.
+    pub fn require(&self, keys: &[&str]) -> Result<(), Error> {
+        keys.iter().find_map(|key| self.unusable.get(*key)).map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// Where days begin and end.
+    ///
+    /// # Errors
+    /// [`Error::BadSetting`] if the setting can't be used.
+    pub fn zone(&self) -> Result<&Zone, Error> {
+        self.require(&["timezone"])?;
+        Ok(&self.timezone)
     }
 
     /// What all users are granted, whatever groups they are in.

@@ -127,6 +127,51 @@ each_database!(a_migration_that_others_can_t_bear_waits_for_their_end, async |te
     assert_books(&database, 1).await;
 });
 
+each_database!(a_hold_with_words_of_a_newer_version_is_left_to_it, async |test: TestDatabase| {
+    let database = test.migrated().await.unwrap();
+    let ledger = Ledger::open(&database).await.unwrap();
+    let record = serde_json::to_value(records::record("ann", day()).unwrap()).unwrap();
+    let with = |key: &str| {
+        let mut record = record.clone();
+        record[key] = "x".into();
+        record.to_string()
+    };
+    let account = "[\"user-day:2026-11-24:ann\"]";
+    let known = "0190a0a0a0a07000800000000000000f";
+    let rows = [
+        (known, account, record.to_string(), "NULL".to_owned()),
+        ("0190a0a0a0a070008000000000000001", account, with("bounded_searches"), "NULL".into()),
+        ("0190a0a0a0a070008000000000000002", account, with("way_in"), "NULL".into()),
+        ("0190a0a0a0a070008000000000000003", "[\"department:physics\"]", record.to_string(), "NULL".into()),
+        (
+            "0190a0a0a0a070008000000000000004",
+            account,
+            record.to_string(),
+            "'{\"output_tokens\":1,\"usage\":{\"input\":1,\"searches\":3},\"first_byte_at\":null}'".into(),
+        ),
+    ];
+    let hold = database.table("token_tracking_hold");
+    for (id, accounts, request, progress) in &rows {
+        let sql = format!(
+            "INSERT INTO {hold} (id, owner, accounts, amount, request, progress, held_at) \
+             VALUES ('{id}', 'gone', '{accounts}', 1000000, '{request}', {progress}, 0)"
+        );
+        database.run(sql).await.unwrap();
+    }
+    // One that can't be read stops neither the others nor itself for ever.
+    for _ in 0..2 {
+        let abandoned = ledger.abandoned().await.unwrap();
+        let ids: Vec<String> = abandoned.iter().map(|hold| hold.id.to_string()).collect();
+        assert_eq!(ids, [known]);
+    }
+    let left = storage::reports::health::unreadable_holds(&database).await.unwrap();
+    assert_eq!(left.len(), 4, "{left:?}");
+    for (error, (id, ..)) in left.iter().zip(&rows[1..]) {
+        let said = error.to_string();
+        assert!(said.contains(id) && said.contains("install the newer version"), "{said}");
+    }
+});
+
 #[test]
 fn a_program_may_use_what_it_knows_enough_of() {
     let status = |found, usable_from| SchemaStatus { found, usable_from, needed: 4, known: 6 };

@@ -34,6 +34,20 @@ pub(super) async fn check(known: &Known, findings: &mut Vec<Finding>) {
         )),
         Err(error) => findings.push(Finding::failed("settlements", &error)),
     }
+    match health::unreadable_holds(&known.database).await {
+        Ok(unreadable) => findings.extend(unreadable.first().map(|why| {
+            Finding::warning(
+                "holds of a newer version",
+                format!("{} that this version can't settle: {why}", unreadable.len()),
+                "run `serve`, or Open WebUI with the pipes, of the newer version: it settles them",
+            )
+        })),
+        Err(error) => findings.push(Finding::failed("holds of a newer version", &error)),
+    }
+    findings.extend(known.snapshot.problems().map(|problem| {
+        let advice = "what it concerns is refused until it can be used again; all else goes on";
+        Finding::problem("catalogue", problem.to_string(), advice)
+    }));
     findings.push(accounts(known).await.unwrap_or_else(|error| Finding::failed("accounts", &error)));
 }
 

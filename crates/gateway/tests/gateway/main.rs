@@ -11,6 +11,7 @@ mod flow;
 mod local;
 mod mutations;
 mod network;
+mod newer_data;
 mod periods;
 mod prices;
 mod providers;

@@ -145,7 +145,7 @@ impl Place {
     async fn of(database: &Database, clock: &dyn Clock, whose: &Whose) -> Result<Self, Error> {
         let snapshot = Snapshot::of(database, clock).await?;
         let at = clock.now();
-        let day = snapshot.settings().timezone.day(at);
+        let day = snapshot.settings().zone()?.day(at);
         Ok(match whose {
             Whose::User(user, period) => {
                 let limit = snapshot.limits(user)?.of(*period).ok_or_else(|| Error::Invalid {

@@ -93,6 +93,7 @@ named! {
 /// What is known of a request when it is admitted. The hold keeps it, so that any process can settle it. Its texts are
 /// [`Label`]s: whatever a hold has in its JSON, what is read of it can be written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RequestRecord {
     /// Who asked.
     pub user: UserId,
@@ -128,6 +129,7 @@ pub struct RequestRecord {
 
 /// How far a request has come, as last saved for whoever may have to settle it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Progress {
     /// Output tokens guessed from the length of what has passed.
     pub output_tokens: u64,

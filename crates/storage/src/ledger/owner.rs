@@ -5,7 +5,7 @@
 //! lost, takes a new name, and its settlements become corrections.
 
 use std::collections::HashSet;
-use std::sync::RwLock;
+use std::sync::{PoisonError, RwLock};
 
 use accounting::{AccountKey, OwnerId, RequestId};
 use sqlx::AssertSqlSafe;
@@ -46,13 +46,13 @@ impl Owner {
     }
 
     pub(super) fn id(&self) -> OwnerId {
-        *self.id.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+        *self.id.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn register_again(&self, database: &Database) -> Result<(), Error> {
         let id = OwnerId::new(new_id());
         insert(database, id).await?;
-        *self.id.write().unwrap_or_else(std::sync::PoisonError::into_inner) = id;
+        *self.id.write().unwrap_or_else(PoisonError::into_inner) = id;
         Ok(())
     }
 
@@ -230,6 +230,13 @@ async fn forget_dead(database: &Database) -> Result<(), Error> {
     Ok(())
 }
 
+/// Why a hold can't be read here, if it can't: then it is a newer program's to settle.
+pub(crate) fn unreadable(id: String, accounts: &str, request: &str, progress: Option<&str>) -> Option<Error> {
+    read(id, accounts, request, progress, &Saved::default()).err()
+}
+
+/// The hold that a row is. Any word in it that this program does not know may change what it costs, so that it is nobody's
+/// but a newer program's to settle.
 fn read(
     id: String,
     accounts: &str,
@@ -237,15 +244,16 @@ fn read(
     progress: Option<&str>,
     saved: &Saved,
 ) -> Result<Abandoned, Error> {
-    let wrong = |column: &'static str| Error::Inconsistency {
-        table: "token_tracking_hold".into(),
-        column: column.into(),
-        row: id.clone(),
+    let wrong = |column: &str, why: String| Error::NewerData {
+        what: format!("the hold {id}"),
+        value: format!("a value in `{column}` ({why})"),
     };
-    let keys: Vec<String> = serde_json::from_str(accounts).map_err(|_| wrong("accounts"))?;
-    let accounts = keys.iter().map(|key| key.parse()).collect::<Result<Vec<AccountKey>, _>>()?;
-    let record = serde_json::from_str(request).map_err(|_| wrong("request"))?;
-    let progress = saved.latest(&id, progress).map_err(|_| wrong("progress"))?;
+    let keys: Vec<String> =
+        serde_json::from_str(accounts).map_err(|error| wrong("accounts", error.to_string()))?;
+    let accounts = keys.iter().map(|key| key.parse()).collect::<Result<Vec<AccountKey>, _>>();
+    let accounts = accounts.map_err(|error| wrong("accounts", error.to_string()))?;
+    let record = serde_json::from_str(request).map_err(|error| wrong("request", error.to_string()))?;
+    let progress = saved.latest(&id, progress).map_err(|error| wrong("progress", error.to_string()))?;
     Ok(Abandoned { id: id.parse()?, accounts, record, progress })
 }
 

@@ -82,7 +82,7 @@ pub async fn import(
     }
     let snapshot = Snapshot::of(database, clock).await?;
     let price = |provider: &ProviderName, model: &ModelId| snapshot.price(provider, model);
-    let terms = Terms { price: &price, zone: &snapshot.settings().timezone };
+    let terms = Terms { price: &price, zone: snapshot.settings().zone()? };
     let (select, mut races) =
         (select(database, "WHERE tracking_id IS NULL ORDER BY log_date DESC LIMIT $1"), 0);
     loop {

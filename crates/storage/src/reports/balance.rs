@@ -237,7 +237,7 @@ pub async fn sponsored(
     user: &UserId,
 ) -> Result<Vec<SponsoredBalance>, Error> {
     let snapshot = Snapshot::of(database, clock).await?;
-    let day = snapshot.settings().timezone.day(clock.now());
+    let day = snapshot.settings().zone()?.day(clock.now());
     let mut balances = Vec::new();
     let may_use = |allowance: &&SponsoredAllowance| {
         allowance.public || allowance.members.is_empty() || snapshot.is_member(allowance, user)

@@ -141,6 +141,23 @@ pub(crate) fn select_stuck(database: &Database) -> String {
     )
 }
 
+/// Holds that this program could not settle, should their process die, because a newer version wrote them: why.
+///
+/// # Errors
+/// [`Error::Unavailable`] if the database is away.
+pub async fn unreadable_holds(database: &Database) -> Result<Vec<Error>, Error> {
+    let sql = format!(
+        "SELECT id, accounts, request, progress FROM {} ORDER BY id",
+        database.table("token_tracking_hold")
+    );
+    let rows: Vec<(String, String, String, Option<String>)> =
+        on_pool!(database, pool => sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await?);
+    let why = |(id, accounts, request, progress): (String, String, String, Option<String>)| {
+        owner::unreadable(id, &accounts, &request, progress.as_deref())
+    };
+    Ok(rows.into_iter().filter_map(why).collect())
+}
+
 /// Whether the ledger has at most so many rows.
 ///
 /// # Errors

@@ -8,17 +8,19 @@ use serde_json::{Value, json};
 use super::export::{self, COLUMNS};
 use crate::admin::forget::Forgettable;
 use crate::reading::{Query, Reading, Row, aside};
-use crate::{Database, Error, refusals};
+use crate::{Database, Error, migrate, refusals};
 
 /// Writes the object; `write` gets its text in pieces.
 ///
 /// # Errors
-/// What `write` says; [`Error::Unavailable`] if the database is away.
+/// What `write` says; [`Error::Unavailable`] if the database is away, [`Error::NewerSchema`] where a newer version may keep more
+/// than this program knows.
 pub async fn person<E: From<Error> + Send + 'static>(
     database: &Database,
     user: &Forgettable,
     write: impl FnMut(&str) -> Result<(), E> + Send + 'static,
 ) -> Result<(), E> {
+    migrate::require_current(database).await?;
     aside(database, read(database.clone(), user.clone(), write)).await
 }
 

@@ -99,7 +99,7 @@ pub async fn sponsored(
     name: Option<&str>,
 ) -> Result<Vec<SponsoredReport>, Error> {
     let snapshot = Snapshot::of(database, clock).await?;
-    let today = snapshot.settings().timezone.day(clock.now());
+    let today = snapshot.settings().zone()?.day(clock.now());
     let uses = uses(database, today).await?;
     let wanted = |kept: &str| name.is_none_or(|name| name.to_lowercase() == kept.to_lowercase());
     let mut reports = Vec::new();

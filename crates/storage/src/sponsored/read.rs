@@ -60,7 +60,11 @@ pub(crate) use rows;
 
 /// The allowances that are not deleted, by name.
 pub(crate) async fn read(database: &Database) -> Result<Vec<SponsoredAllowance>, Error> {
-    Rows::read(database).await?.allowances()
+    let (allowances, unusable) = Rows::read(database).await?.allowances();
+    match unusable.into_values().next() {
+        Some(error) => Err(error),
+        None => Ok(allowances),
+    }
 }
 
 impl Queries {
@@ -116,22 +120,32 @@ impl Rows {
         self.workspace_models.iter().map(one).collect()
     }
 
-    /// The allowances that are not deleted, by name.
-    pub(crate) fn allowances(self) -> Result<Vec<SponsoredAllowance>, Error> {
+    /// The allowances that are not deleted, by name, and why others can't be used, by their ids.
+    pub(crate) fn allowances(self) -> (Vec<SponsoredAllowance>, BTreeMap<SponsoredId, Error>) {
+        let mut unusable: BTreeMap<SponsoredId, Error> = BTreeMap::new();
         let mut beside: HashMap<SponsoredId, BesideRow> = HashMap::new();
-        for row in self.beside {
-            beside.insert(row.0.parse()?, row);
-        }
+        // A row whose id is none is nobody's.
+        beside.extend(self.beside.into_iter().filter_map(|row| Some((row.0.parse().ok()?, row))));
         // A provider counts only where the original's table still has the model.
         let mut providers: HashMap<(SponsoredId, String), Vec<ProviderName>> = HashMap::new();
         for (id, provider, model) in self.qualified {
-            providers.entry((id.parse()?, model)).or_default().push(ProviderName::new(provider)?);
+            let Ok(id) = id.parse::<SponsoredId>() else { continue };
+            match ProviderName::new(provider) {
+                Ok(provider) => providers.entry((id, model)).or_default().push(provider),
+                Err(error) => drop(unusable.insert(id, error.into())),
+            }
         }
         let mut models: HashMap<SponsoredId, BTreeSet<CoveredModel>> = HashMap::new();
         for (id, model) in self.covered {
-            let id: SponsoredId = id.parse()?;
+            let Ok(id) = id.parse::<SponsoredId>() else { continue };
             let named = providers.remove(&(id, model.clone())).unwrap_or_default();
-            let model = ModelId::new(model)?;
+            let model = match ModelId::new(model) {
+                Ok(model) => model,
+                Err(error) => {
+                    unusable.insert(id, error.into());
+                    continue;
+                }
+            };
             let of = |provider| CoveredModel { provider, model: model.clone() };
             let covered = models.entry(id).or_default();
             if named.is_empty() {
@@ -140,38 +154,63 @@ impl Rows {
             covered.extend(named.into_iter().map(Some).map(of));
         }
         let mut members: HashMap<SponsoredId, Vec<Member>> = HashMap::new();
-        for (sponsored, kind, id) in self.members {
-            let kind = MemberKind::read(&kind).ok_or_else(|| wrong(MEMBER, "kind", &sponsored))?;
-            members.entry(sponsored.parse()?).or_default().push(Member { kind, id });
+        for (sponsored, kind, member) in self.members {
+            let Ok(id) = sponsored.parse::<SponsoredId>() else { continue };
+            match MemberKind::read(&kind) {
+                Some(kind) => members.entry(id).or_default().push(Member { kind, id: member }),
+                // Without this member it would be open to others than its sponsor meant.
+                None => {
+                    let what = format!("the sponsored allowance {sponsored}");
+                    let value = format!("a member of the kind `{kind}`");
+                    unusable.insert(id, Error::NewerData { what, value });
+                }
+            }
         }
         let mut allowances = Vec::with_capacity(self.allowances.len());
-        for (id, name, sponsor, total, daily, created_at) in self.allowances {
-            let parsed: SponsoredId = id.parse().map_err(|_| wrong(ALLOWANCE, "id", &id))?;
-            let (_, starts_on, ends_on, public, deleted_at) =
-                beside.remove(&parsed).unwrap_or_else(|| (id.clone(), None, None, 0, None));
-            if deleted_at.is_some() {
+        for row in self.allowances {
+            let Ok(id) = row.0.parse::<SponsoredId>() else {
+                tracing::debug!(id = row.0, "a sponsored allowance whose id is none");
+                continue;
+            };
+            let beside = beside.remove(&id).unwrap_or_else(|| (row.0.clone(), None, None, 0, None));
+            if beside.4.is_some() {
+                unusable.remove(&id);
                 continue;
             }
-            let day = |column: &str, text: Option<String>| {
-                let parsed = text.map(|text| text.parse::<Day>()).transpose();
-                parsed.map_err(|_| wrong(BESIDE, column, &id))
-            };
-            allowances.push(SponsoredAllowance {
-                id: parsed,
-                name: name.ok_or_else(|| wrong(ALLOWANCE, "name", &id))?,
-                sponsor: sponsor.unwrap_or_default(),
-                models: models.remove(&parsed).unwrap_or_default().into_iter().collect(),
-                total: Credits::from_whole(total)?,
-                daily: daily.map(Credits::from_whole).transpose()?,
-                starts_on: day("starts_on", starts_on)?,
-                ends_on: day("ends_on", ends_on)?,
-                members: members.remove(&parsed).unwrap_or_default(),
-                public: public != 0,
-                created_at: created_at.unwrap_or_default(),
-            });
+            let parts = (models.remove(&id).unwrap_or_default(), members.remove(&id).unwrap_or_default());
+            match allowance(id, row, beside, parts) {
+                Ok(allowance) if !unusable.contains_key(&id) => allowances.push(allowance),
+                Ok(_) => {}
+                Err(error) => drop(unusable.insert(id, error)),
+            }
         }
-        Ok(allowances)
+        (allowances, unusable)
     }
+}
+
+fn allowance(
+    parsed: SponsoredId,
+    (id, name, sponsor, total, daily, created_at): AllowanceRow,
+    (_, starts_on, ends_on, public, _): BesideRow,
+    (models, members): (BTreeSet<CoveredModel>, Vec<Member>),
+) -> Result<SponsoredAllowance, Error> {
+    let day = |column: &str, text: Option<String>| {
+        let parsed = text.map(|text| text.parse::<Day>()).transpose();
+        parsed.map_err(|_| wrong(BESIDE, column, &id))
+    };
+    Ok(SponsoredAllowance {
+        id: parsed,
+        name: name.ok_or_else(|| wrong(ALLOWANCE, "name", &id))?,
+        sponsor: sponsor.unwrap_or_default(),
+        models: models.into_iter().collect(),
+        total: Credits::from_whole(total)?,
+        daily: daily.map(Credits::from_whole).transpose()?,
+        starts_on: day("starts_on", starts_on)?,
+        ends_on: day("ends_on", ends_on)?,
+        members,
+        public: public != 0,
+        created_at: created_at.unwrap_or_default(),
+    })
 }
 
 fn wrong(table: &str, column: &str, row: &str) -> Error {

@@ -13,15 +13,21 @@ pub(crate) struct Sponsorships {
     allowances: Vec<SponsoredAllowance>,
     people: HashMap<SponsoredId, BTreeSet<String>>,
     registered: BTreeMap<String, SponsoredId>,
+    unusable: BTreeMap<SponsoredId, Error>,
 }
 
 impl Sponsorships {
     pub(crate) async fn read(database: &Database) -> Result<Self, Error> {
         let rows = Rows::read(database).await?;
         let registered = rows.registered()?;
-        let allowances = rows.allowances()?;
+        let (allowances, unusable) = rows.allowances();
         let people = people(database, allowances.iter()).await?;
-        Ok(Self { allowances, people, registered })
+        Ok(Self { allowances, people, registered, unusable })
+    }
+
+    /// Those that can't be used, and why.
+    pub(crate) fn unusable(&self) -> impl Iterator<Item = (&SponsoredId, &Error)> {
+        self.unusable.iter()
     }
 }
 
@@ -49,6 +55,11 @@ impl Snapshot {
     /// The sponsored allowance for which a workspace model is registered.
     pub fn sponsored_by_registration(&self, workspace_model: &str) -> Option<&SponsoredAllowance> {
         self.sponsored(*self.sponsored.registered.get(workspace_model)?)
+    }
+
+    /// Why the allowance for which a workspace model is registered can't be used, if it can't. Then nobody else may pay.
+    pub fn unusable_registration(&self, workspace_model: &str) -> Option<&Error> {
+        self.sponsored.unusable.get(self.sponsored.registered.get(workspace_model)?)
     }
 
     /// Whether the user is one of those whom the allowance names; nobody is, where it names nobody.

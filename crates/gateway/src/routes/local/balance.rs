@@ -27,7 +27,7 @@ pub(super) async fn get(
     let found = balance::balances(database, clock, Some(&wanted.user)).await.map_err(ApiError::of_storage)?;
     let Some(base) = found.into_iter().next() else { return Err(ApiError::unknown_user(&wanted.user)) };
     let snapshot = gateway.meter.catalogue().snapshot().await.map_err(ApiError::of_storage)?;
-    let zone = &snapshot.settings().timezone;
+    let zone = snapshot.settings().zone().map_err(ApiError::of_storage)?;
     let now = clock.now();
     let of_period = |one: &PeriodBalance| {
         let mut shown = counter(one.limit, Account { spent: one.spent, held: one.held });

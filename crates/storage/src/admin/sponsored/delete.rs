@@ -17,7 +17,7 @@ use crate::{Database, Error, Snapshot, SponsoredAllowance};
 /// [`Error::NotFound`] if there is none such.
 pub async fn delete(database: &Database, which: &Which, clock: &dyn Clock) -> Result<(), Error> {
     let now = clock.now();
-    let day = Snapshot::of(database, clock).await?.settings().timezone.day(now);
+    let day = Snapshot::of(database, clock).await?.settings().zone()?.day(now);
     let original = database.table("token_tracking_sponsored_allowance");
     let by_id = format!("id = {}", database.uuid("$1"));
     let used = format!(
@@ -48,7 +48,7 @@ pub async fn delete(database: &Database, which: &Which, clock: &dyn Clock) -> Re
     in_transaction!(database, transaction => {
         let rows = rows!(database, transaction);
         let names: Vec<String> = rows.names().map(|(_, name)| name.to_lowercase()).collect();
-        let allowance = which.of(rows.allowances()?)?;
+        let allowance = which.of(rows.allowances().0)?;
         let id = allowance.id.to_string();
         let used: i64 = sqlx::query_scalar(AssertSqlSafe(used))
             .bind(&id)

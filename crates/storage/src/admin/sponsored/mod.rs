@@ -133,7 +133,7 @@ pub async fn update(database: &Database, which: &Which, change: Change) -> Resul
         database.uuid("$1")
     );
     let id = in_transaction!(database, transaction => {
-        let before = which.of(rows!(database, transaction).allowances()?)?;
+        let before = which.of(rows!(database, transaction).allowances().0)?;
         let terms = change.of(&before);
         terms.check(&rows!(database, transaction), Some(before.id))?;
         let query = sqlx::query(AssertSqlSafe(sql)).bind(before.id.to_string()).bind(&terms.name);

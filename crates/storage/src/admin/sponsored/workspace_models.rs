@@ -35,7 +35,7 @@ pub async fn register(
     in_transaction!(database, transaction => {
         let rows = rows!(database, transaction);
         let before = rows.registered()?.remove(workspace_model);
-        let allowance = which.of(rows.allowances()?)?;
+        let allowance = which.of(rows.allowances().0)?;
         let query = sqlx::query(AssertSqlSafe(sql)).bind(workspace_model).bind(allowance.id.to_string());
         query.execute(&mut *transaction).await?;
         note!(transaction, database, Change {
@@ -78,7 +78,7 @@ pub async fn unregister(database: &Database, workspace_model: &str) -> Result<()
 pub async fn registered(database: &Database) -> Result<Vec<(String, SponsoredAllowance)>, Error> {
     let rows = Rows::read(database).await?;
     let registered = rows.registered()?;
-    let allowances = rows.allowances()?;
+    let allowances = rows.allowances().0;
     let of =
         |(id, sponsored)| Some((id, allowances.iter().find(|allowance| allowance.id == sponsored)?.clone()));
     Ok(registered.into_iter().filter_map(of).collect())

@@ -1,5 +1,5 @@
 # `make run` shows it at work, `make test` runs every test. Both bring up what they need themselves.
-.PHONY: run build release test test-rust test-python docs wheel lint format e2e e2e-open-webui e2e-smoke bench fuzz nightly clean help
+.PHONY: run build release test test-rust test-python docs wheel lint format e2e e2e-open-webui e2e-smoke bench fuzz nightly previous clean help
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -62,8 +62,13 @@ bench: ## chunks of each provider; the ledger and the gateway, side by side with
 fuzz: ## ten minutes of fuzzing for each parser and converter (FUZZ_SECONDS to change that)
 	scripts/fuzz
 
-nightly: ## what takes too long for each change: 46,000 mutated bodies over all routes
+nightly: previous ## what takes too long for each change: 46,000 mutated bodies over all routes; the previous release
 	MUTATED_BODIES=46000 scripts/with-postgres scripts/run-rust-tests -E 'test(mutations::)' --no-capture
+
+previous: $(VENV)/ready ## the previous release, built from the history, and this one on one database; both with the other's package
+	$(CARGO) build --locked --bin owui-token-tracking --bin simulated-provider
+	scripts/with-postgres scripts/check-upgrade
+	scripts/with-postgres scripts/check-versions-of-python $(CURDIR)/$(VENV)/bin/python
 
 clean: ## remove what was built
 	$(CARGO) clean

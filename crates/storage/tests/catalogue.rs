@@ -229,8 +229,11 @@ each_database!(settings_are_checked_and_kept, async |test: TestDatabase| {
     // Written by hand.
     let table = database.table("token_tracking_base_settings");
     database.run(format!("UPDATE {table} SET setting_value = 'lots'")).await.unwrap();
-    let error = Snapshot::of(&database, &SystemClock).await.unwrap_err().to_string();
-    assert!(error.contains("base_credit_allowance"), "{error}");
+    let snapshot = Snapshot::of(&database, &SystemClock).await.unwrap();
+    let error = snapshot.settings().require(&["hold_wait", "base_credit_allowance"]).unwrap_err().to_string();
+    assert!(error.contains("settings set base_credit_allowance"), "{error}");
+    assert_eq!(snapshot.problems().map(ToString::to_string).collect::<Vec<_>>(), [error]);
+    snapshot.settings().require(&["hold_wait", "timezone"]).unwrap();
 });
 
 each_database!(keys_work_until_they_expire_or_are_revoked, async |test: TestDatabase| {

@@ -9,6 +9,7 @@
 
 mod allowances;
 mod commands;
+mod contract;
 mod crashes;
 mod doctor;
 mod feel;
@@ -23,6 +24,7 @@ mod pricing;
 mod process;
 mod several;
 mod sponsored;
+mod upgrade;
 mod usage;
 #[cfg(unix)]
 mod worker;

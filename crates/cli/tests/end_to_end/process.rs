@@ -230,6 +230,12 @@ impl HttpClient {
         status
     }
 
+    /// What is at that address; the status and the text.
+    pub async fn get(&self, url: &str) -> (u16, String) {
+        let response = self.0.request(Request::get(url).body(Full::default()).unwrap()).await.unwrap();
+        (response.status().as_u16(), text(response).await)
+    }
+
     /// Sends that body as a chat; the status and the text.
     pub async fn chat(&self, url: &str, user: &str, body: &Value) -> (u16, String) {
         let request = Request::post(format!("{url}/v1/chat/completions"))

@@ -153,7 +153,7 @@ each_database!(killed_it_leaves_holds_that_the_next_one_settles, async |test: Te
 });
 
 /// What the process says when it can't start.
-fn refusal(place: &Place, greeting: &Value) -> String {
+pub fn refusal(place: &Place, greeting: &Value) -> String {
     let (mut child, _stdin) = spawn(place, greeting);
     let (mut said, mut error) = (String::new(), String::new());
     child.stdout.take().unwrap().read_to_string(&mut said).unwrap();

@@ -146,7 +146,7 @@ pub async fn preview(
     offered: &[NewPrice],
     now: Timestamp,
 ) -> Result<PricesPreview, Error> {
-    let (mut ours, mut ever): (Vec<PricedModel>, BTreeSet<(String, String)>) = Default::default();
+    let (mut ours, mut ever): (Ours, BTreeSet<(String, String)>) = Default::default();
     if database.has_table("token_tracking_price").await? {
         let marked = database.has_column("token_tracking_price", "mirrored").await?;
         let select = select_shown(database, marked);
@@ -166,7 +166,7 @@ pub async fn preview(
     let mut absorbed = Absorbed::default();
     let mut all: BTreeMap<(String, String), PricedModel> = BTreeMap::new();
     let key = |provider: &ProviderName, model: &ModelId| (provider.to_string(), model.to_string());
-    for priced in &ours {
+    for priced in &ours.prices {
         all.insert(key(&priced.provider, &priced.model), priced.clone());
     }
     for step in steps(&rows, &ours) {
@@ -228,9 +228,25 @@ fn soon(now: Timestamp) -> i64 {
     now.saturating_add(CLOCKS).unwrap_or(now).as_microsecond()
 }
 
-/// Prices of ours, as they are read. A bad row is no price; whoever lists prices is told of it.
-fn shown(rows: Vec<PriceRow>) -> Vec<PricedModel> {
-    rows.into_iter().filter(|row| row.deleted == 0).filter_map(|row| row.read().ok()).collect()
+/// Prices of ours, as they are read.
+#[derive(Debug, Default)]
+struct Ours {
+    prices: Vec<PricedModel>,
+    /// Models with a price that can't be read here, as of a newer version. Their rows in the original's table are left alone: to
+    /// take them over would put a price in its place that charges less.
+    unreadable: BTreeSet<String>,
+}
+
+fn shown(rows: Vec<PriceRow>) -> Ours {
+    let mut ours = Ours::default();
+    for row in rows.into_iter().filter(|row| row.deleted == 0) {
+        let model = row.model.clone();
+        match row.read() {
+            Ok(priced) => ours.prices.push(priced),
+            Err(_) => drop(ours.unreadable.insert(model)),
+        }
+    }
+    ours
 }
 
 impl Absorbed {
@@ -245,13 +261,13 @@ impl Absorbed {
 }
 
 /// What differs, and what follows from it.
-fn steps(rows: &[Row], ours: &[PricedModel]) -> Vec<Step> {
+fn steps(rows: &[Row], ours: &Ours) -> Vec<Step> {
     let mut by_model: BTreeMap<&str, Vec<&PricedModel>> = BTreeMap::new();
-    for priced in ours {
+    for priced in ours.prices.iter().filter(|priced| !ours.unreadable.contains(priced.model.as_str())) {
         by_model.entry(priced.model.as_str()).or_default().push(priced);
     }
     let mut steps = Vec::new();
-    for row in rows {
+    for row in rows.iter().filter(|row| !ours.unreadable.contains(&row.id)) {
         let there = by_model.remove(row.id.as_str()).unwrap_or_default();
         let provider = row.provider.as_deref().unwrap_or_default().to_lowercase();
         let held = there.iter().find(|priced| priced.provider.as_str() == provider).copied();

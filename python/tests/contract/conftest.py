@@ -1,0 +1,1 @@
+"""Nothing here needs a database or a gateway."""

@@ -1,5 +1,5 @@
 # `make run` shows it at work, `make test` runs every test. Both bring up what they need themselves.
-.PHONY: run build release test test-rust test-python docs wheel lint format e2e e2e-open-webui e2e-smoke bench fuzz nightly previous clean help
+.PHONY: run build release test test-rust test-python docs wheel lint format e2e e2e-open-webui e2e-smoke bench fuzz kills nightly previous clean help
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -30,6 +30,9 @@ test-python: $(VENV)/ready ## the Python package, the documentation, the officia
 e2e: ## the parts of `make test` that run the real executable: crashes, pauses, several gateways, clients
 	scripts/with-postgres scripts/run-rust-tests -E 'binary(/end_to_end/)'
 	$(MAKE) test-python
+
+kills: ## kill -9 in mid-stream, a hundred times on each database: what is charged of what the clients had received
+	OWUI_TEST_KILLS=100 scripts/with-postgres scripts/run-rust-tests --profile nightly --no-capture -E 'binary(/end_to_end/) and test(/^kills::/)'
 
 e2e-open-webui: ## a real Open WebUI, driven over HTTP and in a browser; installs it first, about 2 GB
 	$(CARGO) build --locked --bin owui-token-tracking --bin simulated-provider
@@ -62,8 +65,10 @@ bench: ## chunks of each provider; the ledger and the gateway, side by side with
 fuzz: ## ten minutes of fuzzing for each parser and converter (FUZZ_SECONDS to change that)
 	scripts/fuzz
 
-nightly: previous ## what takes too long for each change: 46,000 mutated bodies over all routes; the previous release
+nightly: previous kills ## what takes too long for each change: 46,000 mutated bodies; the previous release; kills; outages of 18 s
 	MUTATED_BODIES=46000 scripts/with-postgres scripts/run-rust-tests -E 'test(mutations::)' --no-capture
+	OWUI_TEST_OUTAGES=30 OWUI_TEST_OUTAGE_SECONDS=18 scripts/with-postgres scripts/run-rust-tests --profile nightly \
+		-E 'binary(/end_to_end/) and test(/^outages::/)'
 
 previous: $(VENV)/ready ## the previous release, built from the history, and this one on one database; both with the other's package
 	$(CARGO) build --locked --bin owui-token-tracking --bin simulated-provider

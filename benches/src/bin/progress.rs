@@ -61,7 +61,9 @@ fn main() {
             }
             let test =
                 if kind == "sqlite" { TestDatabase::sqlite().await } else { TestDatabase::postgres().await };
-            let database = test.unwrap().migrated().await.unwrap();
+            // Its files are there as long as it is.
+            let test = test.unwrap();
+            let database = test.migrated().await.unwrap();
             let ledger = Ledger::open(&database).await.unwrap();
             let streams: Vec<Hold> = join_all((0..STREAMS).map(|number| held(&ledger, number))).await;
             let server = server(&database).await;

@@ -15,10 +15,12 @@ mod doctor;
 mod feel;
 #[cfg(unix)]
 mod files;
+mod kills;
 #[cfg(target_os = "linux")]
 mod memory;
 mod network;
 mod open_webui;
+mod outages;
 mod poolers;
 mod pricing;
 mod process;

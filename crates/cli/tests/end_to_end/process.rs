@@ -205,8 +205,20 @@ impl HttpClient {
         chat: &str,
         directive: &str,
     ) -> Option<Response<Incoming>> {
+        self.stream(url, "gpt-test", user, chat, directive).await
+    }
+
+    /// The same of that model.
+    pub async fn stream(
+        &self,
+        url: &str,
+        model: &str,
+        user: &str,
+        chat: &str,
+        directive: &str,
+    ) -> Option<Response<Incoming>> {
         let body = json!({
-            "model": "gpt-test", "stream": true, "messages": [{"role": "user", "content": format!("{directive} id={chat}")}]
+            "model": model, "stream": true, "messages": [{"role": "user", "content": format!("{directive} id={chat}")}]
         });
         let request = Request::post(format!("{url}/v1/chat/completions"))
             .header("authorization", "Bearer k")

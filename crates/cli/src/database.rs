@@ -137,10 +137,10 @@ fn show(status: &Status, format: Format) -> anyhow::Result<ExitCode> {
         output::data(
             format,
             &json!({
-                "found": found, "needed": known, "current": current, "usable": usable,
-                "usable_from": status.schema.usable_from, "original": status.original.name(),
+                "found": found, "needed": known, "current": current, "original": status.original.name(),
                 "original_current": status.original == Revision::Head, "not_imported": status.not_imported,
-                "unusable": status.unusable, "missing": status.missing, "tables": tables,
+                "unusable": status.unusable, "missing": status.missing, "tables": tables, "usable": usable,
+                "usable_from": status.schema.usable_from,
             }),
         )?;
     }

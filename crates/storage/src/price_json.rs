@@ -79,11 +79,11 @@ mod tests {
     fn what_is_unknown_is_told_from_what_is_wrong() {
         let wrong = || Error::Invalid { what: "wrong".into() };
         let read = |text: &str| read(text, "m", wrong());
-        let rate = r#"{"credits":1,"per":1000}"#;
+        let rate = r#"{"credits":"1","per":1000}"#;
         assert!(read(&format!(r#"{{"input":{rate},"output":{rate}}}"#)).is_ok());
         for (text, value) in [
             (format!(r#"{{"input":{rate},"output":{rate},"searches":{rate}}}"#), "`searches`"),
-            (format!(r#"{{"input":{{"credits":1,"per":1,"unit":"kB"}},"output":{rate}}}"#), "`unit`"),
+            (format!(r#"{{"input":{{"credits":"1","per":1,"unit":"kB"}},"output":{rate}}}"#), "`unit`"),
             (
                 format!(
                     r#"{{"input":{rate},"output":{rate},"tiers":[{{"above_input":1,"from_hour":2,"price":{{"input":{rate},"output":{rate},"pages":{rate}}}}}]}}"#

@@ -388,7 +388,8 @@ async fn checked(database: &Database, mut change: Change) -> Result<Change, Erro
         in_range(allowance)?;
     }
     if let Some(description) = &change.description {
-        check_text(description, "a description", LONGEST)?;
+        // It may have lines, as in the original.
+        check_text(&description.replace(['\n', '\r', '\t'], " "), "a description", LONGEST)?;
     }
     for credits in [change.weekly, change.monthly].into_iter().flatten().flatten() {
         not_negative(credits)?;

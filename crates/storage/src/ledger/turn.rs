@@ -79,11 +79,18 @@ impl Turn {
             Err(TryLockError::WouldBlock) if !IN_VAIN.load(Ordering::Relaxed) => {}
             Err(_) => return Self(None),
         }
-        let waiting = tokio::task::spawn_blocking(move || {
+        // A thread that nobody waits for: a process may end while somebody else keeps the lock.
+        let (sender, waiting) = tokio::sync::oneshot::channel();
+        let wait = move || {
             let locked = file.lock().map(|()| file);
             IN_VAIN.store(false, Ordering::Relaxed);
-            locked
-        });
+            // If it comes too late, it is dropped and so given back.
+            drop(sender.send(locked));
+        };
+        if let Err(error) = std::thread::Builder::new().name("turn".into()).spawn(wait) {
+            tracing::warn!(%error, "no thread to wait for a turn");
+            return Self(None);
+        }
         match tokio::time::timeout(PATIENCE, waiting).await {
             Ok(locked) => Self(locked.ok().and_then(Result::ok)),
             Err(_) => {

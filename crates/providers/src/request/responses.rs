@@ -224,7 +224,10 @@ pub(super) fn found(body: &Map<String, Value>) -> Found<'_> {
 /// One item of a conversation.
 fn collect<'a>(item: &'a Value, found: &mut Found<'a>) {
     let text = |field: &str| item.get(field).and_then(Value::as_str);
-    let Some(object) = item.as_object() else { return found.json(Some(item)) };
+    let Some(object) = item.as_object() else {
+        // A bare text is read as it is, without a copy; anything else as JSON.
+        return if item.is_string() { found.text(Some(item)) } else { found.json(Some(item)) };
+    };
     match kind_of(object) {
         Some("message") => content(item.get("content"), found),
         Some("function_call" | "custom_tool_call") => {

@@ -63,10 +63,12 @@ pub(crate) struct Place {
 pub(crate) struct Busy(Arc<Connection>);
 
 impl Connections {
-    /// `most`: in all; else as many as the process may have files for, with one more for each to a model server.
+    /// `most`: in all, if there are files for so many beside those that the process needs itself; else as many as it may have
+    /// files for, with one more for each to a model server.
     /// `per_address`: from one address; else half of them.
     pub(crate) fn new(most: Option<usize>, per_address: Option<usize>) -> Self {
-        let most = most.unwrap_or_else(|| fitting(files())).max(1);
+        let files = files();
+        let most = most.map_or_else(|| fitting(files), |asked| asked.min(possible(files))).max(1);
         let per_address = per_address.unwrap_or(most / 2).max(1);
         Self(Arc::new(Inner { most, per_address, begun: Instant::now(), open: Mutex::default() }))
     }
@@ -165,6 +167,11 @@ impl Drop for Busy {
 fn fitting(files: u64) -> usize {
     let most = (files.saturating_sub(OTHER_FILES) / 2).clamp(LEAST, MOST);
     usize::try_from(most).unwrap_or(usize::MAX)
+}
+
+/// How many there can be at most: what the database and model servers need files for is left.
+fn possible(files: u64) -> usize {
+    usize::try_from(files.saturating_sub(OTHER_FILES).max(LEAST)).unwrap_or(usize::MAX)
 }
 
 /// How many files this process may have open: as many as the system lets it ask for.

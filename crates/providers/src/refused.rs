@@ -2,7 +2,7 @@
 //! refused, because they would be free. And what is kept at the provider: everybody's is kept under one key, so whoever
 //! knows a name could read what others have stored.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::BadRequest;
 use crate::names::{folded, refuse_lookalikes};
@@ -224,7 +224,8 @@ pub(crate) fn fields(body: &Map<String, Value>) -> Result<(), BadRequest> {
     let refuse = |field: &str, why: &str| Err(refuse_field(field, why));
     let asked = |field: &&&str| body.get(**field).is_some_and(said);
     lookalikes(body)?;
-    if let Some(field) = NEVER.iter().find(asked) {
+    let is_free = |field: &&&str| **field == "plugins" && body.get("plugins").is_some_and(reads_files_free);
+    if let Some(field) = NEVER.iter().find(|field| asked(field) && !is_free(field)) {
         return refuse(field, "it would cost something that has no price");
     }
     if let Some(field) = UNCOUNTED.iter().find(asked) {
@@ -240,7 +241,8 @@ pub(crate) fn fields(body: &Map<String, Value>) -> Result<(), BadRequest> {
         None | Some(Value::Null) => true,
         Some(value) => value.as_str().is_some_and(|value| taken.contains(&value)),
     };
-    if !one_of("service_tier", &["auto", "default", "standard_only"]) {
+    // `on_demand`: Groq's name of its default ("Service Tiers").
+    if !one_of("service_tier", &["auto", "default", "standard_only", "on_demand"]) {
         return refuse("service_tier", "only the default tier has a price");
     }
     if !one_of("speed", &["standard"]) {
@@ -250,6 +252,19 @@ pub(crate) fn fields(body: &Map<String, Value>) -> Result<(), BadRequest> {
         return refuse("modalities", "only text output has a price");
     }
     Ok(())
+}
+
+/// Engines by which OpenRouter reads files for nothing beside the tokens ("PDF Inputs", "Pricing").
+const FREE_ENGINES: [&str; 3] = ["native", "cloudflare-ai", "pdf-text"];
+
+/// Whether plugins do nothing but name such an engine.
+fn reads_files_free(plugins: &Value) -> bool {
+    let is_free = |plugin: &Value| {
+        let engine = plugin.pointer("/pdf/engine").and_then(Value::as_str);
+        let named = engine.filter(|engine| FREE_ENGINES.contains(engine));
+        named.is_some_and(|engine| *plugin == json!({"id": "file-parser", "pdf": {"engine": engine}}))
+    };
+    plugins.as_array().is_some_and(|plugins| plugins.iter().all(is_free))
 }
 
 /// Refuses names that differ from ours in case only, at the top and in the objects that are read there. What is in
@@ -290,8 +305,6 @@ pub(crate) fn list<'a>(body: &'a Map<String, Value>, field: &str) -> Result<&'a 
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn refused(body: Value) -> Option<String> {
@@ -307,7 +320,9 @@ mod tests {
             assert_eq!(refused(json!({ upper.as_str(): null })), Some(upper));
         }
         assert_eq!(refused(json!({"service_tier": "priority"})).as_deref(), Some("service_tier"));
-        assert_eq!(refused(json!({"service_tier": "auto"})), None);
+        for tier in ["auto", "on_demand"] {
+            assert_eq!(refused(json!({"service_tier": tier})), None);
+        }
         assert_eq!(refused(json!({"modalities": ["text", "audio"]})).as_deref(), Some("modalities"));
         assert_eq!(refused(json!({"modalities": "audio"})).as_deref(), Some("modalities"));
         assert_eq!(refused(json!({"speed": "fast"})).as_deref(), Some("speed"));
@@ -317,6 +332,26 @@ mod tests {
             refused(json!({"tools": [{"type": "function"}], "seed": 7, "anything": {"else": 1}})),
             None
         );
+    }
+
+    #[test]
+    fn a_plugin_may_only_name_an_engine_that_is_free() {
+        let engine = |engine: &str| json!({"id": "file-parser", "pdf": {"engine": engine}});
+        for free in FREE_ENGINES {
+            assert_eq!(refused(json!({"plugins": [engine(free)]})), None);
+        }
+        for dear in [
+            json!([engine("mistral-ocr")]),
+            json!([engine("native"), engine("mistral-ocr")]),
+            json!([engine("native"), {"id": "web"}]),
+            json!([{"id": "file-parser"}]),
+            json!([{"id": "web", "pdf": {"engine": "native"}}]),
+            json!([{"id": "file-parser", "pdf": {"engine": "native"}, "max_files": 9}]),
+            engine("native"),
+            json!("native"),
+        ] {
+            assert_eq!(refused(json!({"plugins": dear.clone()})).as_deref(), Some("plugins"), "{dear}");
+        }
     }
 
     #[test]

@@ -45,6 +45,13 @@ pub(crate) static ENTRIES: &[&Entry] = &[
     &openai::VLLM,
     &openai::TGI,
     &openai::LITELLM,
+    &openai::XAI,
+    &openai::PERPLEXITY,
+    &openai::MOONSHOT,
+    &openai::DASHSCOPE,
+    &openai::TOGETHER,
+    &openai::FIREWORKS,
+    &openai::VOYAGE,
 ];
 
 /// The protocol that a server speaks.

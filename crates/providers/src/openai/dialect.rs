@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::conversation::bad;
 use crate::names::folded;
 use crate::refused::said;
-use crate::{BadRequest, ChatRequest, Shape};
+use crate::{BadRequest, ChatRequest, Media, Shape};
 
 /// How a server differs from OpenAI's.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(super) struct Dialect {
     only_max_tokens: bool,
     /// It tells its whole usage where `usage.include` asks for it.
     asks_usage: bool,
+    /// What a model can't read itself it reads for a fee, unless told not to.
+    reads_files: bool,
 }
 
 /// A chat as a server takes it, written from the request as it is: a copy of it would take as much memory again.
@@ -110,6 +112,7 @@ const PLAIN: Dialect = Dialect {
     no_logprobs: false,
     only_max_tokens: false,
     asks_usage: false,
+    reads_files: false,
 };
 
 /// OpenAI's own.
@@ -128,9 +131,18 @@ pub(super) static AZURE: Dialect =
     Dialect { refused: &[&["data_sources", "datasources", "enhancements"]], ..PLAIN };
 
 /// OpenRouter: a preset brings a model and settings of its own ("Presets"); `:online` searches the web ("Model Variants").
-/// Its usage comes in full when it is asked for ("Usage Accounting").
-pub(super) static OPENROUTER: Dialect =
-    Dialect { refused: &[PRESET], refused_variants: &["online"], asks_usage: true, ..PLAIN };
+/// Its usage comes in full when it is asked for ("Usage Accounting"). Files are read by an engine that it chooses, some for
+/// a fee for each page ("PDF Inputs").
+pub(super) static OPENROUTER: Dialect = Dialect {
+    refused: &[PRESET],
+    refused_variants: &["online"],
+    asks_usage: true,
+    reads_files: true,
+    ..PLAIN
+};
+
+/// Services that take what OpenAI takes, and sell more beside the model: see [`SERVICES`].
+pub(super) static SERVICE: Dialect = Dialect { refused: &[SERVICES], ..PLAIN };
 
 /// DeepSeek ("Create Chat Completion").
 pub(super) static DEEPSEEK: Dialect =
@@ -281,6 +293,10 @@ impl Dialect {
         if self.asks_usage && request.shape() == Shape::Chat {
             with.push(("usage", json!({"include": true})));
         }
+        let names_engine = body.get("plugins").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+        if self.reads_files && !names_engine && request.media().iter().any(|media| !is_hidden(media)) {
+            with.push(("plugins", json!([{"id": "file-parser", "pdf": {"engine": "native"}}])));
+        }
         Ok(Spoken { body, without, with, without_in_messages, omitted })
     }
 
@@ -331,4 +347,9 @@ impl Dialect {
         let is_there = |field: &&&str| messages.iter().any(|message| message.get(**field).is_some());
         self.omitted_of_messages.iter().filter(is_there).copied().collect()
     }
+}
+
+/// Whether that are thoughts, and nothing to look at.
+const fn is_hidden(media: &Media) -> bool {
+    matches!(media, Media::Hidden { .. })
 }

@@ -69,6 +69,32 @@ pub(crate) static LITELLM: Entry =
         open_as(setup, &dialect::LITELLM)
     });
 
+/// xAI ("REST API Reference").
+pub(crate) static XAI: Entry = compatible("xai", "https://api.x.ai/v1", "XAI_API_KEY", open_service);
+
+/// Perplexity ("Sonar API").
+pub(crate) static PERPLEXITY: Entry =
+    compatible("perplexity", "https://api.perplexity.ai", "PERPLEXITY_API_KEY", open_service);
+
+/// Moonshot AI ("Chat Completions").
+pub(crate) static MOONSHOT: Entry =
+    compatible("moonshot", "https://api.moonshot.ai/v1", "MOONSHOT_API_KEY", open_service);
+
+/// Alibaba Cloud Model Studio, also called DashScope ("OpenAI-compatible - Chat"): each workspace has its own address.
+pub(crate) static DASHSCOPE: Entry = compatible("dashscope", "", "DASHSCOPE_API_KEY", open_service);
+
+/// Together AI ("OpenAI compatibility").
+pub(crate) static TOGETHER: Entry =
+    compatible("together", "https://api.together.ai/v1", "TOGETHER_API_KEY", open_service);
+
+/// Fireworks AI ("OpenAI compatibility").
+pub(crate) static FIREWORKS: Entry =
+    compatible("fireworks", "https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY", open_service);
+
+/// Voyage AI ("Text embedding models"), which has embeddings alone.
+pub(crate) static VOYAGE: Entry =
+    compatible("voyage", "https://api.voyageai.com/v1", "VOYAGE_API_KEY", open_service);
+
 const fn compatible(
     name: &'static str,
     base_url: &'static str,
@@ -162,6 +188,10 @@ fn open(setup: &Setup) -> Result<Box<dyn Protocol>, String> {
         _ => &dialect::COMPATIBLE,
     };
     open_as(setup, dialect)
+}
+
+fn open_service(setup: &Setup) -> Result<Box<dyn Protocol>, String> {
+    open_as(setup, &dialect::SERVICE)
 }
 
 fn open_as(setup: &Setup, dialect: &'static Dialect) -> Result<Box<dyn Protocol>, String> {

@@ -8,7 +8,10 @@ mod native;
 mod wire;
 
 pub(crate) use convert::{complete, error, models};
-pub(crate) use family::{AZURE, DEEPSEEK, GROQ, LITELLM, OPENAI, OPENROUTER, TGI, VLLM, is_azure};
+pub(crate) use family::{
+    AZURE, DASHSCOPE, DEEPSEEK, FIREWORKS, GROQ, LITELLM, MOONSHOT, OPENAI, OPENROUTER, PERPLEXITY, TGI,
+    TOGETHER, VLLM, VOYAGE, XAI, is_azure,
+};
 
 use accounting::{ModelId, Usage};
 use bytes::Bytes;

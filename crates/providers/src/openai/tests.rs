@@ -169,6 +169,11 @@ fn addresses() {
         ("vllm", "http://localhost:8000/v1/chat/completions"),
         ("tgi", "http://localhost:8080/v1/chat/completions"),
         ("litellm", "http://localhost:4000/v1/chat/completions"),
+        ("xai", "https://api.x.ai/v1/chat/completions"),
+        ("perplexity", "https://api.perplexity.ai/chat/completions"),
+        ("moonshot", "https://api.moonshot.ai/v1/chat/completions"),
+        ("together", "https://api.together.ai/v1/chat/completions"),
+        ("fireworks", "https://api.fireworks.ai/inference/v1/chat/completions"),
     ] {
         let sent = named(kind).chat(&request(&json!({"model": "m", "messages": []}))).unwrap();
         assert_eq!(sent.uri, uri);
@@ -232,16 +237,54 @@ fn what_is_refused_where() {
         ("vllm", "lora_request", json!({"lora_name": "l"})),
         ("tgi", "adapter_id", json!("a")),
         ("azure", "DataSources", json!([{}])),
+        ("xai", "deferred", json!(true)),
+        ("perplexity", "search_mode", json!("academic")),
+        ("dashscope", "enable_code_interpreter", json!(true)),
+        ("together", "safety_model", json!("m")),
     ] {
         assert_eq!(sent(kind, field, &value), Err(Some(field.to_owned())), "{kind} {field}");
         assert!(sent("openai", field, &value).is_ok(), "{field}");
     }
     assert!(sent("openrouter", "model", &json!("deepseek/deepseek-r1:free")).is_ok());
+    // Only a server that may be vLLM takes these as vLLM does.
+    for kind in ["xai", "perplexity", "moonshot", "dashscope", "together", "fireworks", "voyage"] {
+        assert!(sent(kind, "best_of", &json!(2)).is_ok(), "{kind}");
+    }
     let metadata = json!({"tags": ["paid"]});
     assert_eq!(sent("litellm", "metadata", &metadata), Err(Some("metadata.tags".into())));
     assert!(sent("litellm", "metadata", &json!({"Team": "a"})).is_ok());
     assert!(sent("litellm", "litellm_session_id", &json!("s")).is_ok());
     assert!(sent("openai", "metadata", &metadata).is_ok());
+}
+
+/// `OpenRouter` reads files for a fee where a model can't, unless it is told who reads them.
+#[test]
+fn files_are_read_by_the_model_itself() {
+    let content = |part: Value| json!([{"type": "text", "text": "Read this."}, part]);
+    let file = json!({"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AA=="}});
+    let chat = |content: Value| json!({"model": "m", "messages": [{"role": "user", "content": content}]});
+    let plugins = |kind: &str, shape: Shape, body: &Value| {
+        let request = ChatRequest::parse_as(shape, body.to_string().into()).unwrap();
+        let body: Value = serde_json::from_slice(&named(kind).chat(&request).unwrap().body).unwrap();
+        body.get("plugins").cloned()
+    };
+    let by = |engine: &str| json!([{"id": "file-parser", "pdf": {"engine": engine}}]);
+    let with_file = chat(content(file));
+    assert_eq!(plugins("openrouter", Shape::Chat, &with_file), Some(by("native")));
+    let named_file = json!({"model": "m", "input": [{"role": "user", "content": [
+        {"type": "input_file", "filename": "a.pdf", "file_data": "AA=="}]}]});
+    assert_eq!(plugins("openrouter", Shape::Responses, &named_file), Some(by("native")));
+    let picture = json!({"type": "image_url", "image_url": {"url": "data:application/pdf;base64,AA=="}});
+    assert_eq!(plugins("openrouter", Shape::Chat, &chat(content(picture))), Some(by("native")));
+    assert_eq!(plugins("openrouter", Shape::Chat, &chat(json!("hi"))), None);
+    assert_eq!(plugins("openai", Shape::Chat, &with_file), None);
+    // Whoever names one means it; what costs extra is refused before.
+    let mut free = with_file.clone();
+    free["plugins"] = by("cloudflare-ai");
+    assert_eq!(plugins("openrouter", Shape::Chat, &free), Some(by("cloudflare-ai")));
+    let mut none = with_file;
+    none["plugins"] = json!([]);
+    assert_eq!(plugins("openrouter", Shape::Chat, &none), Some(by("native")));
 }
 
 #[test]
@@ -321,7 +364,7 @@ fn what_is_left_out_or_renamed_where() {
 fn what_needs_no_change_passes_byte_for_byte() {
     let body = r#"{"model":"m","zebra":1.50,"messages":[{"role":"user","content":"hi"}],"big":12345678901234567890123}"#;
     let asks = ChatRequest::parse(Bytes::from(body)).unwrap();
-    for kind in ["openai", "azure", "deepseek", "groq", "vllm", "tgi", "litellm"] {
+    for kind in ["openai", "azure", "deepseek", "groq", "vllm", "tgi", "litellm", "xai", "moonshot"] {
         let outgoing = named(kind).chat(&asks).unwrap();
         assert_eq!((outgoing.body, outgoing.omitted), (Bytes::from(body), Vec::<String>::new()), "{kind}");
     }

@@ -4,6 +4,7 @@
 mod network;
 mod secrets;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -212,6 +213,10 @@ struct ProviderTable {
     api_version: Option<String>,
     #[serde(default)]
     permissive_safety: bool,
+    stream_options: Option<bool>,
+    cache_in_input: Option<bool>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
     proxy: Option<String>,
     ca_file: Option<PathBuf>,
 }
@@ -302,7 +307,8 @@ impl Config {
             let network = network::of_provider(&texts, &network, &table.name, proxy, ca_file)?;
             let what = format!("the api_key of provider {}", table.name);
             let api_key = secrets::sendable(&what, texts.secret(&what, table.api_key.clone())?)?;
-            providers.push(provider(table, api_key, network)?);
+            let headers = headers(&texts, &table.name, std::mem::take(&mut table.headers))?;
+            providers.push(provider(table, api_key, headers, network)?);
         }
         if providers.is_empty() {
             for kind in Kind::all() {
@@ -361,6 +367,7 @@ fn database<F: Fn(&str) -> Option<String>>(
 fn provider(
     table: ProviderTable,
     api_key: Option<Secret>,
+    headers: Vec<(String, Secret)>,
     network: Network,
 ) -> Result<ProviderConfig, ConfigProblem> {
     let wrong = |what: String| ConfigProblem(format!("provider {}: {what}", table.name));
@@ -384,9 +391,27 @@ fn provider(
         options: ProviderOptions {
             api_version: table.api_version,
             permissive_safety: table.permissive_safety,
+            stream_options: table.stream_options,
+            cache_in_input: table.cache_in_input,
+            headers,
         },
         network,
     })
+}
+
+/// The headers that go with each request to a provider. Their values may be secrets, and are kept as such.
+fn headers<F: Fn(&str) -> Option<String>>(
+    texts: &Texts<F>,
+    provider: &str,
+    table: BTreeMap<String, String>,
+) -> Result<Vec<(String, Secret)>, ConfigProblem> {
+    let mut headers = Vec::new();
+    for (name, value) in table {
+        let what = format!("the header {} of provider {provider}", name.escape_default());
+        let value = secrets::sendable(&what, texts.secret(&what, Some(value))?)?;
+        headers.extend(value.map(|value| (name, value)));
+    }
+    Ok(headers)
 }
 
 /// A provider of that kind, if the environment has its key (or, for servers without keys, its address).
@@ -414,10 +439,13 @@ fn from_environment(
         // As OpenAI's own clients read it; only Azure's servers have versions.
         api_version: if kind == Kind::OPENAI { get("OPENAI_API_VERSION") } else { None },
         permissive_safety: false,
+        stream_options: None,
+        cache_in_input: None,
+        headers: BTreeMap::new(),
         proxy: None,
         ca_file: None,
     };
-    provider(table, key.map(Secret::new), network.clone()).map(Some)
+    provider(table, key.map(Secret::new), Vec::new(), network.clone()).map(Some)
 }
 
 fn seconds(what: &str, value: Option<u64>, default: u64) -> Result<Duration, ConfigProblem> {

@@ -104,6 +104,7 @@ impl Named {
             options: ProviderOptions {
                 api_version: self.api_version,
                 permissive_safety: self.permissive_safety,
+                ..ProviderOptions::default()
             },
             network: network.clone(),
         };

@@ -55,6 +55,8 @@ pub(crate) struct HttpClient {
     client: Client<Connector, Full<Bytes>>,
     /// Sent with each request: our key, the version of the protocol.
     headers: HeaderMap,
+    /// Sent with each request as well: what the configuration adds.
+    extra: HeaderMap,
     proxy: Option<Proxy>,
     /// Whether requests are sent to the proxy itself, not through a tunnel.
     is_forwarded: bool,
@@ -66,6 +68,7 @@ impl HttpClient {
     /// Says what is wrong with the certificates of authorities.
     pub(crate) fn new(
         mut headers: HeaderMap,
+        extra: HeaderMap,
         limits: TimeLimits,
         server: &Url,
         network: &Network,
@@ -81,7 +84,7 @@ impl HttpClient {
             .pool_idle_timeout(IDLE_CONNECTION)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Ok(Self { client, headers, proxy, is_forwarded, limits })
+        Ok(Self { client, headers, extra, proxy, is_forwarded, limits })
     }
 
     /// The proxy in the way.
@@ -106,6 +109,9 @@ impl HttpClient {
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         headers.extend(outgoing.headers);
         headers.extend(self.headers.clone());
+        for (name, value) in &self.extra {
+            headers.append(name, value.clone());
+        }
         let connection = capture_connection(&mut request);
         let response = match timeout(self.limits.first_byte, self.client.request(request)).await {
             Err(_) if connection.connection_metadata().is_none() => {

@@ -116,6 +116,14 @@ pub(crate) trait Protocol: fmt::Debug + Send + Sync {
     /// Names the field that this server can't take.
     fn chat(&self, request: &ChatRequest) -> Result<Outgoing, BadRequest>;
 
+    /// The same without a field that passes elsewhere, for a server that refuses it.
+    ///
+    /// # Errors
+    /// See [`Protocol::chat`].
+    fn chat_without(&self, request: &ChatRequest, _field: &'static str) -> Result<Outgoing, BadRequest> {
+        self.chat(request)
+    }
+
     /// A whole answer of the server in the shape of its request.
     ///
     /// # Errors

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use accounting::{ModelId, ProviderName};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use hyper::body::Incoming;
 use url::Url;
 
@@ -54,6 +55,13 @@ pub struct ProviderOptions {
     pub api_version: Option<String>,
     /// Google: block as little as its settings allow.
     pub permissive_safety: bool,
+    /// Whether streams may ask for their usage by `stream_options`; unset, that is found out.
+    pub stream_options: Option<bool>,
+    /// Whether a server with Anthropic's protocol counts what it read from and wrote to its cache within `input_tokens`;
+    /// unset, that is told from what it reports.
+    pub cache_in_input: Option<bool>,
+    /// Headers that go with each request, beside ours.
+    pub headers: Vec<(String, Secret)>,
 }
 
 /// How a server is set up.
@@ -85,7 +93,39 @@ struct Inner {
     kind: Kind,
     client: HttpClient,
     protocol: Box<dyn Protocol>,
+    stream_options: StreamOptions,
 }
+
+/// Whether streams ask for their usage.
+#[derive(Debug)]
+struct StreamOptions {
+    are_sent: AtomicBool,
+    /// Nothing was configured: a server that refuses them is asked without.
+    is_open: bool,
+}
+
+/// The field by which streams ask for their usage.
+const STREAM_OPTIONS: &str = "stream_options";
+/// What no configuration may set: what we send ourselves, and what belongs to a connection.
+const OUR_HEADERS: [&str; 17] = [
+    "accept",
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
 
 const JSON: &str = "application/json";
 
@@ -102,9 +142,14 @@ impl Provider {
         }
         let kind = kind.at(&base_url);
         let headers = headers(kind, api_key.as_ref()).map_err(wrong)?;
-        let client = HttpClient::new(headers, limits, &base_url, &network).map_err(wrong)?;
+        let extra = extra_headers(kind, &options.headers).map_err(wrong)?;
+        let client = HttpClient::new(headers, extra, limits, &base_url, &network).map_err(wrong)?;
+        let stream_options = StreamOptions {
+            are_sent: AtomicBool::new(options.stream_options != Some(false)),
+            is_open: options.stream_options.is_none(),
+        };
         let protocol = (kind.0.open)(&Setup { base_url, options }).map_err(wrong)?;
-        Ok(Self(Arc::new(Inner { name, kind, client, protocol })))
+        Ok(Self(Arc::new(Inner { name, kind, client, protocol, stream_options })))
     }
 
     /// Its name in the price table.
@@ -132,21 +177,32 @@ impl Provider {
     /// # Errors
     /// See [`ProviderError`].
     pub async fn chat(&self, request: &ChatRequest) -> Result<Answer, ProviderError> {
-        let Inner { protocol, client, kind, .. } = &*self.0;
+        let Inner { protocol, client, kind, stream_options, .. } = &*self.0;
         if !protocol.takes(request.shape()) {
             return Err(ProviderError::Unsupported(wrong_shape(request, *kind)));
         }
-        let mut outgoing = protocol.chat(request).map_err(ProviderError::Unsupported)?;
-        let mut omitted = std::mem::take(&mut outgoing.omitted);
-        omitted.extend(request.omitted().iter().cloned());
-        outgoing.headers.extend(request.headers().clone());
         let framing = protocol.framing();
-        let accept = match framing {
-            _ if !request.stream() => JSON,
-            Framing::Sse => "text/event-stream",
-            Framing::Ndjson => "application/x-ndjson",
+        let asks_usage = stream_options.are_sent.load(Ordering::Relaxed);
+        let is_named = AtomicBool::new(false);
+        let sent = self.send_chat(request, asks_usage, Some(&is_named)).await;
+        let (response, omitted) = match sent {
+            Err(ProviderError::Rejected { status: 400, .. })
+                if asks_usage
+                    && stream_options.is_open
+                    && is_named.load(Ordering::Relaxed)
+                    && request.asks_for_usage_alone() =>
+            {
+                let again = self.send_chat(request, false, None).await?;
+                stream_options.are_sent.store(false, Ordering::Relaxed);
+                tracing::warn!(
+                    provider = %self.0.name,
+                    "a model server refuses stream_options: its streams are asked without, and counted here where they \
+                     tell no usage; write `stream_options = false` for it"
+                );
+                again
+            }
+            sent => sent?,
         };
-        let response = self.send(Method::POST, outgoing, accept).await?;
         let asked = asked(request.model(), &response);
         let request_id = asked.request_id.clone();
         let content_type = content_type(&response);
@@ -189,6 +245,37 @@ impl Provider {
         let response = self.send(Method::GET, self.0.protocol.models(), JSON).await?;
         let body = self.body(response).await?;
         self.0.protocol.models_answer(&body)
+    }
+
+    /// A chat on its way; `asks_usage`: with `stream_options`, if it has any. `is_named`: whether an error names them.
+    async fn send_chat(
+        &self,
+        request: &ChatRequest,
+        asks_usage: bool,
+        is_named: Option<&AtomicBool>,
+    ) -> Result<(Response<Incoming>, Vec<String>), ProviderError> {
+        let protocol = &self.0.protocol;
+        let outgoing =
+            if asks_usage { protocol.chat(request) } else { protocol.chat_without(request, STREAM_OPTIONS) };
+        let mut outgoing = outgoing.map_err(ProviderError::Unsupported)?;
+        let mut omitted = std::mem::take(&mut outgoing.omitted);
+        omitted.extend(request.omitted().iter().cloned());
+        outgoing.headers.extend(request.headers().clone());
+        let accept = match protocol.framing() {
+            _ if !request.stream() => JSON,
+            Framing::Sse => "text/event-stream",
+            Framing::Ndjson => "application/x-ndjson",
+        };
+        let failure = |body: &[u8]| {
+            if let Some(is_named) = is_named
+                && memchr::memmem::find(body, STREAM_OPTIONS.as_bytes()).is_some()
+            {
+                is_named.store(true, Ordering::Relaxed);
+            }
+            protocol.error(body)
+        };
+        let response = self.0.client.send(Method::POST, outgoing, accept, failure).await?;
+        Ok((response, omitted))
     }
 
     async fn send(
@@ -236,6 +323,31 @@ fn headers(kind: Kind, key: Option<&Secret>) -> Result<HeaderMap, String> {
             .map_err(|_| "its API key has characters that can't be sent".to_owned())?;
         value.set_sensitive(true);
         headers.insert(name, value);
+    }
+    Ok(headers)
+}
+
+/// What else goes with each request, as it is configured.
+fn extra_headers(kind: Kind, extra: &[(String, Secret)]) -> Result<HeaderMap, String> {
+    let of_kind = kind.0.headers.iter().map(|(name, _)| *name);
+    let of_key = match kind.0.key_header {
+        KeyHeader::Bearer => None,
+        KeyHeader::Named(name) => Some(name),
+    };
+    let ours: Vec<&str> = OUR_HEADERS.into_iter().chain(of_kind).chain(of_key).collect();
+    let mut headers = HeaderMap::new();
+    for (text, value) in extra {
+        let name = HeaderName::from_bytes(text.as_bytes())
+            .map_err(|_| format!("`{}` in its headers can be no name of a header", text.escape_default()))?;
+        if ours.contains(&name.as_str()) {
+            return Err(format!("its headers can't set `{name}`: this program sets it itself"));
+        }
+        let mut value = HeaderValue::from_str(value.expose())
+            .map_err(|_| format!("the value of `{name}` in its headers has characters that can't be sent"))?;
+        value.set_sensitive(true);
+        if headers.insert(&name, value).is_some() {
+            return Err(format!("its headers set `{name}` twice; names of headers have no case"));
+        }
     }
     Ok(headers)
 }

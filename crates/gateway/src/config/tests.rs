@@ -154,3 +154,32 @@ fn hosts_that_may_be_named() {
     assert_eq!(config.gateway.allowed_hosts, [AllowedHost::new("tracking.example.org").unwrap()]);
     assert!(read("[gateway]\nallowed_hosts = [\"http://a.example\"]\n", &[]).is_err());
 }
+
+#[test]
+fn what_else_a_provider_may_have() {
+    let provider = "[[provider]]\nname = \"a\"\nkind = \"anthropic\"\napi_key = \"k\"\n";
+    let with = |lines: &str, environment: &[(&str, &str)]| {
+        read(&format!("{provider}{lines}\n"), environment).map(|config| config.providers[0].options.clone())
+    };
+    assert_eq!(with("", &[]).unwrap(), ProviderOptions::default());
+    let all = "stream_options = false\ncache_in_input = true\nheaders = { X-Team = \"a b\", X-Key = \"env:HEADER\" }";
+    let options = with(all, &[("HEADER", "s3cr3t")]).unwrap();
+    assert_eq!((options.stream_options, options.cache_in_input), (Some(false), Some(true)));
+    let headers = [("X-Key".to_owned(), Secret::new("s3cr3t")), ("X-Team".to_owned(), Secret::new("a b"))];
+    assert_eq!(options.headers, headers);
+    assert!(!format!("{options:?}").contains("s3cr3t"));
+    for (lines, environment, says) in [
+        (all, &[][..], "HEADER"),
+        (all, &[("HEADER", "")], "HEADER, which is empty"),
+        ("headers = { X-Key = \" \" }", &[], "X-Key of provider a is empty"),
+        ("headers = { X-Key = \"s3cr3t\\n\" }", &[], "X-Key of provider a has characters"),
+        ("stream_options = \"no\"", &[], "stream_options"),
+    ] {
+        let problem = with(lines, environment).unwrap_err().to_string();
+        assert!(problem.contains(says), "{lines}: {problem}");
+    }
+    let ours = read(&format!("{provider}headers = {{ Authorization = \"s3cr3t\" }}\n"), &[]).unwrap();
+    let problem = ours.open_providers().unwrap_err().to_string();
+    assert!(problem.contains("provider a") && problem.contains("`authorization`"), "{problem}");
+    assert!(!problem.contains("s3cr3t"), "{problem}");
+}

@@ -221,6 +221,17 @@ impl App {
         body: Value,
         headers: &[(&str, &str)],
     ) -> Response<Incoming> {
+        self.post_bytes(path, user, body.to_string().into(), headers).await
+    }
+
+    /// The same with a body that may be anything.
+    pub async fn post_bytes(
+        &self,
+        path: &str,
+        user: &str,
+        body: Bytes,
+        headers: &[(&str, &str)],
+    ) -> Response<Incoming> {
         let mut request = Request::post(format!("{}{path}", self.address))
             .header("authorization", "Bearer k")
             .header("x-openwebui-user-id", user)
@@ -228,7 +239,7 @@ impl App {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Full::new(Bytes::from(body.to_string()))).unwrap();
+        let request = request.body(Full::new(body)).unwrap();
         self.client.request(request).await.unwrap()
     }
 

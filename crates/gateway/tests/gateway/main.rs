@@ -14,6 +14,8 @@ mod network;
 mod newer_data;
 mod periods;
 mod prices;
+mod provider_options;
 mod providers;
+mod scripted;
 mod sponsored;
 mod texts;

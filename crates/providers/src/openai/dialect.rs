@@ -50,6 +50,13 @@ pub(super) struct Spoken<'a> {
     pub omitted: Vec<String>,
 }
 
+impl Spoken<'_> {
+    /// Leaves out fields that are not missed.
+    pub(super) fn leave_out(&mut self, fields: impl IntoIterator<Item = &'static str>) {
+        self.without.extend(fields);
+    }
+}
+
 /// Messages without some of their fields.
 struct Messages<'a>(&'a [Value], &'a [&'static str]);
 

@@ -41,19 +41,30 @@ pub(crate) struct OpenAi {
     dialect: &'static Dialect,
 }
 
+impl OpenAi {
+    fn outgoing(&self, request: &ChatRequest, without: Option<&'static str>) -> Result<Outgoing, BadRequest> {
+        let uri = match request.shape() {
+            Shape::Responses => self.routes.responses()?,
+            Shape::Chat | Shape::Messages => self.routes.chat(request.model())?,
+        };
+        let mut spoken = self.dialect.chat(request)?;
+        spoken.leave_out(without);
+        let omitted = std::mem::take(&mut spoken.omitted);
+        Ok(Outgoing::json(uri, &spoken)?.omitting(omitted))
+    }
+}
+
 impl Protocol for OpenAi {
     fn takes(&self, shape: Shape) -> bool {
         matches!(shape, Shape::Chat | Shape::Responses)
     }
 
     fn chat(&self, request: &ChatRequest) -> Result<Outgoing, BadRequest> {
-        let uri = match request.shape() {
-            Shape::Responses => self.routes.responses()?,
-            Shape::Chat | Shape::Messages => self.routes.chat(request.model())?,
-        };
-        let mut spoken = self.dialect.chat(request)?;
-        let omitted = std::mem::take(&mut spoken.omitted);
-        Ok(Outgoing::json(uri, &spoken)?.omitting(omitted))
+        self.outgoing(request, None)
+    }
+
+    fn chat_without(&self, request: &ChatRequest, field: &'static str) -> Result<Outgoing, BadRequest> {
+        self.outgoing(request, Some(field))
     }
 
     fn answer(&self, request: &ChatRequest, _: &Asked, body: Bytes) -> Result<Complete, ProviderError> {

@@ -288,6 +288,23 @@ fn files_are_read_by_the_model_itself() {
 }
 
 #[test]
+fn a_field_that_a_server_refuses_is_left_out() {
+    let asks = request(&json!({"model": "m", "messages": [], "stream": true}));
+    assert!(asks.asks_for_usage_alone());
+    let body = |outgoing: Outgoing| serde_json::from_slice::<Value>(&outgoing.body).unwrap();
+    let with = body(named("openai").chat(&asks).unwrap());
+    assert_eq!(with["stream_options"], json!({"include_usage": true}));
+    let without = named("openai").chat_without(&asks, "stream_options").unwrap();
+    assert_eq!(without.omitted, [""; 0]);
+    assert_eq!(body(without), json!({"model": "m", "messages": [], "stream": true}));
+    for other in [json!({"include_usage": true, "x": 1}), json!({"include_obfuscation": false})] {
+        let asks = request(&json!({"model": "m", "messages": [], "stream": true, "stream_options": other}));
+        assert!(!asks.asks_for_usage_alone(), "{other}");
+    }
+    assert!(!request(&json!({"model": "m", "messages": []})).asks_for_usage_alone());
+}
+
+#[test]
 fn an_unknown_server_may_be_any_of_them() {
     let asks = |field: &str, value: Value| {
         let mut body = json!({"model": "m", "messages": []});

@@ -269,3 +269,36 @@ async fn vectors_that_went_wrong_were_made() {
         assert_eq!(matches!(error, ProviderError::Broken { .. }), broken, "{kind:?} {body}: {error:?}");
     }
 }
+
+fn configured(options: ProviderOptions) -> Result<Provider, String> {
+    let provider = Provider::new(ProviderConfig {
+        name: ProviderName::new("p").unwrap(),
+        kind: Kind::ANTHROPIC,
+        base_url: "http://localhost".parse().unwrap(),
+        api_key: Some(Secret::new("key")),
+        limits: TimeLimits::default(),
+        options,
+        network: Network::default(),
+    });
+    provider.map_err(|error| error.what)
+}
+
+#[test]
+fn no_configuration_sets_a_header_of_ours() {
+    let with = |names: &[&str], value: &str| {
+        let headers = names.iter().map(|name| ((*name).to_owned(), Secret::new(value))).collect();
+        configured(ProviderOptions { headers, ..ProviderOptions::default() }).err().unwrap_or_default()
+    };
+    assert_eq!(with(&["X-Team", "anthropic-beta"], "a, b; c=\"d\""), "");
+    let ours =
+        ["Authorization", "HOST", "content-length", "transfer-encoding", "x-api-key", "anthropic-version"];
+    for name in ours.into_iter().chain(OUR_HEADERS) {
+        assert!(with(&[name], "secret").contains("sets it itself"), "{name}");
+    }
+    for (names, value) in
+        [(&["X Team"][..], "secret"), (&["x-team"], "sec\nret"), (&["x-team", "X-Team"], "secret")]
+    {
+        let why = with(names, value);
+        assert!(why.contains("headers") && !why.contains("sec"), "{why}");
+    }
+}

@@ -253,6 +253,13 @@ impl ChatRequest {
         self.asks_usage
     }
 
+    /// Whether it streams, and its `stream_options` ask for usage and nothing else.
+    pub(crate) fn asks_for_usage_alone(&self) -> bool {
+        let options = self.body.get("stream_options").and_then(Value::as_object);
+        let is_ours = options.is_some_and(|options| options.len() == 1 && chat::asks_usage(&self.body));
+        self.stream && self.shape == Shape::Chat && is_ours
+    }
+
     /// How many answers are wanted.
     pub const fn choices(&self) -> u64 {
         self.choices

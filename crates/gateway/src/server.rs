@@ -124,6 +124,7 @@ impl Gateway {
             .route("/v1/chat/completions", post(chat_completions::handler))
             .route("/v1/responses", post(responses::handler))
             .route("/v1/messages", post(messages::handler))
+            .route("/v1/messages/count_tokens", post(messages::count_tokens))
             .route("/v1/embeddings", post(embeddings::handler))
             .route("/v1/models", get(models::handler))
             .route("/metrics", get(metrics_route::handler))
@@ -146,7 +147,7 @@ impl Gateway {
 
 async fn not_found() -> crate::error::ApiError {
     let message = "There is nothing here. The routes are /v1/chat/completions, /v1/responses, /v1/messages, \
-        /v1/embeddings and /v1/models.";
+        /v1/messages/count_tokens, /v1/embeddings and /v1/models.";
     crate::error::ApiError::new(http::StatusCode::NOT_FOUND, "invalid_request_error", "not_found", message)
 }
 

@@ -183,16 +183,40 @@ impl Meter {
         }
     }
 
+    /// How many tokens a message has for its model, as the provider says it. That is free, so nothing is held and nothing
+    /// noted; but only who may ask the model may ask this.
+    ///
+    /// # Errors
+    /// See [`MeterError`].
+    pub async fn count_tokens(
+        &self,
+        requester: Requester,
+        labels: &Labels,
+        server: Option<&Provider>,
+        mut request: ChatRequest,
+    ) -> Result<Bytes, MeterError> {
+        let snapshot = self.snapshot().await?;
+        let (provider, route) = self.find(&snapshot, server, request.model()).await?;
+        let day = snapshot.settings().zone()?.day(self.0.clock.now());
+        // It says nothing about the chat that it comes from.
+        let requester = Requester { by_open_webui: false, ..requester };
+        let rules = Rules { today: day, remarks: None };
+        let payer = payer(&self.0, &snapshot, requester, labels, &route, rules).await?;
+        accounts(&payer, &snapshot, day)?;
+        request.set_model(route.model.to_string());
+        provider.count_tokens(&request).await.map_err(|error| match error {
+            ProviderError::Unsupported(refused) => refused.into(),
+            error => MeterError::Provider(error),
+        })
+    }
+
     /// Whether there is that model, and it may be asked for: what a request for it would be refused for first.
     ///
     /// # Errors
     /// See [`MeterError`].
     pub async fn require_model(&self, server: Option<&Provider>, model: &str) -> Result<(), MeterError> {
         let snapshot = self.0.catalogue.snapshot().await?;
-        match server {
-            Some(server) => route::at(&snapshot, server.name(), model).map(drop),
-            None => self.0.routes.find(&snapshot, model).await.map(drop),
-        }
+        self.find(&snapshot, server, model).await.map(drop)
     }
 
     /// The models that can be asked for, those that sponsored allowances offer as models of their own included.
@@ -261,6 +285,19 @@ impl Meter {
         Ok(self.0.catalogue.snapshot().await?)
     }
 
+    /// The provider of a model, and its price.
+    async fn find(
+        &self,
+        snapshot: &Snapshot,
+        server: Option<&Provider>,
+        model: &str,
+    ) -> Result<(Provider, Route), MeterError> {
+        match server {
+            Some(server) => route::at(snapshot, server.name(), model).map(|route| (server.clone(), route)),
+            None => self.0.routes.find(snapshot, model).await,
+        }
+    }
+
     /// Step 1, then 2 and 3: a provider and a price, then a hold.
     async fn admit(
         &self,
@@ -272,12 +309,10 @@ impl Meter {
         snapshot: Arc<Snapshot>,
     ) -> Result<(Provider, Admitted), MeterError> {
         let model = asked.model();
-        let found = match server {
-            Some(server) => route::at(&snapshot, server.name(), model).map(|route| (server.clone(), route)),
-            None => self.0.routes.find(&snapshot, model).await,
-        };
-        let (provider, route) =
-            found.inspect_err(|error| self.note_refusal(&snapshot, &requester.user, None, model, error))?;
+        let (provider, route) = self
+            .find(&snapshot, server, model)
+            .await
+            .inspect_err(|error| self.note_refusal(&snapshot, &requester.user, None, model, error))?;
         let admitted = self.admitted(requester, labels, asked, snapshot, route, input, None).await?;
         Ok((provider, admitted))
     }

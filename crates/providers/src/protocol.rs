@@ -124,6 +124,11 @@ pub(crate) trait Protocol: fmt::Debug + Send + Sync {
         self.chat(request)
     }
 
+    /// The question how many tokens a request in the server's own shape has, if it answers that for nothing.
+    fn count_tokens(&self, _: &ChatRequest) -> Option<Result<Outgoing, BadRequest>> {
+        None
+    }
+
     /// A whole answer of the server in the shape of its request.
     ///
     /// # Errors

@@ -237,6 +237,22 @@ impl Provider {
         Ok(Complete { request_id: asked.request_id, omitted, ..complete })
     }
 
+    /// How many tokens a request in the server's own shape has, as the server says it. Costs nothing.
+    ///
+    /// # Errors
+    /// See [`ProviderError`]; [`ProviderError::Unsupported`] if such servers don't count.
+    pub async fn count_tokens(&self, request: &ChatRequest) -> Result<Bytes, ProviderError> {
+        let outgoing = self.0.protocol.count_tokens(request).unwrap_or_else(|| Err(no_counting(self.0.kind)));
+        let mut outgoing = outgoing.map_err(ProviderError::Unsupported)?;
+        outgoing.headers.extend(request.headers().clone());
+        let response = self.send(Method::POST, outgoing, JSON).await?;
+        let body = self.body(response).await?;
+        match serde_json::from_slice::<Counted>(&body) {
+            Ok(_) => Ok(body),
+            Err(_) => Err(ProviderError::BadAnswer { what: "not a count of tokens" }),
+        }
+    }
+
     /// The models that the server offers.
     ///
     /// # Errors
@@ -306,6 +322,21 @@ fn wrong_shape(request: &ChatRequest, kind: Kind) -> BadRequest {
     let message =
         format!("{route} is not there for models of providers of the kind {name}: use /v1/chat/completions");
     BadRequest { message, param: Some("model".into()) }
+}
+
+fn no_counting(kind: Kind) -> BadRequest {
+    let name = kind.0.name;
+    let message = format!(
+        "tokens are counted for models of providers of the kind anthropic only, and this model's is of the kind {name}"
+    );
+    BadRequest { message, param: Some("model".into()) }
+}
+
+/// A count of tokens, as far as we read it.
+#[derive(Debug, serde::Deserialize)]
+struct Counted {
+    #[serde(rename = "input_tokens")]
+    _input_tokens: u64,
 }
 
 /// What goes with each request to such a server: our key, and what its protocol asks for.

@@ -1,20 +1,37 @@
-//! `POST /v1/messages`: Anthropic's Messages API, for models whose provider has it. The body passes as it is; errors have
-//! the form that Anthropic's clients know.
+//! `POST /v1/messages` and `/v1/messages/count_tokens`: Anthropic's Messages API, for models whose provider has it. The body
+//! passes as it is; errors have the form that Anthropic's clients know.
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use providers::Shape;
+use providers::{ChatRequest, Outline, Shape};
 use serde_json::json;
 
-use super::answered;
+use super::{Admitted, admitted, answered, betas, room};
 use crate::Gateway;
 use crate::error::ApiError;
 
 pub(crate) async fn handler(State(gateway): State<Gateway>, headers: HeaderMap, body: Body) -> Response {
     answered(&gateway, Shape::Messages, headers, body).await.unwrap_or_else(refused)
+}
+
+/// How many tokens a message has. Free, but for those only who may ask the model.
+pub(crate) async fn count_tokens(State(gateway): State<Gateway>, headers: HeaderMap, body: Body) -> Response {
+    counted(&gateway, headers, body).await.unwrap_or_else(refused)
+}
+
+async fn counted(gateway: &Gateway, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+    let Admitted { requester, labels, server, body, taken } = admitted(gateway, &headers, body).await?;
+    let room = room(gateway, server.as_ref(), &taken, Outline::read(&body)).await?;
+    let mut request = ChatRequest::parse_as(Shape::Messages, body)
+        .map_err(|error| ApiError::bad_request(error.message, error.param))?;
+    request.set_headers(betas(&headers));
+    let count = gateway.meter.count_tokens(requester, &labels, server.as_ref(), request).await;
+    drop((room, taken));
+    let count = count.map_err(|error| ApiError::of_meter(error, gateway.contact()))?;
+    Ok(([(CONTENT_TYPE, "application/json")], count).into_response())
 }
 
 /// An error as Anthropic's clients know it (API reference, "Errors").

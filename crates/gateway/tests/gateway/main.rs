@@ -10,6 +10,7 @@ mod fields;
 mod flow;
 mod local;
 mod mutations;
+mod native_counts;
 mod network;
 mod newer_data;
 mod periods;

@@ -44,6 +44,7 @@ pub(crate) static ANTHROPIC: Entry = Entry {
 #[derive(Debug)]
 struct Anthropic {
     messages: Uri,
+    count: Uri,
     models: Uri,
 }
 
@@ -52,7 +53,8 @@ fn open(setup: &Setup) -> Result<Box<dyn Protocol>, String> {
     let versioned = setup.base_url.path().trim_end_matches('/').ends_with("/v1");
     let route = |path: &str| setup.route(&if versioned { path.to_owned() } else { format!("v1/{path}") });
     // 1000 is the largest page ("List Models").
-    Ok(Box::new(Anthropic { messages: route("messages")?, models: route("models?limit=1000")? }))
+    let (messages, count) = (route("messages")?, route("messages/count_tokens")?);
+    Ok(Box::new(Anthropic { messages, count, models: route("models?limit=1000")? }))
 }
 
 impl Protocol for Anthropic {
@@ -65,6 +67,11 @@ impl Protocol for Anthropic {
             Shape::Messages => native::outgoing(self.messages.clone(), request.body()),
             Shape::Chat | Shape::Responses => request::outgoing(self.messages.clone(), request),
         }
+    }
+
+    /// "Count tokens in a Message": free of charge.
+    fn count_tokens(&self, request: &ChatRequest) -> Option<Result<Outgoing, BadRequest>> {
+        (request.shape() == Shape::Messages).then(|| native::outgoing(self.count.clone(), request.body()))
     }
 
     fn answer(&self, request: &ChatRequest, asked: &Asked, body: Bytes) -> Result<Complete, ProviderError> {

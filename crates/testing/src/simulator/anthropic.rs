@@ -55,6 +55,18 @@ pub(super) async fn models(incoming: Incoming) -> Response {
     job::models(incoming, refused, error, &list)
 }
 
+/// "Count tokens in a Message".
+pub(super) async fn count_tokens(incoming: Incoming) -> Response {
+    let refused = check::headers(&incoming).err().or_else(|| {
+        let extra = ["max_tokens", "stream"].into_iter().find(|field| incoming.body.get(*field).is_some());
+        extra.map(|field| Refused::new(400, format!("{field}: Extra inputs are not permitted")))
+    });
+    let body = &incoming.body;
+    let input = json!([body.get("system"), body.get("messages"), body.get("tools")]);
+    let count = json!({"input_tokens": words(&input.to_string())});
+    job::models(incoming, refused, error, &count)
+}
+
 fn error(refused: &Refused) -> Value {
     let kind = match refused.status {
         400 | 422 => "invalid_request_error",

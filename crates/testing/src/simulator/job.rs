@@ -131,7 +131,7 @@ pub(super) async fn embeddings(
     response
 }
 
-/// Answers a request for the list of models.
+/// Answers a request that makes nothing, such as one for the list of models.
 pub(super) fn models(
     incoming: Incoming,
     refused: Option<Refused>,

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `/v1` | OpenAI and compatible ([`openai`]) | `chat/completions`, `embeddings`, `models`; `responses` ([`responses`]) |
 //! | `/azure/openai/v1`, `/azure/openai/deployments/{d}` | Azure ([`openai`]) | the same; `prompt_filter_results` come first |
-//! | `/anthropic/v1` | Anthropic ([`anthropic`]) | `messages`, `models` |
+//! | `/anthropic/v1` | Anthropic ([`anthropic`]) | `messages`, `messages/count_tokens`, `models` |
 //! | `/google/v1beta` | Google Gemini ([`google`]) | `models/{m}:generateContent`, `:streamGenerateContent?alt=sse`, `:embedContent`, `:batchEmbedContents`, `models` |
 //! | `/mistral/v1` | Mistral ([`mistral`]) | `chat/completions`, `embeddings`, `models` |
 //! | `/ollama/api` | Ollama ([`ollama`]) | `chat`, `embed`, `tags` |
@@ -200,6 +200,7 @@ fn router() -> Router<Arc<Book>> {
         .route("/v1/responses", post(responses::create))
         .nest("/azure", azure)
         .route("/anthropic/v1/messages", post(anthropic::messages))
+        .route("/anthropic/v1/messages/count_tokens", post(anthropic::count_tokens))
         .route("/anthropic/v1/models", get(anthropic::models))
         .route("/google/v1beta/models", get(google::models))
         .route("/google/v1beta/models/{call}", post(google::call))

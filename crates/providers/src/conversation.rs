@@ -11,6 +11,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Map, Value};
 
 use crate::BadRequest;
+use crate::request::shown;
 
 /// A chat, read.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,7 +43,7 @@ pub(crate) struct Assistant<'a> {
     pub content: Vec<Part<'a>>,
     pub calls: Vec<Call<'a>>,
     /// Its reasoning as text, without any proof of it.
-    pub reasoning: Option<&'a str>,
+    pub reasoning: Option<Cow<'a, str>>,
     /// Its reasoning as we handed it out (OpenRouter, "Preserving reasoning blocks"): `reasoning.text` with `text` and
     /// `signature`, `reasoning.encrypted` with `data` and, for a tool call, its `id`; each with a `format`.
     pub reasoning_details: &'a [Value],
@@ -79,6 +80,11 @@ pub(crate) enum Content<'a> {
         format: &'a str,
     },
     File {
+        source: Source<'a>,
+        name: Option<&'a str>,
+    },
+    /// A file that the client names as Mistral does: it wants the server's own reading of it.
+    Document {
         source: Source<'a>,
         name: Option<&'a str>,
     },
@@ -248,7 +254,7 @@ pub(crate) fn response_format(body: &Map<String, Value>) -> Result<Option<Format
 fn read_message<'a>(message: &'a Value, at: &str) -> Result<Message<'a>, BadRequest> {
     let Some(object) = message.as_object() else { return Err(bad(at, "a message must be an object")) };
     let text = |field: &str| object.get(field).and_then(Value::as_str);
-    let content = || read_content(object, at);
+    let content = || read_content(object, at, |_| false);
     match text("role") {
         Some("system" | "developer") => Ok(Message::System(content()?)),
         Some("user") => Ok(Message::User(content()?)),
@@ -264,12 +270,14 @@ fn read_message<'a>(message: &'a Value, at: &str) -> Result<Message<'a>, BadRequ
                 calls.push(Call { id: name, name, arguments });
             }
             let details = object.get("reasoning_details").and_then(Value::as_array);
+            let reasoning = text("reasoning_content").or_else(|| text("reasoning"));
             Ok(Message::Assistant(Assistant {
-                content: content()?,
+                content: read_content(object, at, is_thought)?,
                 calls,
-                reasoning: text("reasoning_content")
-                    .or_else(|| text("reasoning"))
-                    .filter(|text| !text.is_empty()),
+                reasoning: reasoning
+                    .filter(|text| !text.is_empty())
+                    .map(Cow::Borrowed)
+                    .or_else(|| thoughts(object)),
                 reasoning_details: details.map(Vec::as_slice).unwrap_or_default(),
             }))
         }
@@ -293,8 +301,29 @@ fn read_call<'a>(call: &'a Value, at: &str) -> Result<Call<'a>, BadRequest> {
     })
 }
 
-/// The parts of a message; empty texts are left out.
-fn read_content<'a>(message: &'a Map<String, Value>, at: &str) -> Result<Vec<Part<'a>>, BadRequest> {
+/// Whether a part is reasoning (Mistral, "Reasoning"; Anthropic, "Extended thinking").
+fn is_thought(part: &Value) -> bool {
+    let kind = part.get("type").and_then(Value::as_str);
+    matches!(kind, Some("thinking" | "reasoning" | "redacted_thinking"))
+}
+
+/// The reasoning that stands among the parts of a message.
+fn thoughts(message: &Map<String, Value>) -> Option<Cow<'_, str>> {
+    let parts = message.get("content")?.as_array()?.iter().filter(|part| is_thought(part));
+    let texts: Vec<&str> = parts.flat_map(shown).filter(|text| !text.is_empty()).collect();
+    match texts[..] {
+        [] => None,
+        [text] => Some(Cow::Borrowed(text)),
+        _ => Some(Cow::Owned(texts.concat())),
+    }
+}
+
+/// The parts of a message but for those that are read elsewhere; empty texts are left out.
+fn read_content<'a>(
+    message: &'a Map<String, Value>,
+    at: &str,
+    elsewhere: fn(&Value) -> bool,
+) -> Result<Vec<Part<'a>>, BadRequest> {
     let mark = message.get("cache_control").filter(|mark| !mark.is_null());
     let mut parts = match message.get("content") {
         None | Some(Value::Null) => Vec::new(),
@@ -302,7 +331,7 @@ fn read_content<'a>(message: &'a Map<String, Value>, at: &str) -> Result<Vec<Par
         Some(Value::String(text)) => vec![Part { what: Content::Text(text), cache_control: None }],
         Some(Value::Array(list)) => {
             let mut parts = Vec::with_capacity(list.len());
-            for (index, part) in list.iter().enumerate() {
+            for (index, part) in list.iter().enumerate().filter(|(_, part)| !elsewhere(part)) {
                 parts.extend(read_part(part, &format!("{at}.content.{index}"))?);
             }
             parts
@@ -349,6 +378,12 @@ fn read_part<'a>(part: &'a Value, at: &str) -> Result<Option<Part<'a>>, BadReque
                 }
             };
             Content::File { source, name }
+        }
+        Some("document_url") => {
+            let document = part.get("document_url").unwrap_or(&Value::Null);
+            let url = document.as_str().or_else(|| text(document, "url"));
+            let url = url.ok_or_else(|| bad(format!("{at}.document_url"), "a document must have a url"))?;
+            Content::Document { source: source(url, at)?, name: text(part, "document_name") }
         }
         Some(other) => return Err(bad(at, format!("parts of the type {other} can't be understood here"))),
         None => return Err(bad(format!("{at}.type"), "a part must have a type")),

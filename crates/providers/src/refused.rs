@@ -176,9 +176,21 @@ pub(crate) fn said(value: &Value) -> bool {
 pub(crate) fn check(body: &Map<String, Value>, client: &[&str]) -> Result<(), BadRequest> {
     fields(body)?;
     for (index, tool) in list(body, "tools")?.iter().enumerate() {
-        self::tool(tool, client, &format!("tools.{index}"))?;
+        let at = format!("tools.{index}");
+        match untyped_function(tool) {
+            Some(tool) => tool_names(tool, &at)?,
+            None => self::tool(tool, client, &at)?,
+        }
     }
     Ok(())
+}
+
+/// A tool that says what it is only by what is in it: a function, as Mistral's own clients send it ("Function calling").
+fn untyped_function(tool: &Value) -> Option<&Map<String, Value>> {
+    let tool = tool.as_object()?;
+    let typed = tool.get("type").is_some_and(|kind| !kind.is_null());
+    let known = tool.keys().all(|name| matches!(name.as_str(), "type" | "function" | "cache_control"));
+    (!typed && known && tool.get("function").is_some_and(Value::is_object)).then_some(tool)
 }
 
 /// Refuses a tool that doesn't run at the client.
@@ -332,6 +344,9 @@ mod tests {
             refused(json!({"tools": [{"type": "function"}], "seed": 7, "anything": {"else": 1}})),
             None
         );
+        for kind in [json!({"function": {"name": "f"}}), json!({"type": null, "function": {"name": "f"}})] {
+            assert_eq!(refused(json!({"tools": [kind]})), None);
+        }
     }
 
     #[test]
@@ -388,7 +403,9 @@ mod tests {
             (json!({"type": "web_search"}), "`web_search`"),
             (json!({"type": ["function"]}), "without a type"),
             (json!({"type": 7}), "without a type"),
-            (json!({"function": {"name": "f"}}), "without a type"),
+            (json!({"function": {"name": "f"}, "web_search": {}}), "without a type"),
+            (json!({"function": "f"}), "without a type"),
+            (json!({"name": "f"}), "without a type"),
             (json!({"type": "Function"}), "`Function`"),
             (json!("function"), "no object"),
             (json!({"type": "function", "googleSearch": {}}), "googleSearch"),

@@ -57,7 +57,7 @@ fn block(what: &Content<'_>, at: &str) -> Result<Option<Value>, BadRequest> {
         Content::Audio { .. } => {
             return Err(bad(format!("{at}.content"), "this model can't hear: leave the audio out"));
         }
-        Content::File { source, name } => file(source, *name, at)?,
+        Content::File { source, name } | Content::Document { source, name } => file(source, *name, at)?,
     };
     Ok(Some(block))
 }

@@ -53,7 +53,7 @@ fn a_chat_with_everything() {
             Message::Assistant(Assistant {
                 content: vec![],
                 calls: vec![Call { id: "c1", name: "f", arguments: "{}" }],
-                reasoning: Some("hm"),
+                reasoning: Some("hm".into()),
                 reasoning_details: details.as_array().unwrap(),
             }),
             Message::Tool { id: "c1", content: vec![text("42")] },

@@ -77,7 +77,7 @@ pub(super) fn part<'a>(content: &Content<'a>, at: &str) -> Result<Data<'a>, BadR
                 known.ok_or_else(|| bad(at, format!("Google takes no sounds of the format {format}")))?;
             Ok(inline(Cow::Borrowed(*media_type), &Cow::Borrowed(base64)))
         }
-        Content::File { source, .. } => match source {
+        Content::File { source, .. } | Content::Document { source, .. } => match source {
             Source::Data { media_type, base64 } => file(media_type, base64, at),
             // Google would fetch an address, and keeps all files under one key: neither what is there nor whose it is can be
             // known here.

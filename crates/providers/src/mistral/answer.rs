@@ -1,7 +1,9 @@
 //! From Mistral's answers to OpenAI's shape: where the content is a list, its thinking becomes `reasoning_content` and its
-//! text the content; references to documents are left out. All else stays byte for byte. Pure.
+//! text the content; references to documents are left out; calls of tools get the type that clients look for. All else stays
+//! byte for byte. Pure.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -52,6 +54,9 @@ pub(super) fn rewritten(json: &Bytes) -> Option<Bytes> {
         {
             changes.push((place(json, raw)?, said));
         }
+        if let Some(raw) = choice.delta.as_ref().and_then(|said| said.tool_calls) {
+            add_types(json, raw, &mut changes)?;
+        }
         if let Some(raw) = choice.finish_reason.filter(|raw| raw.get() == MODEL_LENGTH) {
             changes.push((place(json, raw)?, "\"length\"".into()));
         }
@@ -78,7 +83,26 @@ fn differs(json: &[u8]) -> bool {
         let rest = json[at + KEY.len()..].trim_ascii_start();
         rest.strip_prefix(b":").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"["))
     };
-    memmem::find_iter(json, KEY).any(list) || memmem::find(json, MODEL_LENGTH.as_bytes()).is_some()
+    memmem::find_iter(json, KEY).any(list)
+        || memmem::find(json, b"\"tool_calls\"").is_some()
+        || memmem::find(json, MODEL_LENGTH.as_bytes()).is_some()
+}
+
+/// Calls without a type are functions: OpenAI's clients look at it.
+fn add_types(json: &Bytes, calls: &RawValue, changes: &mut Vec<(Range<usize>, String)>) -> Option<()> {
+    for raw in serde_json::from_str::<Vec<&RawValue>>(calls.get()).unwrap_or_default() {
+        let Ok(call) = serde_json::from_str::<HashMap<Cow<'_, str>, &RawValue>>(raw.get()) else { continue };
+        match call.get("type") {
+            _ if !call.contains_key("function") => {}
+            None => {
+                let start = place(json, raw)?.start + 1;
+                changes.push((start..start, "\"type\":\"function\",".into()));
+            }
+            Some(kind) if kind.get() == "null" => changes.push((place(json, kind)?, "\"function\"".into())),
+            Some(_) => {}
+        }
+    }
+    Some(())
 }
 
 /// Where in the JSON a value of it stands.

@@ -14,12 +14,14 @@ use crate::{BadRequest, ChatRequest, EmbeddingsRequest};
 const MOST_IMAGES: usize = 8;
 /// One picture, in bytes ("Vision", FAQ).
 const LARGEST_IMAGE: usize = 10 * 1024 * 1024;
+/// One document, in bytes ("Document QnA").
+const LARGEST_DOCUMENT: usize = 50 * 1024 * 1024;
 
 /// What stands for a model that was stopped before it said anything.
 pub(super) const SILENT: &str = "(stopped)";
 
 /// What Mistral knows under the same name.
-const PASSING: [&str; 14] = [
+const PASSING: [&str; 15] = [
     "model",
     "stream",
     "temperature",
@@ -34,6 +36,7 @@ const PASSING: [&str; 14] = [
     "prompt_mode",
     "metadata",
     "random_seed",
+    "prompt_cache_key",
 ];
 
 /// Fields that are read elsewhere, or that are ours.
@@ -241,7 +244,8 @@ fn said<'a>(
         parts => Some(self::content(parts, at, &mut 0)?),
     };
     let details = assistant.reasoning_details.iter().filter_map(|detail| detail.get("text")?.as_str());
-    let thoughts: Vec<&str> = assistant.reasoning.map_or_else(|| details.collect(), |text| vec![text]);
+    let thoughts: Vec<&str> =
+        assistant.reasoning.as_deref().map_or_else(|| details.collect(), |text| vec![text]);
     if !thoughts.is_empty() {
         if thinks(model) {
             let thinking = thoughts.into_iter().map(|text| wire::Part::Text { text }).collect();
@@ -287,6 +291,10 @@ fn content<'a>(parts: &'a [Part<'a>], at: &str, images: &mut usize) -> Result<wi
                 wire::Part::ImageUrl { image_url }
             }
             Content::Audio { base64, .. } => wire::Part::InputAudio { input_audio: base64 },
+            Content::Document { source, name } => {
+                let document_url = url(source, at, LARGEST_DOCUMENT)?;
+                wire::Part::DocumentUrl { document_url, document_name: *name }
+            }
             Content::File { .. } => {
                 let message = "documents can't be used here: this model server reads them page by page, for a fee that \
                                has no price; send their text instead";

@@ -10,6 +10,8 @@ use crate::samples::{
     Called, Gathered, Turn, asked, chats, gathered, gathered_whole, openai_messages, pieces, request, stream,
 };
 
+const TOOLS: &str = include_str!("../../fixtures/mistral/tools.sse");
+
 fn mistral() -> Box<dyn Protocol> {
     let base_url = url::Url::parse("https://api.mistral.ai/v1").unwrap();
     (MISTRAL.open)(&Setup { base_url, options: crate::ProviderOptions::default() }).unwrap()
@@ -44,9 +46,9 @@ fn a_request_with_everything() {
         "max_completion_tokens": 100, "max_tokens": 200,
         "seed": 7, "temperature": 0.70, "top_p": 0.9, "stop": ["a"], "n": 2,
         "presence_penalty": 1, "frequency_penalty": 0.5, "parallel_tool_calls": false,
-        "safe_prompt": true, "prompt_mode": "reasoning", "metadata": {"a": "b"},
+        "safe_prompt": true, "prompt_mode": "reasoning", "metadata": {"a": "b"}, "prompt_cache_key": "k",
         "response_format": format,
-        "tools": [{"type": "function", "function": {"name": "f", "strict": true}}],
+        "tools": [{"function": {"name": "f", "strict": true}}],
         "tool_choice": "required",
         "reasoning_effort": "medium",
         "user": "u", "logit_bias": {"1": 2}, "logprobs": false, "store": true, "service_tier": "auto",
@@ -60,7 +62,8 @@ fn a_request_with_everything() {
             "messages": [{"role": "system", "content": "be brief"}],
             "stream": true, "max_tokens": 100, "random_seed": 7, "temperature": 0.70, "top_p": 0.9, "stop": ["a"],
             "n": 2, "presence_penalty": 1, "frequency_penalty": 0.5, "parallel_tool_calls": false,
-            "safe_prompt": true, "prompt_mode": "reasoning", "metadata": {"a": "b"}, "response_format": format,
+            "safe_prompt": true, "prompt_mode": "reasoning", "metadata": {"a": "b"}, "prompt_cache_key": "k",
+            "response_format": format,
             "tools": [{"type": "function", "function":
                 {"name": "f", "strict": true, "parameters": {"type": "object", "properties": {}}}}],
             "tool_choice": "any", "reasoning_effort": "high",
@@ -151,12 +154,16 @@ fn parts_of_every_kind() {
         {"type": "image_url", "image_url": {"url": "https://example.org/a.png", "detail": "low"}},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
         {"type": "input_audio", "input_audio": {"data": "CCCC", "format": "mp3"}},
+        {"type": "document_url", "document_url": "https://example.org/a.pdf", "document_name": "a"},
+        {"type": "document_url", "document_url": {"url": "data:application/pdf;base64,DDDD"}},
     ]);
     let expected = json!([
         {"type": "text", "text": "look"},
         {"type": "image_url", "image_url": {"url": "https://example.org/a.png", "detail": "low"}},
         {"type": "image_url", "image_url": "data:image/png;base64,AAAA"},
         {"type": "input_audio", "input_audio": "CCCC"},
+        {"type": "document_url", "document_url": "https://example.org/a.pdf", "document_name": "a"},
+        {"type": "document_url", "document_url": "data:application/pdf;base64,DDDD"},
     ]);
     assert_eq!(message(&json!({"role": "user", "content": parts})).unwrap()["content"], expected);
     assert_eq!(
@@ -180,6 +187,13 @@ fn what_the_model_said_before() {
     let (messages, omitted) = of("magistral-small-latest", thought);
     let thinking = json!([{"type": "thinking", "thinking": [{"type": "text", "text": "r"}]}, {"type": "text", "text": "a"}]);
     assert_eq!((&messages[0]["content"], omitted.len()), (&thinking, 0));
+    // As Mistral's own clients give it back, whole or as a text.
+    for thought in [json!([{"type": "text", "text": "r"}]), json!("r")] {
+        let parts = json!([{"type": "thinking", "thinking": thought}, {"type": "text", "text": "a"}]);
+        let said = json!([{"role": "assistant", "content": parts}, {"role": "user", "content": "u"}]);
+        assert_eq!(of("magistral-small-latest", said.clone()).0[0]["content"], thinking);
+        assert_eq!(of("m", said).1, ["messages.reasoning_content"]);
+    }
     let silent = json!([{"role": "assistant", "content": ""}, {"role": "user", "content": "u"}]);
     assert_eq!(of("m", silent).0, json!([{"role": "user", "content": "u"}]));
     let called = json!([
@@ -217,11 +231,11 @@ fn a_stream_of_thoughts() {
 
 #[test]
 fn a_stream_that_needs_no_change_passes_byte_for_byte() {
-    let bytes = include_bytes!("../../fixtures/mistral/tools.sse");
-    let (events, ended) = streamed(&[bytes]);
+    let typed = TOOLS.replace(r#""tool_calls":[{"#, r#""tool_calls":[{"type":"function","#);
+    let (events, ended) = streamed(&[typed.as_bytes()]);
     ended.unwrap();
     let raw: Vec<u8> = events.iter().flat_map(|event| event.raw.to_vec()).collect();
-    assert_eq!(raw, bytes);
+    assert_eq!(raw, typed.as_bytes());
     let all = gathered(&events);
     let call = ("D681PevKs".to_owned(), "get_weather".to_owned(), r#"{"city": "Paris"}"#.to_owned());
     assert_eq!((all.calls, all.usage), (vec![call], Some(Usage::tokens(94, 23))));
@@ -229,6 +243,35 @@ fn a_stream_that_needs_no_change_passes_byte_for_byte() {
     let quoted =
         Bytes::from_static(br#"{"choices":[{"delta":{"content":"\"content\":[1] \"model_length\""}}]}"#);
     assert_eq!(answer::rewritten(&quoted), None);
+}
+
+#[test]
+fn calls_get_the_type_that_clients_look_for() {
+    // As streams had it, and as some answers still have it.
+    let typed = TOOLS.replace(r#""tool_calls":[{"#, r#""tool_calls":[{"type":"function","#);
+    let (events, ended) = streamed(&[TOOLS.as_bytes()]);
+    ended.unwrap();
+    let raw: Vec<u8> = events.iter().flat_map(|event| event.raw.to_vec()).collect();
+    assert_eq!(String::from_utf8(raw).unwrap(), typed);
+    for (call, expected) in [
+        (
+            r#"{"function":{"name":"f","arguments":"{}"}}"#,
+            Some(r#"{"type":"function","function":{"name":"f","arguments":"{}"}}"#),
+        ),
+        (
+            r#"{"type" : null, "function":{"name":"f"}}"#,
+            Some(r#"{"type" : "function", "function":{"name":"f"}}"#),
+        ),
+        (r#"{"type":"function","function":{"name":""type""}}"#, None),
+        (r#"{"id":"a"}"#, None),
+        ("7", None),
+    ] {
+        let answer = |call: &str| {
+            format!(r#"{{"choices":[{{"message":{{"content":"","tool_calls":[{call},{call}]}}}}]}}"#)
+        };
+        let rewritten = answer::rewritten(&Bytes::from(answer(call)));
+        assert_eq!(rewritten, expected.map(|call| Bytes::from(answer(call))), "{call}");
+    }
 }
 
 #[test]

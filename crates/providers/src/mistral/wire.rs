@@ -55,6 +55,11 @@ pub(super) enum Part<'a> {
     Thinking {
         thinking: Vec<Part<'a>>,
     },
+    DocumentUrl {
+        document_url: Cow<'a, str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        document_name: Option<&'a str>,
+    },
 }
 
 #[derive(Debug, Serialize)]
@@ -98,6 +103,8 @@ pub(super) struct Choice<'a> {
 pub(super) struct Said<'a> {
     #[serde(borrow, default)]
     pub content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub tool_calls: Option<&'a RawValue>,
 }
 
 /// A piece of what the model said: `text`, `thinking` (pieces of its own), `reference`, …

@@ -272,7 +272,7 @@ fn content<'a>(parts: &'a [Part<'a>], at: &str) -> Result<(Cow<'a, str>, Vec<Cow
                 return Err(bad(at, message));
             }
             Content::Audio { .. } => return Err(bad(at, "this model server takes no audio")),
-            Content::File { .. } => {
+            Content::File { .. } | Content::Document { .. } => {
                 return Err(bad(at, "this model server takes no files: send their text instead"));
             }
         }
@@ -281,8 +281,8 @@ fn content<'a>(parts: &'a [Part<'a>], at: &str) -> Result<(Cow<'a, str>, Vec<Cow
 }
 
 fn thinking<'a>(assistant: &Assistant<'a>) -> Option<Cow<'a, str>> {
-    if let Some(text) = assistant.reasoning {
-        return Some(Cow::Borrowed(text));
+    if let Some(text) = &assistant.reasoning {
+        return Some(text.clone());
     }
     let texts = assistant.reasoning_details.iter().filter_map(|detail| detail.get("text")?.as_str());
     let text: String = texts.collect();

@@ -16,7 +16,7 @@ mod unknown;
 
 pub use embeddings::EmbeddingsRequest;
 pub use outline::Outline;
-pub(crate) use text::NOT_READ;
+pub(crate) use text::{NOT_READ, shown};
 pub use unknown::Unknown;
 pub(crate) use unknown::{Kinds, printable};
 

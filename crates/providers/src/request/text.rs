@@ -96,7 +96,7 @@ pub(super) fn beside<'a>(
 }
 
 /// The texts of one piece of reasoning: Anthropic's `thinking`, OpenRouter's `text` and `summary`, and lists of such.
-pub(super) fn shown(block: &Value) -> Vec<&str> {
+pub(crate) fn shown(block: &Value) -> Vec<&str> {
     let mut texts = Vec::new();
     for value in ["thinking", "text", "summary", "content"].into_iter().filter_map(|field| block.get(field)) {
         match value {

@@ -1,8 +1,12 @@
 //! Whole answers in OpenAI's shape, and what streamed ones share with them.
 //!
 //! Thinking becomes `reasoning_content`; each of its blocks also stands whole, with what proves it, in `reasoning_details`.
-//! Citations are left out: they come only if a document asks for them, which OpenAI's shape can't.
+//! Citations of pages become `annotations`; those of documents name no address and are left out.
+//!
+//! A refusal stands in `refusal`, as OpenAI has it, and in the content as well: Open WebUI 0.12 reads no `refusal`, and its
+//! users would see an empty answer.
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::messages::FORMAT;
@@ -10,17 +14,21 @@ use super::{usage, wire};
 use crate::ProviderError;
 use crate::answer::Complete;
 use crate::chunk::{self, Choice};
+use crate::error::safe_words;
 use crate::protocol::Asked;
 
 /// Between two blocks of thinking, so that they can be told apart.
 pub(super) const BETWEEN_THOUGHTS: &str = "\n\n";
+
+/// The reason of an answer that Anthropic stopped.
+pub(super) const REFUSAL: &str = "refusal";
 
 /// OpenAI's word for why an answer ended ("Handling stop reasons").
 pub(super) fn finish_reason(stop_reason: &str) -> &'static str {
     match stop_reason {
         "max_tokens" | "model_context_window_exceeded" => "length",
         "tool_use" => "tool_calls",
-        "refusal" => "content_filter",
+        REFUSAL => "content_filter",
         // `end_turn`, `stop_sequence`, `pause_turn`, and what is not known yet.
         _ => "stop",
     }
@@ -51,6 +59,41 @@ pub(super) fn produced(block: &wire::Block<'_>, text: &mut String) {
     }
 }
 
+/// Why the model refused, in Anthropic's words where there are some ("Handling stop reasons", `stop_details`).
+pub(super) fn refusal(stop_details: Option<&RawValue>) -> String {
+    let details = stop_details.and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
+    let explanation = details.as_ref().and_then(|details| details.get("explanation")?.as_str());
+    let words = explanation.map(safe_words).filter(|words| !words.is_empty());
+    words.unwrap_or_else(|| "Anthropic's safety filter stopped this answer.".into())
+}
+
+/// The same for a reader of the content, behind what the model had said before.
+pub(super) fn refusal_in_content(refusal: &str, spoke: bool) -> String {
+    if spoke { format!("\n\n({refusal})") } else { format!("({refusal})") }
+}
+
+/// A page that is cited, as OpenAI's annotation; `None` if it names no address ("Citations", "Search results"). `start` and
+/// `end`: the text that rests on it, in characters of the content.
+fn annotation(citation: &Value, start: usize, end: usize) -> Option<Value> {
+    let text = |field: &str| citation.get(field).and_then(Value::as_str);
+    let is_address = |url: &&str| url.starts_with("https://") || url.starts_with("http://");
+    let url = text("url").or_else(|| text("source")).filter(is_address)?;
+    Some(json!({"type": "url_citation", "url_citation": {
+        "url": url, "title": text("title").unwrap_or(url), "start_index": start, "end_index": end,
+    }}))
+}
+
+/// The same page may be cited several times for one text.
+pub(super) fn annotations(citations: &[Value], start: usize, end: usize) -> Vec<Value> {
+    let mut annotations: Vec<Value> = Vec::new();
+    for one in citations.iter().filter_map(|citation| annotation(citation, start, end)) {
+        if !annotations.contains(&one) {
+            annotations.push(one);
+        }
+    }
+    annotations
+}
+
 /// A whole answer, read.
 ///
 /// # Errors
@@ -71,10 +114,17 @@ pub(super) fn message(body: &[u8]) -> Result<wire::Message<'_>, ProviderError> {
 pub(super) fn complete(asked: &Asked, body: &[u8]) -> Result<Complete, ProviderError> {
     let answer = message(body)?;
     let (mut text, mut reasoning, mut billed) = (String::new(), String::new(), String::new());
-    let (mut calls, mut details) = (Vec::new(), Vec::new());
+    let (mut calls, mut details, mut cited) = (Vec::new(), Vec::new(), Vec::new());
     for (index, block) in (0_u64..).zip(answer.content.iter().flatten()) {
         match block.kind.as_ref() {
-            "text" => text.push_str(block.text.as_deref().unwrap_or_default()),
+            "text" => {
+                let start = block.citations.map(|_| text.chars().count());
+                text.push_str(block.text.as_deref().unwrap_or_default());
+                if let (Some(raw), Some(start)) = (block.citations, start) {
+                    let citations: Vec<Value> = serde_json::from_str(raw.get()).unwrap_or_default();
+                    cited.extend(annotations(&citations, start, text.chars().count()));
+                }
+            }
             "thinking" => {
                 let thinking = block.thinking.as_deref().unwrap_or_default();
                 if !reasoning.is_empty() && !thinking.is_empty() {
@@ -98,6 +148,12 @@ pub(super) fn complete(asked: &Asked, body: &[u8]) -> Result<Complete, ProviderE
         }
         produced(block, &mut billed);
     }
+    let stop_reason = answer.stop_reason.as_deref().unwrap_or_default();
+    let refusal = (stop_reason == REFUSAL).then(|| refusal(answer.stop_details));
+    if let Some(refusal) = &refusal {
+        let words = refusal_in_content(refusal, !text.is_empty());
+        text.push_str(&words);
+    }
     let mut message = Map::new();
     message.insert("role".into(), "assistant".into());
     let content = if text.is_empty() && !calls.is_empty() { Value::Null } else { text.into() };
@@ -111,11 +167,14 @@ pub(super) fn complete(asked: &Asked, body: &[u8]) -> Result<Complete, ProviderE
     if !calls.is_empty() {
         message.insert("tool_calls".into(), calls.into());
     }
-    let choice = Choice {
-        message: message.into(),
-        reason: finish_reason(answer.stop_reason.as_deref().unwrap_or_default()).into(),
-        logprobs: None,
-    };
+    if !cited.is_empty() {
+        message.insert("annotations".into(), cited.into());
+    }
+    if let Some(refusal) = refusal {
+        message.insert("refusal".into(), refusal.into());
+    }
+    let choice =
+        Choice { message: message.into(), reason: finish_reason(stop_reason).into(), logprobs: None };
     let model = answer.model.map(|model| model.into_owned());
     let id = answer.id.unwrap_or_default();
     Ok(chunk::complete(&id, asked, model, vec![choice], usage::whole(answer.usage), billed))

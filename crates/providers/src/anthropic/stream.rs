@@ -5,9 +5,13 @@
 //! silently, as the reference asks.
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::answer::{BETWEEN_THOUGHTS, arguments, finish_reason, hidden_thought, thought};
+use super::answer::{
+    BETWEEN_THOUGHTS, REFUSAL, annotations, arguments, finish_reason, hidden_thought, refusal,
+    refusal_in_content, thought,
+};
 use super::usage::Told;
 use super::{broken, wire};
 use crate::ProviderError;
@@ -22,9 +26,14 @@ pub(super) struct Converting {
     writer: ChunkWriter,
     created: i64,
     told: Told,
-    /// Blocks that have begun and not ended. Text needs nothing to be remembered of it.
+    /// Blocks that have begun and not ended. Text needs nothing to be remembered of it but what it cites.
     open: Vec<(u64, Open)>,
     calls: u64,
+    /// Characters of the content so far, and where the text of this block began.
+    said: usize,
+    text_began: usize,
+    /// What the text of this block cites.
+    cited: Vec<Value>,
     /// Whether there was thinking before.
     thought: bool,
     finished: bool,
@@ -64,6 +73,17 @@ struct Details {
 }
 
 #[derive(Serialize)]
+struct Annotations {
+    annotations: Vec<Value>,
+}
+
+#[derive(Serialize)]
+struct Refusal {
+    content: String,
+    refusal: String,
+}
+
+#[derive(Serialize)]
 struct Calls<'a> {
     tool_calls: [Call<'a>; 1],
 }
@@ -94,6 +114,9 @@ impl Converting {
             told: Told::default(),
             open: Vec::new(),
             calls: 0,
+            said: 0,
+            text_began: 0,
+            cited: Vec::new(),
             thought: false,
             finished: false,
             stopped: false,
@@ -114,7 +137,10 @@ impl Converting {
 
     fn begin(&mut self, index: u64, block: wire::Block<'_>, out: &mut Vec<StreamEvent>) {
         match block.kind.as_ref() {
-            "text" => self.text(block.text.as_deref(), out),
+            "text" => {
+                self.text_began = self.said;
+                self.text(block.text.as_deref(), out);
+            }
             "thinking" => {
                 let signature = block.signature.as_deref().unwrap_or_default().to_owned();
                 self.open.push((index, Open::Thinking { text: String::new(), signature }));
@@ -141,6 +167,7 @@ impl Converting {
     fn grow(&mut self, index: u64, delta: wire::Delta<'_>, out: &mut Vec<StreamEvent>) {
         self.text(delta.text.as_deref(), out);
         self.thinking(index, delta.thinking.as_deref(), out);
+        self.cited.extend(delta.citation.and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok()));
         if let Some(piece) = delta.signature
             && let Some(Open::Thinking { signature, .. }) = self.opened(index)
         {
@@ -159,8 +186,9 @@ impl Converting {
         self.open.iter_mut().rev().find(|(open, _)| *open == index).map(|(_, open)| open)
     }
 
-    fn text(&self, text: Option<&str>, out: &mut Vec<StreamEvent>) {
+    fn text(&mut self, text: Option<&str>, out: &mut Vec<StreamEvent>) {
         if let Some(content) = text.filter(|text| !text.is_empty()) {
+            self.said += content.chars().count();
             out.push(self.writer.delta(0, &Content { content }, content.to_owned()));
         }
     }
@@ -189,6 +217,7 @@ impl Converting {
     }
 
     fn close(&mut self, index: u64, out: &mut Vec<StreamEvent>) {
+        self.cite(out);
         let Some(at) = self.open.iter().rposition(|(open, _)| *open == index) else { return };
         let detail = match self.open.remove(at).1 {
             Open::Thinking { signature, .. } if signature.is_empty() => return,
@@ -203,13 +232,32 @@ impl Converting {
         out.push(self.writer.delta(0, &Details { reasoning_details: [detail] }, String::new()));
     }
 
-    fn finish(&mut self, reason: &str, out: &mut Vec<StreamEvent>) {
+    /// What the text that has ended cites.
+    fn cite(&mut self, out: &mut Vec<StreamEvent>) {
+        let annotations = annotations(&std::mem::take(&mut self.cited), self.text_began, self.said);
+        if !annotations.is_empty() {
+            out.push(self.writer.delta(0, &Annotations { annotations }, String::new()));
+        }
+    }
+
+    /// What the user is told of a refusal.
+    fn refuse(&self, stop_details: Option<&RawValue>, out: &mut Vec<StreamEvent>) {
+        let refusal = refusal(stop_details);
+        let content = refusal_in_content(&refusal, self.said > 0);
+        out.push(self.writer.delta(0, &Refusal { content, refusal }, String::new()));
+    }
+
+    fn finish(&mut self, reason: &str, stop_details: Option<&RawValue>, out: &mut Vec<StreamEvent>) {
         if self.finished {
             return;
         }
         self.finished = true;
         while let Some((index, _)) = self.open.first() {
             self.close(*index, out);
+        }
+        self.cite(out);
+        if reason == REFUSAL {
+            self.refuse(stop_details, out);
         }
         out.push(self.writer.finish(0, finish_reason(reason)));
     }
@@ -239,15 +287,15 @@ impl Conversion for Converting {
             }
             "message_delta" => {
                 let told = self.told.hear(event.usage);
-                if let Some(reason) = event.delta.and_then(|delta| delta.stop_reason) {
-                    self.finish(&reason, out);
+                if let Some(wire::Delta { stop_reason: Some(reason), stop_details, .. }) = event.delta {
+                    self.finish(&reason, stop_details, out);
                 }
                 if let Some(usage) = self.told.usage().filter(|_| told && self.finished) {
                     out.push(self.writer.usage(&usage));
                 }
             }
             "message_stop" => {
-                self.finish("", out);
+                self.finish("", None, out);
                 self.stopped = true;
                 out.push(StreamEvent::done());
             }

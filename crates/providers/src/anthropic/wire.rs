@@ -37,6 +37,10 @@ pub(super) struct Delta<'a> {
     pub partial_json: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     pub stop_reason: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub stop_details: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub citation: Option<&'a RawValue>,
 }
 
 /// A whole answer, or the beginning of a streamed one.
@@ -50,6 +54,8 @@ pub(super) struct Message<'a> {
     pub content: Option<Vec<Block<'a>>>,
     #[serde(borrow, default)]
     pub stop_reason: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub stop_details: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub usage: Option<&'a RawValue>,
 }
@@ -72,6 +78,8 @@ pub(super) struct Block<'a> {
     pub name: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     pub input: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub citations: Option<&'a RawValue>,
 }
 
 /// Signed, so that a negative count is seen and not an unreadable answer.

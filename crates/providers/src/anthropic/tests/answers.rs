@@ -122,6 +122,93 @@ fn every_stop_reason() {
     }
 }
 
+/// The message of a whole answer.
+fn whole_message(answer: &Value) -> Value {
+    let chat = request(&json!({"model": "m", "messages": []}));
+    let whole = protocol().answer(&chat, &asked(), answer.to_string().into()).unwrap();
+    let body: Value = serde_json::from_slice(&whole.body).unwrap();
+    body["choices"][0]["message"].clone()
+}
+
+/// That field of all deltas of a stream of these events, of those that have it.
+fn streamed_field(events: &[Value], field: &str) -> Vec<Value> {
+    let sse: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let (events, ended) = converted(converting(), &[sse.as_bytes()]);
+    assert_eq!(ended, Ok(()));
+    let deltas = events.iter().filter_map(|event| event.json()?["choices"][0]["delta"].get(field).cloned());
+    deltas.filter(|value| value != "").collect()
+}
+
+#[test]
+fn a_refusal_reaches_whoever_reads_the_content_and_whoever_reads_the_refusal() {
+    let details =
+        json!({"category": "cyber", "explanation": "This can't be answered (key sk-ant-REDACTED)."});
+    let told = "This can't be answered (key ***).";
+    let ours = "Anthropic's safety filter stopped this answer.";
+    for (before, details, refusal, content) in [
+        ("", details.clone(), told, format!("({told})")),
+        ("Half of", details, told, format!("Half of\n\n({told})")),
+        ("", Value::Null, ours, format!("({ours})")),
+        ("", json!({"explanation": 7}), ours, format!("({ours})")),
+    ] {
+        let blocks = if before.is_empty() { json!([]) } else { json!([{"type": "text", "text": before}]) };
+        let answer = json!({"content": blocks, "stop_reason": "refusal", "stop_details": details});
+        let message = whole_message(&answer);
+        assert_eq!((&message["refusal"], &message["content"]), (&json!(refusal), &json!(content)));
+        let events = [
+            json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": before}}),
+            json!({"type": "message_delta", "delta": {"stop_reason": "refusal", "stop_details": details}}),
+            json!({"type": "message_stop"}),
+        ];
+        assert_eq!(streamed_field(&events, "refusal"), [refusal]);
+        let pieces = streamed_field(&events, "content");
+        let said: String = pieces.iter().filter_map(Value::as_str).collect();
+        assert_eq!(said, content);
+    }
+    let plain =
+        whole_message(&json!({"content": [{"type": "text", "text": "a"}], "stop_reason": "end_turn"}));
+    assert!(plain.get("refusal").is_none());
+}
+
+#[test]
+fn pages_that_are_cited_are_annotations() {
+    let page = json!({"type": "web_search_result_location", "url": "https://example.org/a", "title": "A",
+        "encrypted_index": "x", "cited_text": "c"});
+    let found = json!({"type": "search_result_location", "source": "https://example.org/b", "title": null,
+        "search_result_index": 0});
+    let document = json!({"type": "char_location", "document_title": "D", "start_char_index": 0});
+    let named = json!({"type": "search_result_location", "source": "shelf 3", "title": "S"});
+    let annotation = |url: &str, title: &str| {
+        json!({"type": "url_citation",
+            "url_citation": {"url": url, "title": title, "start_index": 3, "end_index": 5}})
+    };
+    let expected = [
+        annotation("https://example.org/a", "A"),
+        annotation("https://example.org/b", "https://example.org/b"),
+    ];
+    let citations = [page.clone(), document, found, named, page];
+    let message = whole_message(&json!({"content": [
+        {"type": "text", "text": "Ünd"}, {"type": "text", "text": "so", "citations": citations},
+        {"type": "text", "text": ".", "citations": null},
+    ], "stop_reason": "end_turn"}));
+    assert_eq!(message["annotations"], json!(expected));
+    let mut events = vec![
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "Ünd"}}),
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": ""}}),
+    ];
+    events.extend(citations.iter().map(|citation| {
+        json!({"type": "content_block_delta", "index": 1,
+            "delta": {"type": "citations_delta", "citation": citation}})
+    }));
+    events.extend([
+        json!({"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "so"}}),
+        json!({"type": "content_block_stop", "index": 1}),
+        json!({"type": "message_stop"}),
+    ]);
+    assert_eq!(streamed_field(&events, "annotations"), [json!(expected)]);
+}
+
 #[test]
 fn a_last_usage_that_can_not_be_right_is_none() {
     for usage in ["{\"output_tokens\":-1}", "{\"output_tokens\":1.5}", "{}", "7", "null"] {

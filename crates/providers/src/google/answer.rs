@@ -65,6 +65,7 @@ pub(super) fn complete(origin: &Origin, body: &Bytes) -> Result<Complete, Provid
     let choices = ends.into_iter().map(|end| {
         let message = of_index(&mut messages, end.index);
         message.content.push_str(end.explanation.as_deref().unwrap_or_default());
+        message.refusal = end.refusal;
         let message = std::mem::take(message);
         Choice { logprobs: message.logprobs.clone(), message: message.json(), reason: end.reason.to_owned() }
     });
@@ -90,6 +91,7 @@ struct Message {
     calls: Vec<Value>,
     annotations: Vec<Value>,
     logprobs: Option<Value>,
+    refusal: Option<String>,
     other: Map<String, Value>,
 }
 
@@ -133,6 +135,9 @@ impl Message {
             call
         });
         let calls: Vec<Value> = calls.collect();
+        if let Some(refusal) = self.refusal {
+            message.insert("refusal".into(), refusal.into());
+        }
         for (name, list) in
             [("tool_calls", calls), ("reasoning_details", self.details), ("annotations", self.annotations)]
         {
@@ -197,9 +202,12 @@ impl Conversion for Stream {
         let Some((writer, reader)) = &self.state else { return Err(ended_too_soon()) };
         let ends = reader.ends().ok_or_else(ended_too_soon)?;
         for end in &ends {
-            if let Some(explanation) = &end.explanation {
-                out.push(writer.delta(end.index, &json!({"content": explanation}), String::new()));
-            }
+            let Some(explanation) = &end.explanation else { continue };
+            let delta = match &end.refusal {
+                Some(refusal) => json!({"content": explanation, "refusal": refusal}),
+                None => json!({"content": explanation}),
+            };
+            out.push(writer.delta(end.index, &delta, String::new()));
         }
         out.extend(ends.iter().map(|end| writer.finish(end.index, end.reason)));
         out.extend(reader.usage().map(|usage| writer.usage(&usage)));

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use super::made;
 use super::wire::{Blob, Data};
 use crate::BadRequest;
 use crate::conversation::{Content, Source, bad};
@@ -86,6 +87,29 @@ pub(super) fn part<'a>(content: &Content<'a>, at: &str) -> Result<Data<'a>, BadR
             }
         },
     }
+}
+
+/// What the model said before: pictures that were handed out in its text (see [`super::made`]) become pictures again, which
+/// cost a thousandth of their base64.
+pub(super) fn said(mut text: &str) -> Vec<Data<'_>> {
+    let mut parts = Vec::new();
+    let mut from = 0;
+    while let Some(start) = text[from..].find(made::PICTURE).map(|at| from + at) {
+        from = start + made::PICTURE.len();
+        let Some((url, rest)) = text[from..].split_once(')') else { break };
+        let Some((kind, base64)) = url.split_once(";base64,") else { continue };
+        let Some(known) = image(kind) else { continue };
+        let before = text[..start].trim_end();
+        if !before.is_empty() {
+            parts.push(Data::Text(before));
+        }
+        parts.push(inline(Cow::Borrowed(known), &Cow::Borrowed(base64)));
+        (text, from) = (rest.trim_start(), 0);
+    }
+    if !text.is_empty() {
+        parts.push(Data::Text(text));
+    }
+    parts
 }
 
 fn inline<'a>(mime_type: Cow<'a, str>, data: &Cow<'a, str>) -> Data<'a> {
@@ -180,6 +204,25 @@ mod tests {
         }
         for url in ["https://example.org/a.png", uri] {
             assert_eq!(converted(&Content::Image { source: Source::Url(url), detail: None }), None);
+        }
+    }
+
+    #[test]
+    fn pictures_that_were_handed_out_come_back_as_pictures() {
+        let json = |text: &str| serde_json::to_value(said(text)).unwrap();
+        let picture = made::shown("image/png", "AAAA").unwrap();
+        let blob = json!({"inlineData": {"mimeType": "image/png", "data": "AAAA"}});
+        let text = |text: &str| json!({"text": text});
+        assert_eq!(json("Hello"), json!([text("Hello")]));
+        assert_eq!(json(&picture), json!([blob]));
+        assert_eq!(
+            json(&format!("Here:\n\n{picture}\n\n{picture}\n\nmore")),
+            json!([text("Here:"), blob, blob, text("more")])
+        );
+        for other in
+            ["![image](data:image/png;base64,AAAA", "![image](data:x)", "![image](data:a/b;base64,AA)"]
+        {
+            assert_eq!(json(other), json!([text(other)]));
         }
     }
 

@@ -4,7 +4,9 @@
 mod answer;
 mod embeddings;
 mod failure;
+mod made;
 mod media;
+mod pieces;
 mod reader;
 mod request;
 mod routes;

@@ -2,9 +2,11 @@
 //! shape.
 //!
 //! * Thoughts are `reasoning_content`; a signature is handed out as a `reasoning_details` entry in front of its call.
-//! * A call comes whole, with an id that is unique in the answer: Google's own where there is one, else one of ours.
+//! * A call comes whole, with an id that is unique in the answer: Google's own where there is one, else one of ours. One that
+//!   Vertex AI sends in pieces is put together first.
+//! * Pictures and sounds stand in the content, as a chat shows them.
 //! * A choice ends where its candidate has a `finishReason`, and all end where the prompt was blocked. What was blocked is
-//!   explained in words of ours, which are no output that is billed.
+//!   explained in Google's words, else in ours, which are no output that is billed.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -14,11 +16,15 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::made;
+use super::pieces::OpenCall;
 use super::request::FORMAT;
 use super::usage::{self, Counted};
 use super::wire::{
-    Answer, Candidate, CitationMetadata, CitationSource, LogprobsResult, SaidPart, TokenProbability,
+    Answer, Candidate, CitationMetadata, CitationSource, LogprobsResult, SaidCall, SaidMedia, SaidPart,
+    TokenProbability,
 };
+use crate::error::safe_words;
 
 /// A piece of a choice.
 #[derive(Debug)]
@@ -60,6 +66,8 @@ pub(super) struct End {
     pub reason: &'static str,
     /// What the user is told, to be added to the content.
     pub explanation: Option<String>,
+    /// The same by itself, if what was blocked is explained.
+    pub refusal: Option<String>,
 }
 
 /// What has been read so far.
@@ -70,7 +78,7 @@ pub(super) struct Reader {
     /// How many choices were asked for.
     wanted: u64,
     choices: Vec<Choice>,
-    /// Why the prompt was blocked.
+    /// Why the prompt was blocked, in words for the user.
     blocked: Option<String>,
     usage: Option<Counted>,
     /// Whether anything came that the candidates' tokens are for.
@@ -87,9 +95,13 @@ struct Choice {
     /// The ids of its calls.
     ids: HashSet<String>,
     details: u64,
+    /// A call of which more comes.
+    open: Option<OpenCall>,
     cited: Vec<CitationSource>,
     grounded: HashSet<String>,
     finish: Option<String>,
+    /// What Google says to that.
+    finish_message: Option<String>,
 }
 
 impl Reader {
@@ -102,8 +114,11 @@ impl Reader {
         if let Some(raw) = answer.usage_metadata {
             self.usage = usage::read(raw.get());
         }
-        if let Some(reason) = answer.prompt_feedback.and_then(|feedback| feedback.block_reason) {
-            self.blocked = Some(reason.into_owned());
+        if let Some(feedback) = answer.prompt_feedback
+            && let Some(reason) = feedback.block_reason
+        {
+            let words = feedback.block_reason_message.and_then(words);
+            self.blocked = Some(words.unwrap_or_else(|| why_no_prompt(&reason).to_owned()));
         }
         let mut pieces = Vec::new();
         for candidate in answer.candidates.into_iter().flatten() {
@@ -130,18 +145,11 @@ impl Reader {
 
     /// How each choice ended; `None` if one has not.
     pub(super) fn ends(&self) -> Option<Vec<End>> {
-        if let Some(reason) = &self.blocked {
-            let explanation = format!("({})", why_no_prompt(reason));
-            if self.choices.is_empty() {
-                let explanation = Some(explanation);
-                return Some(vec![End { index: 0, reason: "content_filter", explanation }]);
-            }
-            let end = |choice: &Choice| End {
-                index: choice.index,
-                reason: "content_filter",
-                explanation: Some(choice.apart(&explanation)),
-            };
-            return Some(self.choices.iter().map(end).collect());
+        if let Some(words) = &self.blocked {
+            let first = Choice::default();
+            let choices =
+                if self.choices.is_empty() { std::slice::from_ref(&first) } else { &self.choices[..] };
+            return Some(choices.iter().map(|choice| choice.filtered(words)).collect());
         }
         if self.choices.is_empty() {
             return None;
@@ -161,6 +169,9 @@ impl Reader {
         }
         let mut more = Delta::default();
         let choice = &mut self.choices[place];
+        if candidate.finish_reason.is_some() {
+            choice.close(&self.calls_of, pieces);
+        }
         if let Some(raw) = candidate.citation_metadata {
             choice.cite(raw, &mut more);
         }
@@ -181,32 +192,61 @@ impl Reader {
         // A later chunk may say why it really ended.
         if let Some(reason) = candidate.finish_reason {
             choice.finish = Some(reason.into_owned());
+            choice.finish_message = candidate.finish_message.and_then(words);
+        }
+    }
+
+    /// A call, or a piece of one.
+    fn call<'a>(
+        &mut self,
+        place: usize,
+        call: SaidCall<'a>,
+        signature: Option<Cow<'a, str>>,
+        pieces: &mut Vec<Piece<'a>>,
+    ) {
+        self.said = true;
+        let choice = &mut self.choices[place];
+        let goes_on = call.will_continue.is_some_and(|raw| raw.get() == "true");
+        let name = call.name.unwrap_or_default();
+        let args = match call.args {
+            Some(Value::Object(args)) => Some(args),
+            _ => None,
+        };
+        let is_piece = goes_on || call.partial_args.is_some();
+        if !name.is_empty() {
+            // Another one begins.
+            choice.close(&self.calls_of, pieces);
+        }
+        if choice.open.is_none() && !is_piece && name.is_empty() && args.is_none() {
+            // The end of one that has ended already.
+            return;
+        }
+        let open = choice.open.get_or_insert_default();
+        open.id = call.id.filter(|id| !id.is_empty()).map(Cow::into_owned).or(open.id.take());
+        open.signature = signature.map(Cow::into_owned).or(open.signature.take());
+        if !name.is_empty() {
+            open.name = name.into_owned();
+        }
+        open.arguments.extend(args.into_iter().flatten());
+        if let Some(produced) = call.partial_args.map(|raw| open.add(raw)) {
+            // Nothing to be shown yet, but billed.
+            open.counted = true;
+            pieces.push(Piece { index: choice.index, delta: Delta::default(), logprobs: None, produced });
+        }
+        if !goes_on {
+            choice.close(&self.calls_of, pieces);
         }
     }
 
     fn part<'a>(&mut self, place: usize, part: SaidPart<'a>, pieces: &mut Vec<Piece<'a>>) {
         let index = self.choices[place].index;
+        let signature = part.thought_signature.filter(|signature| !signature.is_empty());
+        if let Some(call) = part.function_call {
+            return self.call(place, call, signature, pieces);
+        }
         let mut push = |delta: Delta<'a>, produced: String| {
             pieces.push(Piece { index, delta, logprobs: None, produced });
         };
-        let signature = part.thought_signature.filter(|signature| !signature.is_empty());
-        if let Some(call) = part.function_call {
-            let choice = &mut self.choices[place];
-            let id = choice.id_of(call.id, &self.calls_of);
-            let name = call.name.unwrap_or_default();
-            let arguments = call.args.filter(Value::is_object).unwrap_or_else(|| json!({})).to_string();
-            let reasoning_details =
-                signature.map(|signature| choice.detail(Some(&id), &signature)).into_iter().collect();
-            let produced = format!("{name}{arguments}");
-            let tool_call = json!({
-                "index": choice.calls, "id": id, "type": "function",
-                "function": {"name": name, "arguments": arguments},
-            });
-            choice.calls += 1;
-            self.said = true;
-            push(Delta { reasoning_details, tool_calls: vec![tool_call], ..Delta::default() }, produced);
-            return;
-        }
         let choice = &mut self.choices[place];
         if part.thought == Some(true) {
             if let Some(text) = part.text.filter(|text| !text.is_empty()) {
@@ -214,7 +254,15 @@ impl Reader {
                 push(Delta { reasoning_content: Some(text), ..Delta::default() }, produced);
             }
         } else {
-            let other = if let Some(code) = part.executable_code {
+            let made = part.inline_data.as_ref().and_then(made);
+            let other = if let Some(media) = &made {
+                let content = choice.apart(&format!("{media}\n\n"));
+                choice.spoke = true;
+                self.said = true;
+                // What is made is no text that could be counted.
+                push(Delta { content: Some(content.into()), ..Delta::default() }, String::new());
+                None
+            } else if let Some(code) = part.executable_code {
                 let language = code.language.unwrap_or_default().to_lowercase();
                 Some(Cow::Owned(format!(
                     "\n```{language}\n{}\n```\n",
@@ -245,8 +293,8 @@ impl Reader {
 impl Choice {
     /// The id of the next call: the server's own, if no other call of this choice has it, else one of ours, which is the
     /// same however the answer is cut into chunks.
-    fn id_of(&mut self, own: Option<Cow<'_, str>>, calls_of: &str) -> String {
-        let id = own.filter(|id| !id.is_empty() && !self.ids.contains(&**id)).map(Cow::into_owned);
+    fn id_of(&mut self, own: Option<String>, calls_of: &str) -> String {
+        let id = own.filter(|id| !self.ids.contains(id));
         let id = id.unwrap_or_else(|| {
             let of_choice = if self.index == 0 { String::new() } else { format!("{}_", self.index) };
             // Numbers after the next one are for where the server's own ids look like ours.
@@ -316,6 +364,33 @@ impl Choice {
         }
     }
 
+    /// Hands out the call that has gone on until here, if there is one.
+    fn close<'a>(&mut self, calls_of: &str, pieces: &mut Vec<Piece<'a>>) {
+        let Some(OpenCall { id, name, arguments, signature, counted }) = self.open.take() else { return };
+        let id = self.id_of(id, calls_of);
+        let arguments = Value::Object(arguments).to_string();
+        let reasoning_details =
+            signature.map(|signature| self.detail(Some(&id), &signature)).into_iter().collect();
+        let produced = if counted { name.clone() } else { format!("{name}{arguments}") };
+        let tool_call = json!({
+            "index": self.calls, "id": id, "type": "function",
+            "function": {"name": name, "arguments": arguments},
+        });
+        self.calls += 1;
+        let delta = Delta { reasoning_details, tool_calls: vec![tool_call], ..Delta::default() };
+        pieces.push(Piece { index: self.index, delta, logprobs: None, produced });
+    }
+
+    /// The end of what was blocked.
+    fn filtered(&self, words: &str) -> End {
+        End {
+            index: self.index,
+            reason: "content_filter",
+            explanation: Some(self.apart(&format!("({words})"))),
+            refusal: Some(words.to_owned()),
+        }
+    }
+
     fn end(&self) -> Option<End> {
         let finish = self.finish.as_deref()?;
         let (reason, explanation) = match finish {
@@ -347,14 +422,32 @@ impl Choice {
         let reason = if reason == "stop" && self.calls > 0 { "tool_calls" } else { reason };
         // Where calls came all the same, the client goes on with them.
         let explanation = explanation.filter(|_| reason != "tool_calls");
-        let explanation = explanation.map(|text| self.apart(&format!("({text})")));
-        Some(End { index: self.index, reason, explanation })
+        let words = explanation.map(|ours| self.finish_message.as_deref().unwrap_or(ours));
+        Some(match (reason, words) {
+            ("content_filter", Some(words)) => self.filtered(words),
+            (_, words) => {
+                let explanation = words.map(|words| self.apart(&format!("({words})")));
+                End { index: self.index, reason, explanation, refusal: None }
+            }
+        })
     }
 
     /// A remark of ours behind what the model said.
     fn apart(&self, text: &str) -> String {
         if self.spoke { format!("\n\n{text}") } else { text.to_owned() }
     }
+}
+
+/// Google's own words, as a user may read them.
+fn words(raw: &RawValue) -> Option<String> {
+    let text: Cow<'_, str> = serde_json::from_str(raw.get()).ok()?;
+    Some(safe_words(&text)).filter(|words| !words.is_empty())
+}
+
+/// A picture or a sound, as a chat shows it.
+fn made(media: &SaidMedia<'_>) -> Option<String> {
+    let data: Cow<'_, str> = serde_json::from_str(media.data?.get()).ok()?;
+    made::shown(media.mime_type.as_deref()?, &data)
 }
 
 fn why_no_prompt(reason: &str) -> &'static str {

@@ -148,7 +148,13 @@ impl<'a> Turns<'a> {
 
     /// What the model said: its text, the signature of that, and its calls.
     fn said(&mut self, assistant: &Assistant<'a>, at: &str) -> Result<Vec<Part<'a>>, BadRequest> {
-        let mut parts = self.parts(&assistant.content, at)?;
+        let mut parts = Vec::new();
+        for part in &assistant.content {
+            match part.what {
+                Content::Text(text) => parts.extend(media::said(text).into_iter().map(plain)),
+                _ => parts.extend(self.parts(std::slice::from_ref(part), at)?),
+            }
+        }
         let mut signatures = assistant.reasoning_details.iter().filter_map(signature);
         let of_text = signatures.rfind(|(id, _)| id.is_none());
         if let Some((_, signature)) = of_text.filter(|_| !parts.is_empty()) {

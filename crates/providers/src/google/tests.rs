@@ -601,7 +601,8 @@ fn probabilities_sources_and_parts_of_other_kinds() {
             {"text": "Hi"},
             {"executableCode": {"language": "PYTHON", "code": "1+1\n"}},
             {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "2\n"}},
-            {"inlineData": {"mimeType": "image/png", "data": "AA=="}},
+            {"inlineData": {"mimeType": "image/png", "data": "AA=="}, "thoughtSignature": "c2ln"},
+            {"inlineData": {"mimeType": "video/mp4", "data": "AA=="}},
         ]},
         "finishReason": "STOP",
         "citationMetadata": {"citationSources": [
@@ -615,9 +616,12 @@ fn probabilities_sources_and_parts_of_other_kinds() {
     let body: Value = serde_json::from_slice(&complete.body).unwrap();
     let choice = &body["choices"][0];
     let message = &choice["message"];
-    let content =
-        "Hi\n```python\n1+1\n```\n\n```\n2\n```\n(A part of the type image/png, which can't be shown here.)";
+    let content = "Hi\n```python\n1+1\n```\n\n```\n2\n```\n\n\n![image](data:image/png;base64,AA==)\n\n(A part of the type \
+                   video/mp4, which can't be shown here.)";
     assert_eq!(message["content"], content);
+    assert_eq!(message["reasoning_details"][0]["data"], "c2ln");
+    // A picture is not counted as the text that it is written in.
+    assert!(!complete.produced.text.contains("AA=="), "{}", complete.produced.text);
     let entry =
         |token: &str, logprob: f64| json!({"token": token, "logprob": logprob, "bytes": token.as_bytes()});
     let mut first = entry("Hi", -0.25);
@@ -635,6 +639,93 @@ fn probabilities_sources_and_parts_of_other_kinds() {
     assert_eq!(message["citationMetadata"], answer["candidates"][0]["citationMetadata"]);
     let (events, _) = streamed(&request, &sse(&[answer]));
     assert_eq!(&put_together(&events)[0], choice);
+}
+
+#[test]
+fn googles_own_words_reach_the_user() {
+    let request = chat(&with("stream", json!(true)));
+    let of = |answer: &Value| {
+        let complete = whole(&request, answer.to_string().as_bytes()).unwrap();
+        let body: Value = serde_json::from_slice(&complete.body).unwrap();
+        let (events, _) = streamed(&request, &sse(std::slice::from_ref(answer)));
+        assert_eq!(put_together(&events)[0], body["choices"][0], "{answer}");
+        body["choices"][0].clone()
+    };
+    let ended = |reason: &str, message: Value| {
+        of(&json!({"candidates": [{"content": {"parts": [{"text": "a"}]}, "finishReason": reason,
+            "finishMessage": message}]}))
+    };
+    let blocked = ended("MODEL_ARMOR", json!("Blocked by the template."));
+    assert_eq!(blocked["message"]["content"], "a\n\n(Blocked by the template.)");
+    assert_eq!(blocked["message"]["refusal"], "Blocked by the template.");
+    let wrong = ended("UNEXPECTED_TOOL_CALL", json!("Unexpected tool call: run"));
+    assert_eq!(wrong["message"]["content"], "a\n\n(Unexpected tool call: run)");
+    assert!(wrong["message"].get("refusal").is_none());
+    // An ordinary end has words too, which say nothing.
+    for reason in ["STOP", "MAX_TOKENS"] {
+        assert_eq!(ended(reason, json!("Model generated function call(s)."))["message"]["content"], "a");
+    }
+    let ours = ended("SAFETY", json!(7));
+    assert_eq!(ours["message"]["refusal"], "Google's safety filter stopped this answer.");
+    let prompt = of(&json!({"promptFeedback": {"blockReason": "MODEL_ARMOR", "blockReasonMessage": "No."}}));
+    assert_eq!(
+        (&prompt["message"]["content"], &prompt["message"]["refusal"]),
+        (&json!("(No.)"), &json!("No."))
+    );
+}
+
+#[test]
+fn calls_in_pieces_are_put_together() {
+    let request = chat(&with("stream", json!(true)));
+    let call = |call: Value| json!({"candidates": [{"content": {"parts": [{"functionCall": call}]}}]});
+    let mut first = call(json!({"name": "f", "id": "x", "willContinue": true}));
+    first["candidates"][0]["content"]["parts"][0]["thoughtSignature"] = json!("c2ln");
+    let mut last = call(json!({}));
+    last["candidates"][0]["finishReason"] = json!("STOP");
+    last["usageMetadata"] = json!({"promptTokenCount": 3, "candidatesTokenCount": 4});
+    let city = |text: &str| json!([{"jsonPath": "$.city", "stringValue": text, "willContinue": true}]);
+    let chunks = [
+        first,
+        call(json!({"partialArgs": city("San "), "willContinue": true})),
+        call(json!({"partialArgs": city("Jose"), "willContinue": true})),
+        call(json!({"partialArgs": [{"jsonPath": "$.days[0]", "numberValue": 2}]})),
+        // The end of one that has ended.
+        call(json!({})),
+        call(json!({"name": "g", "args": {"a": 1}})),
+        call(
+            json!({"name": "h", "partialArgs": [{"jsonPath": "$.b", "boolValue": true}], "willContinue": true}),
+        ),
+        last,
+    ];
+    let (events, end) = streamed(&request, &sse(&chunks));
+    assert_eq!(end, Ok(()));
+    let choice = put_together(&events).remove(0);
+    let called: Vec<(&Value, &Value)> = choice["message"]["tool_calls"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|call| (&call["function"]["name"], &call["function"]["arguments"]))
+        .collect();
+    let expected = [
+        (&json!("f"), &json!("{\"city\":\"San Jose\",\"days\":[2]}")),
+        (&json!("g"), &json!("{\"a\":1}")),
+        (&json!("h"), &json!("{\"b\":true}")),
+    ];
+    assert_eq!(called, expected);
+    let details = &choice["message"]["reasoning_details"];
+    assert_eq!((&details[0]["id"], &details[0]["data"]), (&json!("x"), &json!("c2ln")));
+    assert_eq!(choice["finish_reason"], "tool_calls");
+    // What came of a call is billed, also if its end never comes.
+    assert_eq!(produced(&events), "San Jose2fg{\"a\":1}trueh");
+    let (events, end) = streamed(&request, &sse(&chunks[..2]));
+    assert!(end.is_err());
+    assert_eq!(produced(&events), "San ");
+    // A call whose end is missing is handed out with the end of the answer.
+    let mut open = call(json!({"name": "f", "partialArgs": city("Basel"), "willContinue": true}));
+    open["candidates"][0]["finishReason"] = json!("STOP");
+    let (events, _) = streamed(&request, &sse(&[open]));
+    let choice = put_together(&events).remove(0);
+    assert_eq!(choice["message"]["tool_calls"][0]["function"]["arguments"], "{\"city\":\"Basel\"}");
 }
 
 #[test]

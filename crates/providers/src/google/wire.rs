@@ -126,6 +126,8 @@ pub(super) struct Answer<'a> {
 pub(super) struct PromptFeedback<'a> {
     #[serde(borrow, default)]
     pub block_reason: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub block_reason_message: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -138,6 +140,8 @@ pub(super) struct Candidate<'a> {
     pub content: Option<Said<'a>>,
     #[serde(borrow, default)]
     pub finish_reason: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub finish_message: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub citation_metadata: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -174,6 +178,7 @@ pub(super) struct SaidPart<'a> {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct SaidCall<'a> {
     #[serde(borrow, default)]
     pub id: Option<Cow<'a, str>>,
@@ -181,6 +186,12 @@ pub(super) struct SaidCall<'a> {
     pub name: Option<Cow<'a, str>>,
     #[serde(default)]
     pub args: Option<Value>,
+    /// Pieces of the arguments, on Vertex AI.
+    #[serde(borrow, default)]
+    pub partial_args: Option<&'a RawValue>,
+    /// Whether more of this call comes.
+    #[serde(borrow, default)]
+    pub will_continue: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -202,6 +213,9 @@ pub(super) struct CodeExecutionResult<'a> {
 pub(super) struct SaidMedia<'a> {
     #[serde(borrow, default)]
     pub mime_type: Option<Cow<'a, str>>,
+    /// In base64.
+    #[serde(borrow, default)]
+    pub data: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]

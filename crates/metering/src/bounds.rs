@@ -8,8 +8,13 @@ use crate::{MeterError, families};
 ///
 /// # Errors
 /// [`MeterError::BadRequest`] for what can't be bounded.
-pub(crate) fn input_bound(model: &str, counted: u64, media: &[Media]) -> Result<u64, MeterError> {
-    families::of(model).input_bound(counted, media).ok_or_else(|| MeterError::BadRequest {
+pub(crate) fn input_bound(
+    model: &str,
+    counted: u64,
+    tools: bool,
+    media: &[Media],
+) -> Result<u64, MeterError> {
+    families::of(model).input_bound(counted, tools, media).ok_or_else(|| MeterError::BadRequest {
         message: "files, content that is kept at the provider, and sounds other than WAVE and MP3 can't be bounded \
                   beforehand, which the strict admission policy needs; send their text instead"
             .into(),

@@ -3,7 +3,7 @@
 //!
 //! A model's family is the first whose beginning its name has, without a vendor before it (`anthropic/claude-…`).
 
-use providers::Media;
+use providers::{Media, ToolForm};
 
 /// What our vocabularies are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +12,18 @@ pub(crate) enum Vocabulary {
     Cl100k,
     /// OpenAI's `o200k_base`.
     O200k,
+}
+
+/// How the tools of a request count, where its provider does not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tools {
+    pub form: ToolForm,
+    /// So many hundredths of a token are one that is counted in that form.
+    hundredths: u64,
+    /// What the provider says of tools beside them, in tokens.
+    preamble: u64,
+    /// The same at most, whatever the request makes of them.
+    preamble_most: u64,
 }
 
 /// A family of models.
@@ -24,6 +36,7 @@ pub(crate) struct Family {
     counted: u64,
     /// The same at most, in any text, with what its provider adds for tools: for the policy `strict`.
     most: u64,
+    pub tools: Tools,
     /// Tokens of an ordinary picture.
     image: u64,
     /// Tokens of the dearest picture.
@@ -37,7 +50,10 @@ pub(crate) struct Family {
 /// Tokens that a provider adds around any request (roles, tool preambles).
 const OVERHEAD: u64 = 64;
 
-/// OpenAI: counted exactly but for how tools are rendered (5 %). Pictures: guide "Images and vision" (an ordinary one of four
+/// Tools as they are sent: what nobody has published or measured otherwise.
+const AS_SENT: Tools = Tools { form: ToolForm::Json, hundredths: 100, preamble: 0, preamble_most: 0 };
+
+/// OpenAI: counted exactly but for how tools are rendered (8 % of a small request; see the test below). Pictures: guide "Images and vision" (an ordinary one of four
 /// tiles 85 + 4 × 170; the dearest 1536 patches × 2.46, as the nano models count them). Sound: guide "Audio", ten tokens a
 /// second. Answers: page of each model.
 const OPENAI: Family = Family {
@@ -45,6 +61,7 @@ const OPENAI: Family = Family {
     vocabulary: Vocabulary::O200k,
     counted: 100,
     most: 105,
+    tools: Tools { form: ToolForm::TypeScript, preamble: 8, ..AS_SENT },
     image: 765,
     image_most: 3_800,
     audio_bytes: 100,
@@ -52,19 +69,29 @@ const OPENAI: Family = Family {
 };
 
 /// Anthropic publishes no vocabulary. Its glossary: a token is about 3.5 English characters; OpenAI's: about 4. Pictures: guide
-/// "Vision", width × height / 750 with at most 1.15 megapixels, and up to 4,784 tokens for the newest. Answers: "Models
-/// overview", and the page of each model.
-const ANTHROPIC: Family =
-    Family { counted: 115, most: 200, image: 1_600, image_most: 5_000, output: 64_000, ..OPENAI };
+/// "Vision", width × height / 750 with at most 1.15 megapixels, and up to 4,784 tokens for the newest. Tools: "Tool use",
+/// pricing: 346 tokens of instructions for most models, where the model chooses; recordings with a tool that must be called have
+/// up to 600. Answers: "Models overview", and the page of each model.
+const ANTHROPIC: Family = Family {
+    counted: 115,
+    most: 200,
+    tools: Tools { preamble: 346, preamble_most: 1_000, ..AS_SENT },
+    image: 1_600,
+    image_most: 5_000,
+    output: 64_000,
+    ..OPENAI
+};
 
 /// "What's new in Claude Opus 4.7": the vocabulary since then needs up to 1.35 times as many tokens.
 const ANTHROPIC_NEW: Family = Family { counted: 155, most: 270, ..ANTHROPIC };
 
 /// Google: guide "Understand and count tokens": about 4 characters a token, 258 tokens a tile of 768 pixels (at most 16 tiles),
-/// 32 tokens a second of sound. Answers: "Gemini models", the page of each model.
+/// 32 tokens a second of sound. Tools: nothing is published; recordings have three quarters of their JSON. Answers: "Gemini
+/// models", the page of each model.
 const GOOGLE: Family = Family {
     counted: 100,
     most: 200,
+    tools: Tools { hundredths: 78, ..AS_SENT },
     image: 258,
     image_most: 4_200,
     audio_bytes: 31,
@@ -73,10 +100,12 @@ const GOOGLE: Family = Family {
 };
 
 /// Mistral publishes its vocabulary, but no ratio to others. Pictures: guide "Vision" (patches of 16 pixels, at most
-/// 1024 × 1024, a mark for each row). Sound: guide "Audio", 12.5 tokens a second. Answers have no limit of their own.
+/// 1024 × 1024, a mark for each row). Sound: guide "Audio", 12.5 tokens a second. Tools: as JSON (mistral-common). Answers have
+/// no limit of their own.
 const MISTRAL: Family = Family {
     counted: 115,
     most: 200,
+    tools: AS_SENT,
     image: 1_300,
     image_most: 4_200,
     audio_bytes: 31,
@@ -85,9 +114,16 @@ const MISTRAL: Family = Family {
 };
 
 /// All others. Measured ratios of other vocabularies to OpenAI's stay below 1.6 on text in any script; the dearest picture
-/// of any provider is gpt-4o-mini's: 2833 + 8 × 5667.
-const OTHER: Family =
-    Family { begins: &[""], counted: 110, most: 200, image_most: 48_169, audio_bytes: 31, ..OPENAI };
+/// of any provider is gpt-4o-mini's: 2833 + 8 × 5667. Tools: not checked.
+const OTHER: Family = Family {
+    begins: &[""],
+    counted: 110,
+    most: 200,
+    tools: AS_SENT,
+    image_most: 48_169,
+    audio_bytes: 31,
+    ..OPENAI
+};
 
 /// More special ones before those that they would be among. Each line: the page "Max output tokens" comes from.
 static FAMILIES: [Family; 32] = [
@@ -200,10 +236,21 @@ impl Family {
         tokens.saturating_mul(self.counted).div_ceil(100)
     }
 
+    /// Tokens of its own of all tools, from their tokens of the vocabulary in the family's form.
+    pub(crate) const fn counted_tools(&self, tokens: u64) -> u64 {
+        match tokens {
+            0 => 0,
+            tokens => {
+                self.counted(tokens.saturating_mul(self.tools.hundredths).div_ceil(100)) + self.tools.preamble
+            }
+        }
+    }
+
     /// At most so many tokens come in with so many tokens of text, counted by the vocabulary, and these media; `None` if
-    /// that can't be bounded.
-    pub(crate) fn input_bound(&self, text: u64, media: &[Media]) -> Option<u64> {
-        let mut bound = text.saturating_mul(self.most).div_ceil(100) + OVERHEAD;
+    /// that can't be bounded. `tools`: whether there are any; the text has them as JSON.
+    pub(crate) fn input_bound(&self, text: u64, tools: bool, media: &[Media]) -> Option<u64> {
+        let preamble = if tools { self.tools.preamble_most } else { 0 };
+        let mut bound = text.saturating_mul(self.most).div_ceil(100) + OVERHEAD + preamble;
         for one in media {
             bound += match one {
                 Media::Image { .. } => self.image_most,
@@ -279,9 +326,10 @@ mod tests {
     fn a_bound_is_never_below_what_is_counted() {
         for family in &FAMILIES {
             assert!(family.most >= family.counted && family.image_most >= family.image, "{family:?}");
-            assert!(family.input_bound(1000, &[]) > Some(family.counted(1000)));
+            assert!(family.input_bound(1000, false, &[]) > Some(family.counted(1000)));
+            assert!(family.input_bound(40, true, &[]) > Some(family.counted_tools(40)));
             for unbounded in [Media::File { bytes: Some(1) }, Media::Audio { bytes: 9, timed: false }] {
-                assert_eq!(family.input_bound(1, &[unbounded]), None);
+                assert_eq!(family.input_bound(1, false, &[unbounded]), None);
             }
             let seen = [
                 Media::Image { low_detail: false },
@@ -289,7 +337,7 @@ mod tests {
                 Media::Hidden { bytes: 100 },
             ];
             let usual: u64 = seen.iter().map(|media| family.media(media)).sum();
-            assert!(family.input_bound(0, &seen) > Some(usual), "{family:?}");
+            assert!(family.input_bound(0, false, &seen) > Some(usual), "{family:?}");
         }
     }
 }

@@ -46,7 +46,7 @@ pub(crate) async fn quote(
 async fn worst(asked: &Asked<'_>, route: &Route, settings: &Settings) -> Result<Worst, MeterError> {
     let counted = asked.count(route.model.as_str().to_owned()).await;
     let media = asked.media();
-    let input = bounds::input_bound(route.model.as_str(), counted, &media)?;
+    let input = bounds::input_bound(route.model.as_str(), counted, asked.has_tools(), &media)?;
     let dearest: Price = route.price.dearest(input);
     let longest = route.max_output_tokens.unwrap_or(u64::MAX);
     let wanted = asked
@@ -94,6 +94,13 @@ impl Asked<'_> {
         match self {
             Self::Chat(request) => request.choices(),
             Self::Embeddings(_) => 1,
+        }
+    }
+
+    fn has_tools(&self) -> bool {
+        match self {
+            Self::Chat(request) => request.has_tools(),
+            Self::Embeddings(_) => false,
         }
     }
 

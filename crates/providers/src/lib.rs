@@ -38,4 +38,4 @@ pub use network::{Network, Proxy, is_loopback};
 pub use openai::reported_usage;
 pub use provider::{Provider, ProviderConfig, ProviderOptions, Secret};
 pub use registry::{Entry, Kind};
-pub use request::{ChatRequest, EmbeddingsRequest, Media, Outline, Shape, Unknown};
+pub use request::{ChatRequest, EmbeddingsRequest, Media, Outline, Shape, ToolForm, Unknown};

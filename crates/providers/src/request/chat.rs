@@ -83,8 +83,8 @@ pub(super) fn ask_usage(body: &mut Map<String, Value>) -> Result<(), BadRequest>
     Ok(())
 }
 
-/// Every text that counts as input.
-pub(super) fn input_text(body: &Map<String, Value>) -> Vec<Cow<'_, str>> {
+/// Every text that counts as input, with the tools or without.
+pub(super) fn input_text(body: &Map<String, Value>, tools: bool) -> Vec<Cow<'_, str>> {
     let mut found = Found::default();
     messages(body).for_each(|message| {
         pieces(message, &mut |piece| match piece {
@@ -92,7 +92,7 @@ pub(super) fn input_text(body: &Map<String, Value>) -> Vec<Cow<'_, str>> {
             Piece::Json(value) => found.json(Some(value)),
         });
     });
-    beside(body, &["messages"]).for_each(|value| found.json(Some(value)));
+    beside(body, &["messages"], tools).for_each(|value| found.json(Some(value)));
     found.texts
 }
 
@@ -118,7 +118,7 @@ pub(super) fn input_length(body: &Map<String, Value>) -> u64 {
             };
         });
     });
-    length + beside(body, &["messages"]).map(json_length).sum::<u64>()
+    length + beside(body, &["messages"], true).map(json_length).sum::<u64>()
 }
 
 /// Whether it goes on from content that is kept at the provider (Google, "Context caching").

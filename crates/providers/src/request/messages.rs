@@ -13,8 +13,8 @@ pub(super) fn refuse(body: &Map<String, Value>, kinds: &mut Kinds) -> Result<(),
     crate::anthropic::refuse(body, kinds)
 }
 
-/// All that counts as input.
-pub(super) fn found(body: &Map<String, Value>) -> Found<'_> {
+/// All that counts as input, with the texts of tools or without.
+pub(super) fn found(body: &Map<String, Value>, tools: bool) -> Found<'_> {
     let mut found = Found::default();
     if let Some(system) = body.get("system") {
         collect(system, &mut found);
@@ -25,7 +25,7 @@ pub(super) fn found(body: &Map<String, Value>) -> Found<'_> {
             None => found.json(Some(message)),
         }
     }
-    beside(body, &["system", "messages"]).for_each(|value| found.json(Some(value)));
+    beside(body, &["system", "messages"], tools).for_each(|value| found.json(Some(value)));
     let typed = list(body.get("tools")).filter_map(|tool| tool.get("type").and_then(Value::as_str));
     found.media.extend(typed.filter_map(tokens_of_tool).map(|bytes| Media::Hidden { bytes }));
     references(body, &mut found);

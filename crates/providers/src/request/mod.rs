@@ -12,11 +12,13 @@ mod outline;
 mod responses;
 mod sound;
 mod text;
+mod tools;
 mod unknown;
 
 pub use embeddings::EmbeddingsRequest;
 pub use outline::Outline;
 pub(crate) use text::{NOT_READ, shown};
+pub use tools::ToolForm;
 pub use unknown::Unknown;
 pub(crate) use unknown::{Kinds, printable};
 
@@ -334,11 +336,34 @@ impl ChatRequest {
     /// Every text that counts as input: messages, names, reasoning and tool calls of the history, tools, the wanted
     /// format, and what else a server may put into its prompt.
     pub fn input_text(&self) -> Vec<Cow<'_, str>> {
+        self.texts(true)
+    }
+
+    /// The same without the tools.
+    pub fn input_text_without_tools(&self) -> Vec<Cow<'_, str>> {
+        self.texts(false)
+    }
+
+    fn texts(&self, tools: bool) -> Vec<Cow<'_, str>> {
         match self.shape {
-            Shape::Chat => chat::input_text(&self.body),
-            Shape::Responses => responses::found(&self.body).texts,
-            Shape::Messages => messages::found(&self.body).texts,
+            Shape::Chat => chat::input_text(&self.body, tools),
+            Shape::Responses => responses::found(&self.body, tools).texts,
+            Shape::Messages => messages::found(&self.body, tools).texts,
         }
+    }
+
+    /// The tools, in that form; empty if there are none.
+    pub fn tools_text(&self, form: ToolForm) -> String {
+        tools::text(&self.body, form)
+    }
+
+    /// Whether there are any.
+    pub fn has_tools(&self) -> bool {
+        text::TOOLS.into_iter().filter_map(|field| self.body.get(field)).any(|tools| match tools {
+            Value::Null => false,
+            Value::Array(list) => !list.is_empty(),
+            _ => true,
+        })
     }
 
     /// The length of all that in bytes.
@@ -355,8 +380,8 @@ impl ChatRequest {
     pub fn media(&self) -> Vec<Media> {
         match self.shape {
             Shape::Chat => chat::media(&self.body),
-            Shape::Responses => responses::found(&self.body).media,
-            Shape::Messages => messages::found(&self.body).media,
+            Shape::Responses => responses::found(&self.body, false).media,
+            Shape::Messages => messages::found(&self.body, false).media,
         }
     }
 

@@ -206,14 +206,14 @@ fn parts(content: Option<&Value>, field: &str, index: usize, kinds: &mut Kinds) 
     Ok(())
 }
 
-/// All that counts as input.
-pub(super) fn found(body: &Map<String, Value>) -> Found<'_> {
+/// All that counts as input, with the texts of tools or without.
+pub(super) fn found(body: &Map<String, Value>, tools: bool) -> Found<'_> {
     let mut found = Found::default();
     for field in ["instructions", "input"] {
         found.text(body.get(field));
         list(body.get(field)).for_each(|item| collect(item, &mut found));
     }
-    beside(body, &["instructions", "input"]).for_each(|value| found.json(Some(value)));
+    beside(body, &["instructions", "input"], tools).for_each(|value| found.json(Some(value)));
     let described = list(body.get("tools")).filter(|tool| {
         matches!(tool.get("type").and_then(Value::as_str), Some("local_shell" | "apply_patch" | "shell"))
     });

@@ -53,6 +53,9 @@ pub(crate) const NOT_READ: [&str; 41] = [
     "inference_geo",
 ];
 
+/// Fields with tools.
+pub(super) const TOOLS: [&str; 2] = ["tools", "functions"];
+
 /// What was found in a request: its texts, and what is not text.
 #[derive(Debug, Default)]
 pub(super) struct Found<'a> {
@@ -81,14 +84,17 @@ impl<'a> Found<'a> {
     }
 }
 
-/// What of a body beside the fields `seen` may be read by a model: tools, schemas, documents, what is not known.
+/// What of a body beside the fields `seen` may be read by a model: tools, if they are wanted, schemas, documents, what is not
+/// known.
 pub(super) fn beside<'a>(
     body: &'a Map<String, Value>,
     seen: &'a [&'a str],
+    tools: bool,
 ) -> impl Iterator<Item = &'a Value> {
-    let read = |(name, value): &(&String, &Value)| {
+    let read = move |(name, value): &(&String, &Value)| {
         let name = name.as_str();
         !seen.contains(&name)
+            && (tools || !TOOLS.contains(&name))
             && !NOT_READ.contains(&name)
             && matches!(value, Value::String(_) | Value::Array(_) | Value::Object(_))
     };

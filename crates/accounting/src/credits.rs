@@ -35,6 +35,17 @@ impl Credits {
         credits.checked_mul(MICRO).map(Self).ok_or(Error::Overflow)
     }
 
+    /// That many whole credits, or the amount of that sign that is nearest: for limits, where more than all is all.
+    pub const fn saturating_from_whole(credits: i64) -> Self {
+        Self(credits.saturating_mul(MICRO))
+    }
+
+    /// The sum, or the amount that is nearest: for limits.
+    #[must_use]
+    pub const fn saturating_plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
     /// In microcredits.
     pub const fn micro(self) -> i64 {
         self.0

@@ -29,6 +29,9 @@ impl Label {
     /// with `…`. Never refuses: a request must not fail, nor go uncharged, for the sake of a label.
     pub fn new(text: &str) -> Self {
         let text = text.trim();
+        if text.len() <= LONGEST && is_plain(text) {
+            return Self(text.to_owned());
+        }
         let mut label: String = text.chars().take(LONGEST).map(shown).collect();
         if text.chars().nth(LONGEST).is_some() {
             label.pop();
@@ -54,6 +57,11 @@ fn shown(character: char) -> char {
         hidden if is_hidden(hidden) => REPLACED,
         other => other,
     }
+}
+
+/// Whether a text is of printable ASCII alone, as most are: nothing in it is [hidden](is_hidden).
+pub fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// Whether a character does not show as itself: control characters, line separators, and format characters of Unicode that

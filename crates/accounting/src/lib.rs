@@ -21,7 +21,7 @@ pub use clock::Clock;
 pub use credits::Credits;
 pub use error::Error;
 pub use ids::{ModelId, OwnerId, PriceVersion, ProviderName, RequestId, SponsoredId, UserId};
-pub use label::{Label, check_name, check_text, is_hidden};
+pub use label::{Label, check_name, check_text, is_hidden, is_plain};
 pub use period::{Day, Period, Zone};
 pub use price::{Price, Rate, Tier};
 pub use usage::{Measure, Usage};

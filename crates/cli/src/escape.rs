@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::{fmt, io};
 
-use accounting::is_hidden;
+use accounting::{is_hidden, is_plain};
 use tracing::field::Field;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::FormatFields;
@@ -46,6 +46,9 @@ pub(crate) struct JsonLines<W>(pub W);
 impl<W: io::Write> io::Write for JsonLines<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
+        if is_plain(text.trim_end_matches('\n')) {
+            return self.0.write_all(line).map(|()| line.len());
+        }
         let mut safe = String::with_capacity(text.len());
         for character in text.chars() {
             if is_hidden(character) && character != '\n' {
@@ -67,7 +70,7 @@ impl<W: io::Write> io::Write for JsonLines<W> {
 }
 
 fn escaped(text: &str, is_bad: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if !text.chars().any(&is_bad) {
+    if is_plain(text) || !text.chars().any(&is_bad) {
         return text.into();
     }
     let mut safe = String::with_capacity(text.len() + 8);

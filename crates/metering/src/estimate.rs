@@ -18,6 +18,30 @@ enum Kind {
     Foreign,
 }
 
+impl Kind {
+    const fn of(byte: u8) -> Self {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' => Self::Letter,
+            b'0'..=b'9' => Self::Digit,
+            b' ' | b'\t' => Self::Space,
+            b'\n' | b'\r' => Self::Line,
+            0..=0x7f => Self::Mark,
+            _ => Self::Foreign,
+        }
+    }
+}
+
+/// What each byte is.
+const KINDS: [Kind; 256] = {
+    let mut kinds = [Kind::Space; 256];
+    let mut byte = 0;
+    while byte < kinds.len() {
+        kinds[byte] = Kind::of(byte as u8);
+        byte += 1;
+    }
+    kinds
+};
+
 /// Hundredths of a token, fitted to both vocabularies on texts such as those below.
 const WORD: u64 = 100;
 /// Of a word, each further so many letters count apart.
@@ -57,14 +81,7 @@ impl Estimate {
     /// The next piece of the text. What it comes to with all before.
     pub(crate) fn add(&mut self, text: &str) -> u64 {
         for byte in text.bytes() {
-            let kind = match byte {
-                b'a'..=b'z' | b'A'..=b'Z' => Kind::Letter,
-                b'0'..=b'9' => Kind::Digit,
-                b' ' | b'\t' => Kind::Space,
-                b'\n' | b'\r' => Kind::Line,
-                0..=0x7f => Kind::Mark,
-                _ => Kind::Foreign,
-            };
+            let kind = KINDS[usize::from(byte)];
             self.run = if kind == self.last { self.run + 1 } else { 1 };
             let first = self.run == 1;
             self.hundredths += match kind {

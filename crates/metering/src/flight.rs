@@ -183,6 +183,10 @@ impl Flight {
         }
         if !produced.is_empty() {
             seen.produced.push(produced, route.model.as_str());
+        }
+        // Nobody has to guess what is told.
+        let is_told = matches!(usage, Some(Reported::Final(usage)) if usage.output > 0);
+        if !produced.is_empty() && !is_told {
             let estimate = self.estimate.get_or_insert_with(|| Estimate::of(route.model.as_str()));
             self.beacon.output_tokens.store(estimate.add(produced), Ordering::Relaxed);
         }

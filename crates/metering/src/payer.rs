@@ -235,7 +235,7 @@ pub(crate) fn accounts(
     if payer.limit.is_none() && snapshot.settings().base_credit_allowance.is_none() {
         return Err(MeterError::NoAllowance);
     }
-    let limits = snapshot.limits(&user)?;
+    let limits = snapshot.limits(&user);
     let granted = |period: Period| match payer.limit {
         Some(limit) if period == Period::Day => Some(limit),
         _ => limits.of(period),

@@ -234,20 +234,22 @@ pub(crate) fn tool_names(tool: &Map<String, Value>, at: &str) -> Result<(), BadR
 /// Refuses such fields in a body of any shape.
 pub(crate) fn fields(body: &Map<String, Value>) -> Result<(), BadRequest> {
     let refuse = |field: &str, why: &str| Err(refuse_field(field, why));
-    let asked = |field: &&&str| body.get(**field).is_some_and(said);
     lookalikes(body)?;
-    let is_free = |field: &&&str| **field == "plugins" && body.get("plugins").is_some_and(reads_files_free);
-    if let Some(field) = NEVER.iter().find(|field| asked(field) && !is_free(field)) {
-        return refuse(field, "it would cost something that has no price");
-    }
-    if let Some(field) = UNCOUNTED.iter().find(asked) {
-        return refuse(field, "what it makes of the input can't be counted");
-    }
-    if let Some(field) = KEPT.iter().find(asked) {
-        return refuse(
-            field,
-            "what is kept at the provider is kept for all under one key; send it in the request",
-        );
+    // A body has fewer fields than there are refused ones.
+    for (field, value) in body.iter().filter(|(_, value)| said(value)) {
+        let field = field.as_str();
+        if NEVER.contains(&field) && !(field == "plugins" && reads_files_free(value)) {
+            return refuse(field, "it would cost something that has no price");
+        }
+        if UNCOUNTED.contains(&field) {
+            return refuse(field, "what it makes of the input can't be counted");
+        }
+        if KEPT.contains(&field) {
+            return refuse(
+                field,
+                "what is kept at the provider is kept for all under one key; send it in the request",
+            );
+        }
     }
     let one_of = |field: &str, taken: &[&str]| match body.get(field) {
         None | Some(Value::Null) => true,
@@ -283,8 +285,10 @@ fn reads_files_free(plugins: &Value) -> bool {
 /// `metadata`, in schemas and in arguments is the client's own.
 fn lookalikes(body: &Map<String, Value>) -> Result<(), BadRequest> {
     refuse_lookalikes(body, &[&NEVER, &UNCOUNTED, &KEPT, &READ, &NOT_READ], "")?;
-    for (field, known) in NESTED {
-        if let Some(Value::Object(object)) = body.get(field) {
+    for (field, value) in body {
+        if let Value::Object(object) = value
+            && let Some((_, known)) = NESTED.iter().find(|(nested, _)| nested == field)
+        {
             refuse_lookalikes(object, &[known], field)?;
         }
     }

@@ -48,20 +48,21 @@ impl Limits {
         }
     }
 
-    /// Both together; a limit that only one has is the limit.
-    ///
-    /// # Errors
-    /// If a sum leaves the range of credits.
-    pub fn plus(self, other: Self) -> Result<Self, accounting::Error> {
-        let both = |one: Option<Credits>, other: Option<Credits>| match (one, other) {
-            (Some(one), Some(other)) => one.plus(other).map(Some),
-            (one, other) => Ok(one.or(other)),
-        };
-        Ok(Self {
-            daily: self.daily.plus(other.daily)?,
-            weekly: both(self.weekly, other.weekly)?,
-            monthly: both(self.monthly, other.monthly)?,
-        })
+    /// Both together; a limit that only one has is the limit. No sum is larger than the largest amount of credits.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        const fn both(one: Option<Credits>, other: Option<Credits>) -> Option<Credits> {
+            match (one, other) {
+                (Some(one), Some(other)) => Some(one.saturating_plus(other)),
+                (Some(one), None) => Some(one),
+                (None, other) => other,
+            }
+        }
+        Self {
+            daily: self.daily.saturating_plus(other.daily),
+            weekly: both(self.weekly, other.weekly),
+            monthly: both(self.monthly, other.monthly),
+        }
     }
 }
 
@@ -85,7 +86,7 @@ pub(crate) async fn terms(database: &Database) -> Result<HashMap<Uuid, Terms>, E
         // The table is the original's: a row without a proper id is nobody's group.
         let Some(id) = id.and_then(|id| Uuid::try_parse(&id).ok()) else { continue };
         let adds = Limits {
-            daily: Credits::from_whole(daily.unwrap_or_default())?,
+            daily: Credits::saturating_from_whole(daily.unwrap_or_default()),
             weekly: weekly.map(Credits::from_micro),
             monthly: monthly.map(Credits::from_micro),
         };
@@ -134,7 +135,7 @@ pub(crate) async fn limits_by_user(database: &Database) -> Result<HashMap<String
         let Some(terms) = groups.get(&id) else { continue };
         for user in members.into_keys() {
             let sum = limits.entry(user).or_default();
-            *sum = sum.plus(terms.adds)?;
+            *sum = sum.plus(terms.adds);
         }
     }
     Ok(limits)

@@ -15,7 +15,7 @@ use storage::admin::{audit, settings};
 use storage::ledger::{Hold, HoldOutcome, HoldRequest, Ledger, RequestRecord};
 use storage::reports::balance::{Balance, account, balances};
 use storage::reports::verify::verify;
-use storage::{Database, Error, Membership, Snapshot, new_id};
+use storage::{Database, Error, Kind, Membership, Snapshot, new_id};
 use testing::clock::SettableClock;
 use testing::databases::TestDatabase;
 use testing::{each_database, records};
@@ -197,7 +197,7 @@ each_database!(a_weeks_limit_holds_under_64_at_once, async |test: TestDatabase| 
 each_database!(limits_of_base_and_groups_add_up_for_each_period, async |test: TestDatabase| {
     let database = test.migrated().await.unwrap();
     let limits = async |id: &str| {
-        let limits = Snapshot::of(&database, &clock()).await.unwrap().limits(&user(id)).unwrap();
+        let limits = Snapshot::of(&database, &clock()).await.unwrap().limits(&user(id));
         (limits.daily.whole(), limits.weekly.map(Credits::whole), limits.monthly.map(Credits::whole))
     };
     set(&database, &[("base_credit_allowance", "10")]).await;
@@ -219,6 +219,27 @@ each_database!(limits_of_base_and_groups_add_up_for_each_period, async |test: Te
     assert_eq!(limits("ann").await, (11, Some(200), None));
     let negative = Change { weekly: Some(Some(Credits::from_micro(-1))), ..Change::default() };
     assert!(matches!(groups::update(&database, "plain", negative).await, Err(Error::Invalid { .. })));
+});
+
+each_database!(an_amount_that_is_too_large_takes_nobody_down, async |test: TestDatabase| {
+    let database = test.migrated().await.unwrap();
+    set(&database, &[("base_credit_allowance", "10")]).await;
+    groups::create(&database, "all", 1, "").await.unwrap();
+    groups::add_user(&database, "all", &user("ann")).await.unwrap();
+    // The original and scripts write into its table what they like.
+    let table = database.table("token_tracking_credit_group");
+    let largest = match database.kind() {
+        Kind::Sqlite => i64::MAX,
+        Kind::Postgres => i64::from(i32::MAX),
+    };
+    database.run(format!("UPDATE {table} SET max_credit = {largest}")).await.unwrap();
+    let snapshot = Snapshot::of(&database, &clock()).await.unwrap();
+    assert_eq!(snapshot.limits(&user("bob")).daily, credits(10));
+    let expected = match database.kind() {
+        Kind::Sqlite => Credits::MAX,
+        Kind::Postgres => credits(largest + 10),
+    };
+    assert_eq!(snapshot.limits(&user("ann")).daily, expected);
 });
 
 /// Open WebUI's groups, as version 0.12 keeps them: Course lies in School.
@@ -249,9 +270,8 @@ each_database!(a_group_follows_one_of_open_webui, async |test: TestDatabase| {
     };
     let (named, followed) = (Membership::Named, Membership::Followed);
     assert_eq!(members().await, [("ann".into(), named), ("bob".into(), followed), ("carl".into(), named)]);
-    let daily = async |id: &str| {
-        Snapshot::of(&database, &clock()).await.unwrap().limits(&user(id)).unwrap().daily.whole()
-    };
+    let daily =
+        async |id: &str| Snapshot::of(&database, &clock()).await.unwrap().limits(&user(id)).daily.whole();
     for (id, credits) in [("ann", 15), ("bob", 15), ("carl", 15), ("dora", 10)] {
         assert_eq!(daily(id).await, credits, "{id}");
     }

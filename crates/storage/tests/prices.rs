@@ -91,6 +91,7 @@ each_database!(a_price_from_a_later_date_holds_from_then_on, async |test: TestDa
     let model = ModelId::new("m").unwrap();
     let history = prices::history(&database, &model, None).await.unwrap();
     let history: Vec<_> = history
+        .readable
         .iter()
         .map(|version| (version.priced.version.0, version.valid_from, version.deleted))
         .collect();
@@ -237,7 +238,7 @@ each_database!(where_a_price_comes_from_is_kept, async |test: TestDatabase| {
     assert_eq!(write_listed(upstream("list 1", 1000)).await, 1);
     assert_eq!(write_listed(upstream("list 2", 1000)).await, 0, "the same entry, the same price");
     assert_eq!(write_listed(upstream("list 2", 500)).await, 1, "another rate is another origin");
-    let present = prices::present(&database, None, now).await.unwrap();
+    let present = prices::present(&database, None, now).await.unwrap().readable;
     assert_eq!(
         (present[0].source.as_str(), &present[0].upstream),
         ("genai-prices", &Some(upstream("list 2", 500)))
@@ -245,7 +246,7 @@ each_database!(where_a_price_comes_from_is_kept, async |test: TestDatabase| {
     // Whoever writes the same price by hand makes it their own.
     assert_eq!(write(&database, price("openai", "m", 1), Write::Upsert, now).await.unwrap(), 1);
     assert_eq!(write(&database, price("openai", "m", 1), Write::Upsert, now).await.unwrap(), 0);
-    let present = prices::present(&database, None, now).await.unwrap();
+    let present = prices::present(&database, None, now).await.unwrap().readable;
     assert_eq!((present[0].source.as_str(), &present[0].upstream), ("administrator", &None));
 });
 
@@ -253,7 +254,9 @@ each_database!(a_bad_row_can_be_replaced, async |test: TestDatabase| {
     let database = test.migrated().await.unwrap();
     write(&database, price("openai", "m", 1), Write::Add, at(NOON)).await.unwrap();
     database.run(format!("UPDATE {} SET price = 'x'", database.table("token_tracking_price"))).await.unwrap();
-    assert!(matches!(prices::list(&database, None, at(NOON)).await, Err(Error::Inconsistency { .. })));
+    let m = ModelId::new("m").unwrap();
+    assert!(matches!(prices::get(&database, &m, None, at(NOON)).await, Err(Error::Inconsistency { .. })));
+    assert_eq!(prices::list(&database, None, at(NOON)).await.unwrap(), [], "a bad row hides no other");
     write(&database, price("openai", "m", 2), Write::Upsert, at(NOON)).await.unwrap();
     assert_eq!(costs(&database, "openai", "m", at(NOON)).await, Some(2));
 });

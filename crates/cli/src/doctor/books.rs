@@ -1,5 +1,7 @@
 //! What is granted and what is booked: the base allowance, holds of dead processes, accounts.
 
+use storage::reports::recovered::Recovered;
+use storage::reports::verify::Verification;
 use storage::reports::{health, verify};
 
 use super::{Finding, Known};
@@ -48,15 +50,29 @@ pub(super) async fn check(known: &Known, findings: &mut Vec<Finding>) {
         let advice = "what it concerns is refused until it can be used again; all else goes on";
         Finding::problem("catalogue", problem.to_string(), advice)
     }));
-    findings.push(accounts(known).await.unwrap_or_else(|error| Finding::failed("accounts", &error)));
+    match verified(known).await {
+        Ok(Some(verified)) => {
+            findings.push(accounts(&verified));
+            findings.extend(recovered(&verified.recovered));
+        }
+        Ok(None) => {
+            let found = "not compared, because the ledger is long: `verify` does";
+            findings.push(Finding::ok("accounts", found));
+        }
+        Err(error) => findings.push(Finding::failed("accounts", &error)),
+    }
 }
 
-async fn accounts(known: &Known) -> Result<Finding, storage::Error> {
+/// What `verify` finds, unless the ledger is too long.
+async fn verified(known: &Known) -> Result<Option<Verification>, storage::Error> {
     if !health::is_short(&known.database, MOST_ROWS).await? {
-        return Ok(Finding::ok("accounts", "not compared, because the ledger is long: `verify` does"));
+        return Ok(None);
     }
-    let verified = verify::verify(&known.database).await?;
-    Ok(match verified.differences.len() {
+    verify::verify(&known.database).await.map(Some)
+}
+
+fn accounts(verified: &Verification) -> Finding {
+    match verified.differences.len() {
         0 if verified.texts_removed > 0 => Finding::warning(
             "accounts",
             format!(
@@ -71,5 +87,27 @@ async fn accounts(known: &Known) -> Result<Finding, storage::Error> {
             format!("{different} differ from the ledger"),
             "`owui-token-tracking verify` shows where",
         ),
+    }
+}
+
+/// What was charged for processes that died, and what became of it.
+fn recovered(recovered: &Recovered) -> Option<Finding> {
+    let Recovered { requests, corrected_by_owner, changed_by_recovery } = recovered;
+    if changed_by_recovery.count > 0 {
+        return Some(Finding::warning(
+            "recovered charges",
+            format!(
+                "{} charges were changed at a guess by version 0.2.0, by {} credits",
+                changed_by_recovery.count, changed_by_recovery.credits
+            ),
+            "`owui-token-tracking verify` says more; `credits grant` and `credits revoke` can make up for it",
+        ));
+    }
+    (requests.count > 0).then(|| {
+        let found = format!(
+            "{} requests of processes that died or were away, {} credits; their owners corrected {}",
+            requests.count, requests.credits, corrected_by_owner.count
+        );
+        Finding::ok("recovered charges", found)
     })
 }

@@ -91,7 +91,7 @@ impl Rate {
 pub(super) async fn search(arguments: Search) -> anyhow::Result<ExitCode> {
     let Search { text: words, database, format } = arguments;
     let (database, now) = (database.open().await?, SystemClock.now());
-    let present = prices::present(&database, None, now).await?;
+    let present = prices::present(&database, None, now).await?.readable;
     let found = upstream::search(&words.join(" "));
     let columns = [
         text("provider", "Provider"),
@@ -198,7 +198,7 @@ async fn differences(
 ) -> anyhow::Result<(Vec<Difference>, Vec<String>)> {
     let (provider, now) = (provider.map(ProviderName::new).transpose()?, SystemClock.now());
     let (mut differences, mut gone) = (Vec::new(), Vec::new());
-    for here in prices::present(database, provider.as_ref(), now).await? {
+    for here in prices::present(database, provider.as_ref(), now).await?.readable {
         let Some(entry) = origin(&here) else { continue };
         let kept = &here.priced;
         let listed =

@@ -4,6 +4,7 @@ mod listed;
 mod options;
 mod show;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use accounting::{Clock, ModelId, ProviderName};
@@ -136,17 +137,23 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::List { provider, database, format } => {
             let provider = provider.map(ProviderName::new).transpose()?;
             let found = prices::present(&database.open().await?, provider.as_ref(), now).await?;
-            show::present(&found, format.format)?;
+            show::present(&found.readable, format.format)?;
+            show::unreadable(&found.unreadable);
         }
         Command::Get { model_id, provider, database, format } => {
             let database = database.open().await?;
             let (model, provider) = (ModelId::new(model_id)?, provider.map(ProviderName::new).transpose()?);
             let mut found = prices::present(&database, provider.as_ref(), now).await?;
-            found.retain(|version| version.priced.model == model);
-            if found.is_empty() {
-                return Err(nearest::unknown_price(&database, &model).await.into());
+            found.readable.retain(|version| version.priced.model == model);
+            found.unreadable.retain(|version| version.of.1 == model.as_str());
+            if found.readable.is_empty() {
+                return Err(match found.unreadable.into_iter().next() {
+                    Some(unreadable) => unreadable.error.into(),
+                    None => nearest::unknown_price(&database, &model).await.into(),
+                });
             }
-            show::present(&found, format.format)?;
+            show::present(&found.readable, format.format)?;
+            show::unreadable(&found.unreadable);
         }
         Command::Add { id, one } => {
             let database = one.database.open().await?;
@@ -169,11 +176,12 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let (model, provider) = (ModelId::new(model_id)?, provider.map(ProviderName::new).transpose()?);
             // Those that are to hold later go too.
             let found = prices::history(&database, &model, provider.as_ref()).await?;
-            let mut providers: Vec<&str> =
-                found.iter().map(|version| version.priced.provider.as_str()).collect();
-            providers.dedup();
+            let readable = found.readable.iter().map(|version| version.priced.provider.as_str());
+            let unreadable = found.unreadable.iter().map(|version| version.of.0.as_str());
+            let providers: BTreeSet<&str> = readable.chain(unreadable).collect();
+            let providers: Vec<&str> = providers.into_iter().collect();
             let question = format!("Delete the price of {model} ({})?", providers.join(", "));
-            if !found.is_empty() && !yes && !output::confirmed(&question)? {
+            if !providers.is_empty() && !yes && !output::confirmed(&question)? {
                 bail!("nothing was deleted");
             }
             changed(prices::delete(&database, &model, provider.as_ref(), now).await?, "deleted")?;
@@ -182,10 +190,11 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let database = database.open().await?;
             let (model, provider) = (ModelId::new(model_id)?, provider.map(ProviderName::new).transpose()?);
             let versions = prices::history(&database, &model, provider.as_ref()).await?;
-            if versions.is_empty() {
+            if versions.readable.is_empty() && versions.unreadable.is_empty() {
                 return Err(nearest::unknown_price(&database, &model).await.into());
             }
-            show::history(&versions, now, format.format)?;
+            show::history(&versions.readable, now, format.format)?;
+            show::unreadable(&versions.unreadable);
         }
         Command::Search(arguments) => return listed::search(arguments).await,
         Command::Import(arguments) => return listed::import(arguments).await,

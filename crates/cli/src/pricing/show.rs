@@ -4,8 +4,9 @@ use accounting::{Price, Rate};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use storage::admin::price_list;
-use storage::admin::prices::Version;
+use storage::admin::prices::{Unreadable, Version};
 
+use crate::escape;
 use crate::output::{self, Format, credits, text};
 
 const MILLION: u64 = 1_000_000;
@@ -37,6 +38,13 @@ pub(super) fn present(found: &[Version], format: Format) -> anyhow::Result<()> {
         ]
     });
     Ok(output::rows(format, &columns, rows.collect())?)
+}
+
+/// Says on standard error which prices a table lacks, so that what reads the table reads only prices.
+pub(super) fn unreadable(versions: &[Unreadable]) {
+    for Unreadable { error, .. } in versions {
+        eprintln!("Not shown: {}", escape::terminal(&error.to_string()));
+    }
 }
 
 /// All versions of prices.

@@ -126,6 +126,11 @@ each_database!(an_owner_paused_past_its_lease, async |test: TestDatabase| {
     assert_eq!(charged, 1000 * input + 2000 * tokens, "what its owner counted is what is charged in the end");
     assert!(tokens >= 5 && tokens <= produced, "{tokens} charged, {produced} produced");
     assert_eq!(place.number("SELECT COUNT(*) FROM {ledger} WHERE kind = 'request'").await, 1);
+    let doctor = place.run(&["doctor", "--format", "json"]);
+    let findings: Vec<serde_json::Value> = serde_json::from_slice(&doctor.stdout).unwrap();
+    let found = findings.iter().find(|finding| finding["check"] == "recovered charges").unwrap();
+    let found = found["found"].as_str().unwrap();
+    assert!(found.starts_with("1 requests") && found.ends_with("their owners corrected 1"), "{found}");
     // It serves on under a new name.
     let (status, answer) = client.ask(&sleeper.url, "ann", "after", "[[sim input=50 output=10]]").await;
     assert_eq!(status, 200, "{answer}");

@@ -25,6 +25,40 @@ impl Place {
     }
 }
 
+each_database!(a_price_of_a_newer_version_hides_no_other, async |test: TestDatabase| {
+    let place = place(&test).await;
+    for id in ["old", "new"] {
+        place.ok(&[
+            "pricing",
+            "add",
+            "--provider",
+            "p",
+            "--id",
+            id,
+            "--name",
+            id,
+            "--input-cost-credits",
+            "2",
+            "--output-cost-credits",
+            "3",
+        ]);
+    }
+    let rate = r#"{"credits":"1","per":1000}"#;
+    let newer = format!(r#"{{"input":{rate},"output":{rate},"searches":{rate}}}"#);
+    let sql = format!("UPDATE {{price}} SET price = '{newer}' WHERE model = 'new'");
+    place.database.run(place.qualified(&sql)).await.unwrap();
+    for command in [&["pricing", "list", "--provider", "p"][..], &["pricing", "history", "new"]] {
+        let shown = place.run(&[command, &["--format", "json"]].concat());
+        let said = String::from_utf8(shown.stderr).unwrap();
+        assert!(shown.status.success() && said.contains("Not shown") && said.contains("p/new"), "{said}");
+        let rows: Value = serde_json::from_slice(&shown.stdout).unwrap();
+        assert!(rows.as_array().unwrap().iter().all(|row| row["id"] == "old"), "{rows}");
+    }
+    assert_eq!(place.shown(&["pricing", "list", "--provider", "p"]).as_array().unwrap().len(), 1);
+    assert!(place.refused(&["pricing", "get", "new"]).contains("newer version"));
+    place.ok(&["pricing", "diff"]);
+});
+
 each_database!(every_class_and_tier_by_options, async |test: TestDatabase| {
     let place = place(&test).await;
     let tier = r#"{"above_input_tokens": 200000, "input_cost_credits": 4, "output_cost_credits": 6}"#;

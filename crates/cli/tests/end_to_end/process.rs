@@ -124,7 +124,7 @@ impl Place {
 
     /// `{name}` stands for our table of that name.
     pub fn qualified(&self, sql: &str) -> String {
-        ["ledger", "hold", "owner", "account", "base_settings", "refusal", "rollup_day"].iter().fold(
+        ["ledger", "hold", "owner", "account", "base_settings", "refusal", "rollup_day", "price"].iter().fold(
             sql.to_owned(),
             |sql, name| {
                 sql.replace(&format!("{{{name}}}"), &self.database.table(&format!("token_tracking_{name}")))

@@ -16,19 +16,31 @@ use crate::BadRequest;
 
 /// What fields are gathered in.
 pub(super) trait Gathers<V>: Default {
-    /// Takes one; whether it was there.
-    fn take(&mut self, name: String, value: V) -> bool;
+    /// Takes one; gives its name back if it was there already.
+    fn take(&mut self, name: String, value: V) -> Option<String>;
 }
 
 impl Gathers<Value> for Map<String, Value> {
-    fn take(&mut self, name: String, value: Value) -> bool {
-        self.insert(name, value).is_some()
+    fn take(&mut self, name: String, value: Value) -> Option<String> {
+        match self.entry(name) {
+            serde_json::map::Entry::Occupied(there) => Some(there.key().clone()),
+            serde_json::map::Entry::Vacant(new) => {
+                new.insert(value);
+                None
+            }
+        }
     }
 }
 
 impl<'a> Gathers<&'a RawValue> for IndexMap<String, &'a RawValue> {
-    fn take(&mut self, name: String, value: &'a RawValue) -> bool {
-        self.insert(name, value).is_some()
+    fn take(&mut self, name: String, value: &'a RawValue) -> Option<String> {
+        match self.entry(name) {
+            indexmap::map::Entry::Occupied(there) => Some(there.key().clone()),
+            indexmap::map::Entry::Vacant(new) => {
+                new.insert(value);
+                None
+            }
+        }
     }
 }
 
@@ -70,11 +82,8 @@ impl<'de, M: Gathers<V>, V: Deserialize<'de>> Visitor<'de> for Fields<M, V> {
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
         while let Some((name, value)) = map.next_entry::<String, V>()? {
-            // The name is needed again only if there is something to say.
-            let again = self.twice.is_none().then(|| name.clone());
-            if self.all.take(name, value) && self.twice.is_none() {
-                self.twice = again;
-            }
+            let again = self.all.take(name, value);
+            self.twice = self.twice.take().or(again);
         }
         Ok(self)
     }

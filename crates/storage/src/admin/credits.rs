@@ -148,7 +148,7 @@ impl Place {
         let day = snapshot.settings().zone()?.day(at);
         Ok(match whose {
             Whose::User(user, period) => {
-                let limit = snapshot.limits(user)?.of(*period).ok_or_else(|| Error::Invalid {
+                let limit = snapshot.limits(user).of(*period).ok_or_else(|| Error::Invalid {
                     what: format!(
                         "{user} has no {0} limit, so there is nothing to grant or revoke for the {period}: set one with \
                          `owui-token-tracking settings set base_{0}_allowance` or `credit-group update --{0}`, or adjust \

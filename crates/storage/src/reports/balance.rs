@@ -85,7 +85,7 @@ pub async fn balances(
         }
     }
     let balance = |(user, name): (UserId, String)| {
-        let limits = snapshot.limits(&user)?;
+        let limits = snapshot.limits(&user);
         let of = |period| counters.balance(&now, &user, &limits, period);
         let day = of(Period::Day)?.ok_or(accounting::Error::Overflow)?;
         Ok(Balance { day, week: of(Period::Week)?, month: of(Period::Month)?, user, name })

@@ -56,12 +56,12 @@ pub struct Parts {
 pub async fn explain(database: &Database, clock: &dyn Clock, which: &str) -> Result<Explanation, Error> {
     let user = users::one(database, which).await?;
     let snapshot = Snapshot::of(database, clock).await?;
-    let limits = snapshot.limits(&user.id)?;
+    let limits = snapshot.limits(&user.id);
     let mut grants = vec![Grant { group: None, limits: snapshot.settings().base() }];
     let groups = groups::memberships(database).await?.remove(user.id.as_str()).unwrap_or_default();
     for group in groups {
         let limits = Limits {
-            daily: Credits::from_whole(group.allowance)?,
+            daily: Credits::saturating_from_whole(group.allowance),
             weekly: group.weekly,
             monthly: group.monthly,
         };

@@ -14,7 +14,7 @@ use sqlx::AssertSqlSafe;
 pub(crate) use self::default_price::{default_price, of_settings};
 pub use self::mirror::mirror_due;
 pub(crate) use self::mirror::{mirror, mirrored, whole};
-pub use self::versions::{Upstream, Version, history, present};
+pub use self::versions::{Unreadable, Upstream, Version, Versions, history, present};
 pub(crate) use self::versions::{holding, is_last};
 use super::audit::{Change, note};
 use super::price_list;
@@ -373,17 +373,17 @@ pub async fn delete(
     Ok(deleted)
 }
 
-/// All prices that hold at a moment, by provider and model.
+/// All prices that hold at a moment and can be read, by provider and model.
 ///
 /// # Errors
-/// [`Error::Inconsistency`] if a row is bad.
+/// [`Error::Unavailable`] if the database is away.
 pub async fn list(
     database: &Database,
     provider: Option<&ProviderName>,
     now: Timestamp,
 ) -> Result<Vec<PricedModel>, Error> {
     let held = present(database, provider, now).await?;
-    Ok(held.into_iter().map(|version| version.priced).collect())
+    Ok(held.readable.into_iter().map(|version| version.priced).collect())
 }
 
 /// The prices of a model that hold at a moment, at one provider or at all.
@@ -396,9 +396,13 @@ pub async fn get(
     provider: Option<&ProviderName>,
     now: Timestamp,
 ) -> Result<Vec<PricedModel>, Error> {
-    let mut found = list(database, provider, now).await?;
-    found.retain(|priced| priced.model == *model);
-    Ok(found)
+    let held = present(database, provider, now).await?;
+    if let Some(unreadable) = held.unreadable.into_iter().find(|unreadable| unreadable.of.1 == model.as_str())
+    {
+        return Err(unreadable.error);
+    }
+    let found = held.readable.into_iter().map(|version| version.priced);
+    Ok(found.filter(|priced| priced.model == *model).collect())
 }
 
 /// Takes over what differs in the original's price table. Returns how many prices were not here.

@@ -37,6 +37,38 @@ pub struct Version {
     pub deleted: bool,
 }
 
+/// Versions of prices, and why others can't be read: a bad row, or one of a newer version of this program, hides no other.
+#[derive(Debug, Default)]
+pub struct Versions {
+    /// Those that can be read.
+    pub readable: Vec<Version>,
+    /// The others.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A version of a price that can't be read.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// The provider and the model, as they are written there.
+    pub of: (String, String),
+    /// Why, and what to do.
+    pub error: Error,
+}
+
+impl FromIterator<VersionRow> for Versions {
+    fn from_iter<T: IntoIterator<Item = VersionRow>>(rows: T) -> Self {
+        let mut versions = Self::default();
+        for row in rows {
+            let of = (row.row.provider.clone(), row.row.model.clone());
+            match row.read() {
+                Ok(version) => versions.readable.push(version),
+                Err(error) => versions.unreadable.push(Unreadable { of, error }),
+            }
+        }
+        versions
+    }
+}
+
 #[derive(sqlx::FromRow)]
 pub(crate) struct VersionRow {
     #[sqlx(flatten)]
@@ -84,12 +116,12 @@ pub(crate) fn holding(versions: &[Version], at: Timestamp) -> Option<&Version> {
 /// All versions of a model's price, the oldest first; at one provider, or at all.
 ///
 /// # Errors
-/// [`Error::Inconsistency`] if a row is bad.
+/// [`Error::Unavailable`] if the database is away.
 pub async fn history(
     database: &Database,
     model: &ModelId,
     provider: Option<&ProviderName>,
-) -> Result<Vec<Version>, Error> {
+) -> Result<Versions, Error> {
     let sql = format!(
         "{} WHERE model = $1 AND ($2 IS NULL OR provider = $2) ORDER BY provider, valid_from, version",
         select(database)
@@ -98,18 +130,18 @@ pub async fn history(
         let query = sqlx::query_as(AssertSqlSafe(sql)).bind(model.as_str());
         query.bind(provider.map(ProviderName::as_str)).fetch_all(pool).await?
     });
-    rows.into_iter().map(VersionRow::read).collect()
+    Ok(rows.into_iter().collect())
 }
 
 /// The versions that hold at a moment, with where they came from, by provider and model.
 ///
 /// # Errors
-/// [`Error::Inconsistency`] if a row is bad.
+/// [`Error::Unavailable`] if the database is away.
 pub async fn present(
     database: &Database,
     provider: Option<&ProviderName>,
     at: Timestamp,
-) -> Result<Vec<Version>, Error> {
+) -> Result<Versions, Error> {
     let table = database.table("token_tracking_price");
     let sql = format!(
         "{} AS kept WHERE deleted = 0 AND valid_from <= $1 AND (($2 IS NULL AND provider <> '{}') OR provider = $2) AND {} \
@@ -122,7 +154,7 @@ pub async fn present(
         let query = sqlx::query_as(AssertSqlSafe(sql)).bind(at.as_microsecond());
         query.bind(provider.map(ProviderName::as_str)).fetch_all(pool).await?
     });
-    rows.into_iter().map(VersionRow::read).collect()
+    Ok(rows.into_iter().collect())
 }
 
 /// The condition that a row `kept` is the one of its model whose time came last before the moment `$1`.

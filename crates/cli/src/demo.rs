@@ -84,6 +84,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         clock: clock.clone(),
         instance: None,
         settle_wait: Duration::from_secs(5),
+        head_wait: Duration::from_secs(15),
     };
     let meter = Meter::open(&database, options).await?;
     let config = Config::read("[gateway]\nlisten = \"127.0.0.1:0\"\nkey = \"demo\"\n", |_| None)?.gateway;

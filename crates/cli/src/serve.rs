@@ -88,6 +88,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         clock: clock.clone(),
         instance: config.gateway.instance.clone(),
         settle_wait: config.gateway.settle_wait,
+        head_wait: config.gateway.head_wait,
     };
     let meter = Meter::open(&database, options).await?;
     let listener = listen(config.gateway.listen).await?;

@@ -63,6 +63,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         clock: clock.clone(),
         instance: config.instance.clone(),
         settle_wait: config.settle_wait,
+        head_wait: config.head_wait,
     };
     let meter = Meter::open(&database, options).await?;
     let mut terminated = signals::Terminated::watch()?;

@@ -75,6 +75,10 @@ pub struct GatewayConfig {
     pub drain: Duration,
     /// How long the end of an answer is withheld while its charge can't be committed.
     pub settle_wait: Duration,
+    /// How long the head of a streamed answer waits for its first event.
+    pub head_wait: Duration,
+    /// After so long a silence of a model, a streamed answer gets a comment; zero for never.
+    pub keep_alive: Duration,
     /// A key for `/metrics` alone.
     pub metrics_key: Option<Secret>,
     /// Where `/metrics` is served without a key.
@@ -110,6 +114,9 @@ impl GatewayConfig {
             client_idle: Duration::from_secs(CLIENT_IDLE),
             drain: Duration::from_secs(DRAIN),
             settle_wait: Duration::from_secs(SETTLE_WAIT),
+            head_wait: Duration::from_secs(HEAD_WAIT),
+            // What a pipe yields is no event stream: it waits as long as its provider may take.
+            keep_alive: Duration::ZERO,
             metrics_key: None,
             metrics_listen: None,
             network,
@@ -187,6 +194,8 @@ struct GatewayTable {
     client_idle: Option<u64>,
     drain: Option<u64>,
     settle_wait: Option<u64>,
+    head_wait: Option<u64>,
+    keep_alive: Option<u64>,
     metrics_key: Option<String>,
     metrics_listen: Option<String>,
 }
@@ -232,6 +241,8 @@ const REQUESTS_PER_USER: usize = 32;
 const CLIENT_IDLE: u64 = 60;
 const DRAIN: u64 = 30;
 const SETTLE_WAIT: u64 = 5;
+const HEAD_WAIT: u64 = 15;
+const KEEP_ALIVE: u64 = 15;
 /// Seconds; no time limit is longer than a day.
 const LONGEST: u64 = 86_400;
 
@@ -293,6 +304,8 @@ impl Config {
             client_idle: seconds("gateway.client_idle", table.client_idle, CLIENT_IDLE)?,
             drain: seconds("gateway.drain", table.drain, DRAIN)?,
             settle_wait: seconds("gateway.settle_wait", table.settle_wait, SETTLE_WAIT)?,
+            head_wait: seconds("gateway.head_wait", table.head_wait, HEAD_WAIT)?,
+            keep_alive: seconds("gateway.keep_alive", table.keep_alive, KEEP_ALIVE)?,
             metrics_key: secrets::sendable("gateway.metrics_key", metrics_key)?,
             metrics_listen: table
                 .metrics_listen

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use metering::{LimitReached, MeterError, Unserved};
-use providers::ProviderError;
+use providers::{ProviderError, Said};
 use serde_json::json;
 
 use crate::routes::REQUEST;
@@ -19,8 +19,10 @@ pub(crate) struct ApiError {
     pub code: &'static str,
     pub message: String,
     pub param: Option<String>,
+    /// What the provider says of it itself: its code goes before ours.
+    pub said: Option<Box<Said>>,
     /// Seconds.
-    pub retry_after: Option<u64>,
+    pub retry_after: Option<u32>,
     /// Tells OpenAI's clients not to try again by themselves.
     pub final_answer: bool,
     /// Our id of the request, if credits were set aside for it.
@@ -44,6 +46,7 @@ impl ApiError {
             code,
             message,
             param: None,
+            said: None,
             retry_after: None,
             final_answer: false,
             request: None,
@@ -58,7 +61,7 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "authentication_error", code, message)
     }
 
-    pub(crate) const fn after(mut self, seconds: u64) -> Self {
+    pub(crate) const fn after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
         self
     }
@@ -194,37 +197,45 @@ impl ApiError {
             message.push_str(&format!(" These models cost nothing: {}.", free_models.join(", ")));
         }
         Self {
-            retry_after: *seconds,
+            retry_after: seconds.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
             final_answer: true,
             ..Self::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota", message)
         }
     }
 
     fn of_provider(error: &ProviderError) -> Self {
-        let message = error.message();
-        let wait = |wait: &Option<std::time::Duration>| wait.map_or(5, |wait| wait.as_secs().max(1));
-        let server = |status, code| Self::new(status, SERVER, code, message.clone());
-        match error {
-            ProviderError::Unsupported(bad) => Self::bad_request(message, bad.param.clone()),
-            ProviderError::RateLimited { retry_after } => {
-                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "provider_rate_limited", message)
-                    .after(wait(retry_after))
-            }
+        let error = error.plain();
+        let (kind, status) = match error {
+            ProviderError::Unsupported(bad) => return Self::bad_request(error.message(), bad.param.clone()),
+            ProviderError::RateLimited { .. } => ("rate_limit_error", StatusCode::TOO_MANY_REQUESTS),
             ProviderError::Rejected { status, .. } => {
-                let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST);
-                Self::new(status, INVALID, "provider_rejected", message)
+                (INVALID, StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST))
             }
-            ProviderError::OurKey { .. } => server(StatusCode::BAD_GATEWAY, "provider_refuses_service"),
-            ProviderError::Failed { .. } | ProviderError::Broken { .. } => {
-                server(StatusCode::BAD_GATEWAY, "provider_failed")
-            }
-            ProviderError::BadAnswer { .. } => server(StatusCode::BAD_GATEWAY, "provider_answer_invalid"),
-            ProviderError::Overloaded { retry_after } => {
-                server(StatusCode::SERVICE_UNAVAILABLE, "provider_overloaded").after(wait(retry_after))
-            }
-            ProviderError::NotConnected => server(StatusCode::BAD_GATEWAY, "provider_unreachable"),
-            ProviderError::TimedOut { .. } => server(StatusCode::GATEWAY_TIMEOUT, "provider_timed_out"),
+            ProviderError::Overloaded { .. } => (SERVER, StatusCode::SERVICE_UNAVAILABLE),
+            ProviderError::TimedOut { .. } => (SERVER, StatusCode::GATEWAY_TIMEOUT),
+            ProviderError::OurKey { .. }
+            | ProviderError::Failed { .. }
+            | ProviderError::Broken { .. }
+            | ProviderError::BadAnswer { .. }
+            | ProviderError::Unreadable { .. }
+            | ProviderError::Reported { .. }
+            | ProviderError::NotConnected => (SERVER, StatusCode::BAD_GATEWAY),
+        };
+        let waits = matches!(error, ProviderError::RateLimited { .. } | ProviderError::Overloaded { .. });
+        let wait =
+            error.retry_after().map_or(5, |wait| u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1));
+        let said = error.said().cloned();
+        Self {
+            param: said.as_ref().and_then(|said| said.param.clone()),
+            said: said.map(Box::new),
+            retry_after: waits.then_some(wait),
+            ..Self::new(status, kind, error.code(), error.message())
         }
+    }
+
+    /// The code as the client gets it.
+    pub(crate) fn shown_code(&self) -> &str {
+        self.said.as_ref().and_then(|said| said.code.as_deref()).unwrap_or(self.code)
     }
 }
 
@@ -240,7 +251,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         metrics::counter!("tracking_errors_total", "code" => self.code).increment(1);
         let body = json!({
-            "error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+            "error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.shown_code()}
         });
         let mut response = (self.status, body.to_string()).into_response();
         let headers = response.headers_mut();
@@ -302,20 +313,43 @@ mod tests {
             (provider(ProviderError::NotConnected), 502, "provider_unreachable", None),
             (provider(ProviderError::TimedOut { before_output: true }), 504, "provider_timed_out", None),
             (
-                provider(ProviderError::RateLimited { retry_after: Some(Duration::from_secs(9)) }),
+                provider(ProviderError::RateLimited {
+                    retry_after: Some(Duration::from_secs(9)),
+                    said: Said::default(),
+                }),
                 429,
                 "provider_rate_limited",
                 Some(9),
             ),
             (
-                provider(ProviderError::Rejected { status: 422, code: None, message: "m".into() }),
+                provider(ProviderError::Rejected { status: 422, said: Said::default() }),
                 422,
                 "provider_rejected",
                 None,
             ),
             (provider(ProviderError::OurKey { status: 401 }), 502, "provider_refuses_service", None),
-            (provider(ProviderError::Failed { status: 500 }), 502, "provider_failed", None),
-            (provider(ProviderError::Overloaded { retry_after: None }), 503, "provider_overloaded", Some(5)),
+            (
+                provider(ProviderError::Failed { status: 500, said: Said::default() }),
+                502,
+                "provider_failed",
+                None,
+            ),
+            (
+                provider(ProviderError::Overloaded { retry_after: None, said: Said::default() }),
+                503,
+                "provider_overloaded",
+                Some(5),
+            ),
+            (
+                provider(ProviderError::Reported {
+                    error: Box::new(ProviderError::OurKey { status: 400 }),
+                    usage: None,
+                }),
+                502,
+                "provider_refuses_service",
+                None,
+            ),
+            (provider(ProviderError::Unreadable { what: "x" }), 502, "provider_answer_invalid", None),
             (provider(ProviderError::BadAnswer { what: "html" }), 502, "provider_answer_invalid", None),
             (provider(ProviderError::Broken { what: "x".into() }), 502, "provider_failed", None),
         ] {

@@ -15,6 +15,7 @@ mod errands;
 mod error;
 mod hosts;
 mod identity;
+mod keep_alive;
 mod keys;
 mod listener;
 mod routes;

@@ -3,12 +3,15 @@
 use accounting::{Credits, Usage};
 use bytes::Bytes;
 use indexmap::IndexMap;
-use providers::{ChatRequest, Shape, StreamEvent};
+use providers::{ChatRequest, ProviderError, Shape, StreamEvent};
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value, json};
 
+use crate::held_back::ends_here;
 use crate::settlement::Bill;
 
+/// The mark of the end of a message in Anthropic's shape.
+const MESSAGE_STOP: &[u8] = b"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
 /// The mark of the end of a chat.
 const DONE: &[u8] = b"data: [DONE]\n\n";
 
@@ -33,6 +36,11 @@ impl Tell {
         Self { shape: request.shape(), asked_usage: request.asks_usage() }
     }
 
+    /// The shape of the answer.
+    pub(crate) const fn shape(self) -> Shape {
+        self.shape
+    }
+
     /// A complete answer with its usage rewritten, all else byte for byte; as it came, if it is no JSON object.
     pub(crate) fn complete(self, body: Bytes, bill: Option<&Bill>) -> Bytes {
         let Some(bill) = bill else { return body };
@@ -46,18 +54,27 @@ impl Tell {
         serde_json::to_vec(&answer).map_or_else(|_| body.clone(), Into::into)
     }
 
-    /// The end of a stream: what was held back of it, rewritten, and the mark of the end.
-    pub(crate) fn end_of_stream(self, held_back: &[StreamEvent], bill: Option<&Bill>) -> Vec<Bytes> {
+    /// The end of a stream: what was held back of it, rewritten, and the mark of the end. `pattern`: a chunk of it.
+    pub(crate) fn end_of_stream(
+        self,
+        held_back: &[StreamEvent],
+        pattern: Option<&StreamEvent>,
+        bill: Option<&Bill>,
+    ) -> Vec<Bytes> {
+        let native = || held_back.iter().map(|event| self.native(event, bill).unwrap_or(event.raw.clone()));
         match self.shape {
             Shape::Chat => {
-                let mut last = self.end_of_chat(held_back, bill);
+                let mut last = self.end_of_chat(held_back, pattern, bill);
                 last.push(Bytes::from_static(DONE));
                 last
             }
-            Shape::Responses | Shape::Messages => held_back
-                .iter()
-                .map(|event| self.native(event, bill).unwrap_or_else(|| event.raw.clone()))
-                .collect(),
+            Shape::Responses => native().collect(),
+            Shape::Messages => {
+                let is_marked = held_back.iter().any(|event| kind(event).as_deref() == Some("message_stop"));
+                // The connection broke between the two.
+                let mark = (!is_marked && !held_back.is_empty()).then_some(Bytes::from_static(MESSAGE_STOP));
+                native().chain(mark).collect()
+            }
         }
     }
 
@@ -69,27 +86,48 @@ impl Tell {
                 cut.into_iter().chain([Bytes::from_static(DONE)]).collect()
             }
             Shape::Responses | Shape::Messages => {
-                vec![self.error("the answer was cut, because it became longer than the credits allow", "cut")]
+                vec![self.fault("the answer was cut, because it became longer than the credits allow", "cut")]
             }
         }
     }
 
-    /// An error in the middle of a stream, as the clients of that API understand it.
-    pub(crate) fn error(self, message: &str, code: &str) -> Bytes {
+    /// An error of the provider in the middle of a stream, as the clients of that API understand it: with what the provider
+    /// says itself, where that is for the user.
+    pub(crate) fn error(self, error: &ProviderError) -> Bytes {
+        let kind = match error.plain() {
+            ProviderError::Rejected { .. } => "invalid_request_error",
+            ProviderError::RateLimited { .. } => "rate_limit_error",
+            ProviderError::Overloaded { .. } if self.shape == Shape::Messages => "overloaded_error",
+            _ => "api_error",
+        };
+        let said = error.said();
+        let code = said.and_then(|said| said.code.as_deref()).unwrap_or(error.code());
+        let param = said.and_then(|said| said.param.as_deref());
+        let mut fields = json!({"message": error.message(), "type": kind, "param": param, "code": code});
+        if let Some(wait) = error.retry_after() {
+            fields["retry_after"] = wait.as_secs().max(1).into();
+        }
+        self.error_event(fields)
+    }
+
+    /// An error of ours in the middle of a stream.
+    pub(crate) fn fault(self, message: &str, code: &str) -> Bytes {
+        self.error_event(json!({"message": message, "type": "api_error", "param": null, "code": code}))
+    }
+
+    fn error_event(self, error: Value) -> Bytes {
         let event = match self.shape {
-            Shape::Chat => {
-                let error = json!({"message": message, "type": "api_error", "param": null, "code": code});
-                format!("data: {}\n\n", json!({ "error": error }))
-            }
+            Shape::Chat => format!("data: {}\n\n", json!({ "error": error })),
             Shape::Responses => {
-                let error = json!({"message": message, "type": "api_error", "param": null, "code": code});
-                let data =
-                    json!({"type": "error", "code": code, "message": message, "param": null, "error": error});
+                let mut data = json!({"type": "error"});
+                for field in ["code", "message", "param"] {
+                    data[field] = error[field].clone();
+                }
+                data["error"] = error;
                 format!("event: error\ndata: {data}\n\n")
             }
             Shape::Messages => {
-                let data = json!({"type": "error", "error": {"type": "api_error", "message": message}});
-                format!("event: error\ndata: {data}\n\n")
+                format!("event: error\ndata: {}\n\n", json!({"type": "error", "error": error}))
             }
         };
         event.into()
@@ -98,8 +136,13 @@ impl Tell {
     /// The held-back end of a chat: the last chunk with a finish reason and the chunk with usage, rewritten.
     ///
     /// A client that asked for usage gets it on a chunk of its own, as OpenAI sends it; any other on the chunk with the
-    /// finish reason, because some can't read a chunk without choices.
-    fn end_of_chat(self, held_back: &[StreamEvent], bill: Option<&Bill>) -> Vec<Bytes> {
+    /// finish reason, because some can't read a chunk without choices. Where there was none, it gets one like `pattern`.
+    fn end_of_chat(
+        self,
+        held_back: &[StreamEvent],
+        pattern: Option<&StreamEvent>,
+        bill: Option<&Bill>,
+    ) -> Vec<Bytes> {
         let chunks: Vec<(&StreamEvent, Option<Map<String, Value>>)> =
             held_back.iter().map(|event| (event, event.json())).collect();
         let is_usage = |chunk: &Map<String, Value>| {
@@ -111,7 +154,11 @@ impl Tell {
             .rev()
             .find_map(|(_, json)| json.as_ref()?.get("usage").filter(|usage| usage.is_object()));
         let usage = bill.map(|bill| self.usage(provided.cloned(), bill));
-        let finish = chunks.iter().rposition(|(_, json)| json.as_ref().is_some_and(|chunk| !is_usage(chunk)));
+        let last = |is: &dyn Fn(&Map<String, Value>) -> bool| {
+            chunks.iter().rposition(|(_, json)| json.as_ref().is_some_and(is))
+        };
+        // Behind it there may be chunks that say nothing, such as results of filters.
+        let finish = last(&ends).or_else(|| last(&|chunk| !is_usage(chunk)));
         let mut out = Vec::new();
         let mut told = false;
         for (index, (event, json)) in chunks.iter().enumerate() {
@@ -136,10 +183,12 @@ impl Tell {
                 _ => out.push(event.raw.clone()),
             }
         }
-        // The provider sent no usage, but the client asked for it.
-        let template = finish.and_then(|index| chunks[index].1.clone());
-        if let (true, false, Some(usage), Some(mut chunk)) = (self.asked_usage, told, usage, template) {
-            chunk.insert("choices".into(), json!([]));
+        let is_told = told || (finish.is_some() && !self.asked_usage);
+        let template = finish.and_then(|index| chunks[index].1.clone()).or_else(|| pattern?.json());
+        if let (false, Some(usage), Some(mut chunk)) = (is_told, usage, template) {
+            // The provider sent no usage, but the client asked for it; or the provider told no end.
+            let nothing = json!([{"index": 0, "delta": {}, "finish_reason": null}]);
+            chunk.insert("choices".into(), if self.asked_usage { json!([]) } else { nothing });
             chunk.insert("usage".into(), usage);
             out.push(StreamEvent::from_json(&chunk));
         }
@@ -200,6 +249,17 @@ impl Tell {
         }
         map
     }
+}
+
+/// Whether a choice ends in a chunk.
+fn ends(chunk: &Map<String, Value>) -> bool {
+    let choices = chunk.get("choices").and_then(Value::as_array).into_iter().flatten();
+    choices.filter_map(Value::as_object).any(ends_here)
+}
+
+/// The type of an event.
+fn kind(event: &StreamEvent) -> Option<String> {
+    Some(event.json()?.get("type")?.as_str()?.to_owned())
 }
 
 #[cfg(test)]

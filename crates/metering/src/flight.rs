@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use accounting::{AccountLimit, Credits, Price, RequestId};
 use jiff::Timestamp;
-use providers::Reported;
+use providers::{ProviderError, Reported};
 use storage::Snapshot;
 use storage::ledger::{Hold, Outcome, Progress, RequestRecord};
 use tokio::sync::{Notify, oneshot};
@@ -61,6 +61,8 @@ pub(crate) struct Flight {
     beacon: Arc<Beacon>,
     /// What was produced, roughly, for the beacon.
     estimate: Option<Estimate>,
+    /// Whether output came behind what the provider reported last.
+    went_on: bool,
     /// Cancelled when this process must end its streams.
     pub ground: CancellationToken,
 }
@@ -79,6 +81,9 @@ pub(crate) struct Beacon {
 const NOTED: u8 = 1;
 /// The progress that is saved is behind.
 const SAVED: u8 = 2;
+
+/// Output that is told before there is any: Anthropic's `message_start` names a few tokens.
+const AT_THE_START: u64 = 8;
 
 /// All flights of this process.
 #[derive(Debug, Default)]
@@ -170,7 +175,15 @@ impl Flight {
         let id = cargo.hold.id();
         shared.flights.add(id, Arc::clone(&beacon));
         let ground = shared.ground();
-        Self { id, shared: Arc::clone(shared), cargo: Some(cargo), beacon, estimate: None, ground }
+        Self {
+            id,
+            shared: Arc::clone(shared),
+            cargo: Some(cargo),
+            beacon,
+            estimate: None,
+            went_on: false,
+            ground,
+        }
     }
 
     /// Notes a part of the answer.
@@ -190,6 +203,7 @@ impl Flight {
             let estimate = self.estimate.get_or_insert_with(|| Estimate::of(route.model.as_str()));
             self.beacon.output_tokens.store(estimate.add(produced), Ordering::Relaxed);
         }
+        self.went_on = usage.is_none() && (self.went_on || !produced.is_empty());
         if usage.is_some() {
             seen.usage = usage;
             *self.beacon.usage.lock().unwrap_or_else(PoisonError::into_inner) = usage;
@@ -198,6 +212,26 @@ impl Flight {
             seen.answered_model = model;
         }
         self.beacon.moved.store(NOTED | SAVED, Ordering::Relaxed);
+    }
+
+    /// The answer has come to its marked end: a report of how far it had come is the last word, if nothing came behind it.
+    pub(crate) fn close_report(&mut self) {
+        let Some(Cargo { seen, .. }) = &mut self.cargo else { return };
+        if let (Some(Reported::SoFar(usage)), false) = (seen.usage, self.went_on) {
+            seen.usage = Some(Reported::Final(usage));
+        }
+    }
+
+    /// Whether the provider has told of anything that it made: output, or what was used. The input alone that an answer
+    /// begins with is no such thing.
+    fn has_made_something(&self) -> bool {
+        let Some(Cargo { seen, .. }) = &self.cargo else { return false };
+        let used = match seen.usage {
+            Some(Reported::Final(usage)) => usage.input > 0 || usage.output > 0,
+            Some(Reported::SoFar(usage)) => usage.output > AT_THE_START,
+            None => false,
+        };
+        used || seen.produced.bytes() > 0
     }
 
     /// Notes the provider's own id of the request.
@@ -259,8 +293,26 @@ impl Flight {
                 shared.flights.remove(id);
             });
             // The credits are free again before the client is told; if the database is away, the task goes on alone.
-            let _ = tokio::time::timeout(self.shared.settle_wait, released).await;
+            let _ = tokio::time::timeout(self.shared.waits.settle, released).await;
         }
+    }
+
+    /// Ends a request that its provider has failed: for nothing, if the provider says so itself and has told of nothing that
+    /// it made.
+    pub(crate) async fn fail(mut self, error: &ProviderError) {
+        if let ProviderError::Reported { usage: Some(usage), .. } = error {
+            self.note("", Some(Reported::Final(*usage)), None);
+        }
+        if !error.leaves_open() && !self.has_made_something() {
+            return self.release().await;
+        }
+        let outcome = match error {
+            ProviderError::TimedOut { .. } => Outcome::TimedOut,
+            _ => Outcome::ProviderFailed,
+        };
+        let wait = self.shared.waits.settle;
+        // The charge stands before the client is told; if the database is away, it is written later.
+        let _ = tokio::time::timeout(wait, self.settle(outcome)).await;
     }
 
     fn depart(&mut self, outcome: Outcome, tell: Option<oneshot::Sender<Bill>>) {

@@ -20,6 +20,7 @@ mod error;
 mod estimate;
 mod families;
 mod flight;
+mod held_back;
 mod meter;
 mod model_lists;
 mod output;

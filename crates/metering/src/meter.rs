@@ -18,7 +18,7 @@ use crate::quote::{Asked, quote};
 use crate::remark::{Remark, Rules};
 use crate::route::{self, OfferedModel, Route, Routes};
 use crate::settlement::Bill;
-use crate::shared::Shared;
+use crate::shared::{Shared, Waits};
 use crate::sponsored::{self, Audience};
 use crate::stream::MeteredStream;
 use crate::{MeterError, Unserved, beat, refusals};
@@ -34,6 +34,8 @@ pub struct MeterOptions {
     pub instance: Option<Label>,
     /// For so long the end of an answer is withheld while its charge can't be committed.
     pub settle_wait: Duration,
+    /// For so long the head of a streamed answer waits for its first event.
+    pub head_wait: Duration,
 }
 
 /// What the ledger notes of a request beside who, what and how much.
@@ -87,12 +89,13 @@ impl Meter {
     /// # Errors
     /// If the database is away, or its schema is none that this program may use.
     pub async fn open(database: &Database, options: MeterOptions) -> Result<Self, storage::Error> {
-        let MeterOptions { providers, clock, instance, settle_wait } = options;
+        let MeterOptions { providers, clock, instance, settle_wait, head_wait } = options;
         storage::migrate::require_usable(database).await?;
         let catalogue = Catalogue::open(database, Arc::clone(&clock)).await?;
         let ledger = Ledger::open(database).await?;
-        let shared = Shared::new(Routes::new(providers), catalogue, ledger, clock, instance, settle_wait);
-        let shared = Arc::new(shared);
+        let routes = Routes::new(providers);
+        let waits = Waits { settle: settle_wait, head: head_wait };
+        let shared = Arc::new(Shared::new(routes, catalogue, ledger, clock, instance, waits));
         shared.tasks.spawn(beat::run(Arc::clone(&shared)));
         shared.tasks.spawn(beat::recover_all(Arc::clone(&shared)));
         shared.tasks.spawn(beat::follow(Arc::clone(&shared)));
@@ -137,8 +140,13 @@ impl Meter {
                 flight.note_request_id(upstream.request_id.take());
                 let omitted = std::mem::take(&mut upstream.omitted);
                 let bound = output_tokens.map(|tokens| tokens.saturating_mul(choices));
-                let stream = MeteredStream::new(upstream, flight, tell, bound, self.0.settle_wait);
-                Ok(MeteredAnswer { id, body: MeteredBody::Stream(stream), omitted })
+                // Its input may have to be read once more, to be counted.
+                drop(request);
+                let stream = MeteredStream::new(upstream, flight, tell, bound, self.0.waits.settle);
+                match stream.begin(self.0.waits.head).await {
+                    Ok(stream) => Ok(MeteredAnswer { id, body: MeteredBody::Stream(stream), omitted }),
+                    Err(failed) => Err(self.failed(failed.0, failed.1).await),
+                }
             }
             Ok(Answer::Complete(complete)) => {
                 // Its input may have to be read once more, to be counted.
@@ -420,15 +428,7 @@ impl Meter {
     /// Step 6 for a request that failed before anything was passed on.
     async fn failed(&self, flight: Flight, error: ProviderError) -> Unserved {
         let id = Some(flight.id());
-        match &error {
-            ProviderError::TimedOut { .. } => {
-                self.settled(flight, Outcome::TimedOut).await;
-            }
-            ProviderError::Broken { .. } => {
-                self.settled(flight, Outcome::ProviderFailed).await;
-            }
-            _ => flight.release().await,
-        }
+        flight.fail(&error).await;
         if let ProviderError::Unsupported(refused) = error {
             return Unserved { error: refused.into(), id };
         }
@@ -438,7 +438,7 @@ impl Meter {
 
     pub(crate) async fn settled(&self, flight: Flight, outcome: Outcome) -> Option<Bill> {
         let settled = flight.settle(outcome);
-        tokio::time::timeout(self.0.settle_wait, settled).await.ok().and_then(Result::ok)
+        tokio::time::timeout(self.0.waits.settle, settled).await.ok().and_then(Result::ok)
     }
 
     fn limit_reached(

@@ -14,6 +14,15 @@ use crate::refusals::Refusals;
 use crate::route::Routes;
 use crate::unknown::ToldKinds;
 
+/// How long a client's answer may wait.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waits {
+    /// The end, while its charge can't be committed.
+    pub settle: Duration,
+    /// The head of a streamed one, for its first event.
+    pub head: Duration,
+}
+
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub routes: Routes,
@@ -27,8 +36,7 @@ pub(crate) struct Shared {
     /// Tasks that must end before the process does: settlements, the heartbeat.
     pub tasks: TaskTracker,
     pub instance: Option<Label>,
-    /// For so long the end of an answer is withheld while its charge can't be committed.
-    pub settle_wait: Duration,
+    pub waits: Waits,
     /// Cancelled when the process shuts down.
     pub closing: CancellationToken,
     /// A child of `closing`; cancelled and renewed when this process has lost its lease.
@@ -42,7 +50,7 @@ impl Shared {
         ledger: Ledger,
         clock: Arc<dyn Clock>,
         instance: Option<Label>,
-        settle_wait: Duration,
+        waits: Waits,
     ) -> Self {
         let closing = CancellationToken::new();
         let ground = RwLock::new(closing.child_token());
@@ -57,7 +65,7 @@ impl Shared {
             told,
             tasks,
             instance,
-            settle_wait,
+            waits,
             closing,
             ground,
         }

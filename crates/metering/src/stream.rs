@@ -1,5 +1,7 @@
 //! A streamed answer on its way to the client. Chunks pass unchanged; only the end is held back until the charge is
 //! committed. Dropping the stream settles the request.
+//!
+//! Its head waits for the first event, so that an error in its place has a status ([`MeteredStream::begin`]).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,13 +9,15 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use providers::{AnswerStream, ProviderError, StreamEvent, What};
+use providers::{AnswerStream, ProviderError, Reported, StreamEvent, What};
 use storage::ledger::Outcome;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::answer::Tell;
 use crate::flight::Flight;
+use crate::held_back::HeldBack;
 use crate::settlement::Bill;
 use crate::{bounds, count};
 
@@ -23,6 +27,8 @@ type Ending = Pin<Box<dyn Future<Output = Vec<Bytes>> + Send>>;
 #[must_use = "dropping the stream ends the request"]
 pub struct MeteredStream {
     state: State,
+    /// What came before the head was sent.
+    ahead: Vec<Bytes>,
     settle_wait: std::time::Duration,
 }
 
@@ -37,9 +43,26 @@ struct Flowing {
     flight: Flight,
     tell: Tell,
     /// Chunks that may be the last ones.
-    held_back: Vec<StreamEvent>,
+    held_back: HeldBack,
+    /// A chunk of the answer, to make one like it.
+    pattern: Option<StreamEvent>,
+    /// How much was said.
+    said: Begun,
+    /// Whether the server has marked the end.
+    is_marked: bool,
     grounded: Pin<Box<WaitForCancellationFutureOwned>>,
     bound: Option<Bound>,
+}
+
+/// How far an answer has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Begun {
+    /// Nothing but comments came.
+    No,
+    /// Events came that say nothing, such as one that an answer has begun.
+    Event,
+    /// It says something.
+    Answer,
 }
 
 /// The most output that a strict hold covers.
@@ -59,6 +82,10 @@ enum End {
     Cut(Option<StreamEvent>),
 }
 
+/// Behind a first event that says nothing, the head waits for so long for the next: a server that fails at once often says
+/// first that it begins. Longer would hold back what has come.
+const NEXT_EVENT: std::time::Duration = std::time::Duration::from_millis(50);
+
 impl MeteredStream {
     /// `bound`: the output tokens of all choices that a strict hold covers.
     pub(crate) fn new(
@@ -73,8 +100,62 @@ impl MeteredStream {
             let tokens = bounds::cut_above(tokens);
             Bound { tokens, look_at: tokens, counting: None, last: None }
         });
-        let flowing = Flowing { upstream, flight, tell, held_back: Vec::new(), grounded, bound };
-        Self { state: State::Flowing(Box::new(flowing)), settle_wait }
+        let flowing = Flowing {
+            upstream,
+            flight,
+            tell,
+            held_back: HeldBack::default(),
+            pattern: None,
+            said: Begun::No,
+            is_marked: false,
+            grounded,
+            bound,
+        };
+        Self { state: State::Flowing(Box::new(flowing)), ahead: Vec::new(), settle_wait }
+    }
+
+    /// Waits for the first event, but no longer than that: what fails until then has no answer yet.
+    ///
+    /// # Errors
+    /// Why it failed, with what is left to be ended.
+    pub(crate) async fn begin(
+        mut self,
+        longest: std::time::Duration,
+    ) -> Result<Self, Box<(Flight, ProviderError)>> {
+        let State::Flowing(mut flowing) = std::mem::replace(&mut self.state, State::Ended) else {
+            return Ok(self);
+        };
+        let wait = sleep(longest);
+        tokio::pin!(wait);
+        while flowing.said < Begun::Answer {
+            let before = flowing.said;
+            let polled = std::future::poll_fn(|cx| match flowing.poll(cx) {
+                // Something came that is held back.
+                Poll::Pending if flowing.said != before => Poll::Ready(None),
+                polled => polled.map(Some),
+            });
+            let polled = tokio::select! {
+                biased;
+                polled = polled => polled,
+                () = &mut wait => break,
+            };
+            match polled {
+                None => {}
+                Some(Ok(bytes)) => self.ahead.push(bytes),
+                Some(Err(End::Failed(error))) => return Err(Box::new((flowing.flight, error))),
+                Some(Err(end)) => {
+                    self.state = State::Ending(Box::pin(flowing.end(end, self.settle_wait)));
+                    return Ok(self);
+                }
+            }
+            if before == Begun::No && flowing.said == Begun::Event {
+                let soon = Instant::now() + NEXT_EVENT;
+                let deadline = wait.deadline().min(soon);
+                wait.as_mut().reset(deadline);
+            }
+        }
+        self.state = State::Flowing(flowing);
+        Ok(self)
     }
 }
 
@@ -83,6 +164,9 @@ impl Stream for MeteredStream {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let this = &mut *self;
+        if !this.ahead.is_empty() {
+            return Poll::Ready(Some(joined(std::mem::take(&mut this.ahead))));
+        }
         loop {
             match &mut this.state {
                 State::Flowing(flowing) => match ready!(flowing.poll(cx)) {
@@ -97,7 +181,7 @@ impl Stream for MeteredStream {
                     let last = ready!(ending.as_mut().poll(cx));
                     this.state = State::Ended;
                     if !last.is_empty() {
-                        return Poll::Ready(Some(last.concat().into()));
+                        return Poll::Ready(Some(joined(last)));
                     }
                 }
                 State::Ended => return Poll::Ready(None),
@@ -142,31 +226,47 @@ impl Flowing {
                 if let Some(bound) = &mut self.bound {
                     bound.last = Some(event.clone());
                 }
-                if chunk.finish || chunk.no_choices {
-                    self.held_back.push(event);
-                    return None;
+                if self.said < Begun::Answer {
+                    let is_final = matches!(chunk.usage, Some(Reported::Final(_)));
+                    let says = !chunk.produced.is_empty() || chunk.finish || is_final;
+                    self.said = if says { Begun::Answer } else { Begun::Event };
                 }
-                if self.held_back.is_empty() {
-                    return Some(event.raw);
+                if self.pattern.is_none() && !chunk.no_choices {
+                    self.pattern = Some(event.copied());
                 }
-                // Another choice goes on: what was held back was not the end.
-                let mut together: Vec<Bytes> = self.held_back.drain(..).map(|event| event.raw).collect();
-                together.push(event.raw);
-                Some(together.concat().into())
+                if self.held_back.concerns(&event) {
+                    return self.held_back.pass(event, self.tell.shape());
+                }
+                Some(event.raw)
             }
-            What::Done => None,
-            What::Other => Some(event.raw),
+            What::Done => {
+                self.is_marked = true;
+                None
+            }
+            What::Other => {
+                if self.said == Begun::No && event.has_data() {
+                    self.said = Begun::Event;
+                }
+                Some(event.raw)
+            }
         }
     }
 
     async fn end(self: Box<Self>, end: End, settle_wait: std::time::Duration) -> Vec<Bytes> {
-        let Self { upstream, flight, tell, held_back, .. } = *self;
+        let Self { upstream, mut flight, tell, held_back, pattern, is_marked, .. } = *self;
         // Closing the connection tells the provider to stop.
         drop(upstream);
         let outcome = match &end {
-            End::Complete => Outcome::Complete,
-            End::Failed(ProviderError::TimedOut { .. }) => Outcome::TimedOut,
-            End::Failed(_) => Outcome::ProviderFailed,
+            End::Complete => {
+                if is_marked {
+                    flight.close_report();
+                }
+                Outcome::Complete
+            }
+            End::Failed(error) => {
+                flight.fail(error).await;
+                return vec![tell.error(error)];
+            }
             End::Grounded => Outcome::Shutdown,
             End::Cut(_) => Outcome::Cut,
         };
@@ -174,14 +274,18 @@ impl Flowing {
         let bill: Option<Bill> = tokio::time::timeout(settle_wait, settled).await.ok().and_then(Result::ok);
         let bill = bill.as_ref();
         match end {
-            End::Complete => tell.end_of_stream(&held_back, bill),
             End::Cut(last) => tell.cut(last.as_ref(), bill),
-            End::Failed(error) => vec![tell.error(&error.message(), "provider_error")],
             End::Grounded => {
-                vec![tell.error("the service is shutting down; please ask again", "shutting_down")]
+                vec![tell.fault("the service is shutting down; please ask again", "shutting_down")]
             }
+            _ => tell.end_of_stream(&held_back.into_events(), pattern.as_ref(), bill),
         }
     }
+}
+
+/// One piece of several.
+fn joined(mut pieces: Vec<Bytes>) -> Bytes {
+    if pieces.len() == 1 { pieces.swap_remove(0) } else { pieces.concat().into() }
 }
 
 impl Bound {

@@ -13,9 +13,9 @@ use hyper::body::{Body, Incoming};
 use serde_json::{Map, Value};
 use tokio::time::{Instant, Sleep};
 
-use crate::ProviderError;
 use crate::framing::{Event, Framing, Parser, readable};
 use crate::protocol::{Conversion, ended_too_soon};
+use crate::{ProviderError, failure};
 
 /// An answer of a model server.
 #[derive(Debug)]
@@ -116,9 +116,33 @@ impl StreamEvent {
     /// The event as it came, with other data.
     pub fn with_data(&self, data: &Map<String, Value>) -> Bytes {
         let json = serde_json::to_string(data).unwrap_or_default();
-        // Lines before the data, such as the event's name, stay.
-        let head = self.raw.windows(5).position(|window| window == b"data:").unwrap_or_default();
-        [&self.raw[..head], b"data: ", json.as_bytes(), b"\n\n"].concat().into()
+        let mut event = Vec::with_capacity(self.raw.len() + json.len());
+        // All other lines stay, such as the event's name, which some servers send behind the data.
+        for line in self.raw.split(|byte| matches!(byte, b'\n' | b'\r')) {
+            if !line.is_empty() && !line.starts_with(b"data:") {
+                event.extend_from_slice(line);
+                event.push(b'\n');
+            }
+        }
+        [&event[..], b"data: ", json.as_bytes(), b"\n\n"].concat().into()
+    }
+
+    /// The event with other data: an end of the answer that tells nothing else.
+    pub fn end_with(&self, data: &Map<String, Value>) -> Self {
+        let what = What::Chunk(Chunk { finish: true, ..Chunk::default() });
+        let raw = self.with_data(data);
+        let data = serde_json::to_vec(data).unwrap_or_default().into();
+        Self { raw, what, data }
+    }
+
+    /// A copy of its data alone, which keeps nothing of what came with it.
+    pub fn copied(&self) -> Self {
+        Self { raw: Bytes::new(), what: What::Other, data: Bytes::copy_from_slice(&self.data) }
+    }
+
+    /// Whether it has data: a comment, for one, has none.
+    pub fn has_data(&self) -> bool {
+        !self.data.is_empty()
     }
 
     /// Its data, if that is a JSON object.
@@ -146,6 +170,8 @@ pub struct AnswerStream {
     pub request_id: Option<String>,
     /// Fields of the request that this provider can't take.
     pub omitted: Vec<String>,
+    /// How long to wait with another try, if the head of the answer says so.
+    pub(crate) retry_after: Option<Duration>,
     body: Incoming,
     parser: Parser,
     conversion: Box<dyn Conversion>,
@@ -178,6 +204,7 @@ impl AnswerStream {
         Self {
             request_id,
             omitted,
+            retry_after: None,
             body,
             parser: Parser::new(framing),
             conversion,
@@ -196,6 +223,12 @@ impl AnswerStream {
     }
 
     fn convert(&mut self, event: Event, cx: &mut Context<'_>) {
+        if event.data.is_none()
+            && let Some(error) = failure::in_place_of_events(&event.raw)
+        {
+            self.state = State::Ended(Some(error));
+            return;
+        }
         let converted = self.conversion.event(event, &mut self.fresh);
         self.done |= self.fresh.iter().any(|event| event.what == What::Done);
         self.waiting.extend(self.fresh.drain(..));
@@ -211,10 +244,28 @@ impl AnswerStream {
     }
 
     fn finish(&mut self) {
-        let ended = self.conversion.end(&mut self.fresh);
+        match self.conversion.end(&mut self.fresh) {
+            Ok(()) => {
+                self.waiting.extend(self.fresh.drain(..));
+                self.done = true;
+                self.state = State::Ended(None);
+            }
+            Err(error) => self.break_off(error),
+        }
+    }
+
+    /// Nothing comes any more, for that reason: the end all the same, if all was said.
+    fn break_off(&mut self, error: ProviderError) {
+        if !self.conversion.is_whole() {
+            self.state = State::Ended(Some(error));
+            return;
+        }
+        tracing::debug!(%error, "a whole answer broke off");
+        // What some have to say when the body has ended; others lack nothing but its mark.
+        let _ = self.conversion.end(&mut self.fresh);
         self.waiting.extend(self.fresh.drain(..));
-        self.done = ended.is_ok();
-        self.state = State::Ended(ended.err());
+        self.done = true;
+        self.state = State::Ended(None);
     }
 }
 
@@ -228,12 +279,15 @@ impl Stream for AnswerStream {
                 return Poll::Ready(Some(Ok(event)));
             }
             match &mut this.state {
-                State::Ended(error) => return Poll::Ready(error.take().map(Err)),
+                State::Ended(error) => {
+                    let wait = this.retry_after;
+                    return Poll::Ready(error.take().map(|error| Err(error.or_after(wait))));
+                }
                 State::Draining => {
                     match this.parser.last() {
                         Ok(Some(event)) => this.convert(event, cx),
                         Ok(None) => this.finish(),
-                        Err(_) => this.state = State::Ended(Some(ended_too_soon())),
+                        Err(_) => this.break_off(ended_too_soon()),
                     }
                     continue;
                 }
@@ -246,8 +300,7 @@ impl Stream for AnswerStream {
                 }
                 Ok(None) => {}
                 Err(_) => {
-                    this.state =
-                        State::Ended(Some(ProviderError::BadAnswer { what: "an event without end" }));
+                    this.break_off(ProviderError::Unreadable { what: "an event without end" });
                     continue;
                 }
             }
@@ -259,12 +312,12 @@ impl Stream for AnswerStream {
                     this.silence.as_mut().reset(Instant::now() + this.idle);
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    this.state = State::Ended(Some(ProviderError::Broken { what: error.to_string() }));
+                    this.break_off(ProviderError::Broken { what: error.to_string() });
                 }
                 Poll::Ready(None) => this.state = State::Draining,
                 Poll::Pending => {
                     ready!(this.silence.as_mut().poll(cx));
-                    this.state = State::Ended(Some(ProviderError::TimedOut { before_output: false }));
+                    this.break_off(ProviderError::TimedOut { before_output: false });
                 }
             }
         }

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use crate::ProviderError;
-use crate::error::Failure;
+use crate::failure::Failure;
 use crate::network::{Network, Proxy};
 use crate::protocol::Outgoing;
 use connect::Connector;
@@ -169,34 +169,7 @@ impl HttpClient {
         let body = self.read_up_to(response.into_body(), LARGEST_ERROR).await.unwrap_or_default();
         let failure = read(&body);
         tracing::debug!(%status, code = failure.code, said = failure.message, "a model server refused a request");
-        told(status, wait, failure)
-    }
-}
-
-/// What a status and the body of an error say together.
-fn told(status: StatusCode, wait: Option<Duration>, failure: Failure) -> ProviderError {
-    let Failure { code, message, ours, retry_after } = failure;
-    let retry_after = wait.or(retry_after);
-    match status {
-        _ if ours => ProviderError::OurKey { status: status.as_u16() },
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PAYMENT_REQUIRED => {
-            ProviderError::OurKey { status: status.as_u16() }
-        }
-        StatusCode::TOO_MANY_REQUESTS => ProviderError::RateLimited { retry_after },
-        StatusCode::SERVICE_UNAVAILABLE => ProviderError::Overloaded { retry_after },
-        // Anthropic's own status for it, and Groq's.
-        _ if matches!(status.as_u16(), 529 | 498) => ProviderError::Overloaded { retry_after },
-        // Groq's for a request that was given up there.
-        _ if status.as_u16() == 499 => ProviderError::Failed { status: 499 },
-        _ if status.is_client_error() => ProviderError::Rejected {
-            status: status.as_u16(),
-            code,
-            message: message.unwrap_or_else(|| "it does not say why".into()),
-        },
-        _ if status.is_redirection() => {
-            ProviderError::BadAnswer { what: "a redirect, which is not followed" }
-        }
-        _ => ProviderError::Failed { status: status.as_u16() },
+        failure.at_status(status.as_u16(), wait)
     }
 }
 
@@ -208,7 +181,7 @@ pub(crate) fn answered_at(headers: &HeaderMap) -> i64 {
 }
 
 /// `Retry-After`, in seconds or as a date, which counts from the server's own `Date`.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     const LONGEST: Duration = Duration::from_secs(86_400);
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse::<u64>() {
@@ -252,23 +225,5 @@ mod tests {
         assert_eq!(retry_after(&headers("Wed, 25 Nov 2026 02:00:00 GMT")), None);
         assert_eq!(retry_after(&headers("soon")), None);
         assert_eq!(answered_at(&headers("7")), 1_795_575_600);
-    }
-
-    #[test]
-    fn statuses_of_every_server() {
-        let of = |status: u16, ours: bool| {
-            let status = StatusCode::from_u16(status).unwrap();
-            told(status, None, Failure { ours, ..Failure::default() })
-        };
-        let retry_after = None;
-        assert_eq!(of(429, false), ProviderError::RateLimited { retry_after });
-        assert_eq!(of(429, true), ProviderError::OurKey { status: 429 });
-        assert_eq!(of(402, false), ProviderError::OurKey { status: 402 });
-        for overloaded in [498, 503, 529] {
-            assert_eq!(of(overloaded, false), ProviderError::Overloaded { retry_after });
-        }
-        assert_eq!(of(499, false), ProviderError::Failed { status: 499 });
-        assert!(matches!(of(422, false), ProviderError::Rejected { status: 422, .. }));
-        assert_eq!(of(500, false), ProviderError::Failed { status: 500 });
     }
 }

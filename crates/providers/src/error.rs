@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use accounting::Usage;
+
+pub(crate) use crate::failure::Failure;
 pub(crate) use crate::words::safe_words;
 
 /// A request that we refuse before sending it.
@@ -15,17 +18,15 @@ pub struct BadRequest {
     pub param: Option<String>,
 }
 
-/// What the body of an error says. Its texts are safe to show.
+/// What a server says of an error. Its texts are safe to show.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Failure {
-    /// The server's code.
+pub struct Said {
+    /// Its code.
     pub code: Option<String>,
-    /// The server's words.
-    pub message: Option<String>,
-    /// Our key or our account is at fault, whatever the status says.
-    pub ours: bool,
-    /// How long to wait, if the body says so.
-    pub retry_after: Option<Duration>,
+    /// The field of the request that it names.
+    pub param: Option<String>,
+    /// Its words, shortened and without anything that looks like a key or an address.
+    pub words: Option<String>,
 }
 
 /// A provider that can't be set up.
@@ -58,16 +59,16 @@ pub enum ProviderError {
     RateLimited {
         /// How long to wait, if it says so.
         retry_after: Option<Duration>,
+        /// What it says.
+        said: Said,
     },
     /// The request itself is at fault.
-    #[error("rejected with status {status}: {message}")]
+    #[error("rejected with status {status}: {}", said.words.as_deref().unwrap_or(NO_WORDS))]
     Rejected {
         /// The HTTP status, 4xx.
         status: u16,
-        /// The provider's code.
-        code: Option<String>,
-        /// The provider's words, shortened and without anything that looks like a key or an address.
-        message: String,
+        /// What it says.
+        said: Said,
     },
     /// Our key or our account with the provider is at fault: a matter for the administrator.
     #[error("our key or account is refused with status {status}")]
@@ -76,20 +77,38 @@ pub enum ProviderError {
         status: u16,
     },
     /// A fault of the server.
-    #[error("failed with status {status}")]
+    #[error("failed with status {status}: {}", said.words.as_deref().unwrap_or(NO_WORDS))]
     Failed {
         /// The HTTP status, 5xx.
         status: u16,
+        /// What it says.
+        said: Said,
     },
     /// The server has too much to do.
     #[error("overloaded")]
     Overloaded {
         /// How long to wait, if it says so.
         retry_after: Option<Duration>,
+        /// What it says.
+        said: Said,
+    },
+    /// The server reported an error inside an answer of status 200.
+    #[error("in its answer: {error}")]
+    Reported {
+        /// The same error as if it had come with the status that it names or means.
+        error: Box<Self>,
+        /// What the server told with it of what the request used.
+        usage: Option<Usage>,
     },
     /// What came is no answer.
     #[error("not an answer: {what}")]
     BadAnswer {
+        /// Why, for the log.
+        what: &'static str,
+    },
+    /// JSON that is no answer that we can read, although the server may have made one.
+    #[error("an answer that can't be read: {what}")]
+    Unreadable {
         /// Why, for the log.
         what: &'static str,
     },
@@ -101,9 +120,16 @@ pub enum ProviderError {
     },
 }
 
+/// Of a rejection without words.
+const NO_WORDS: &str = "it does not say why";
+
 impl ProviderError {
     /// What to tell the user.
     pub fn message(&self) -> String {
+        let with_words = |what: &str, said: &Said| match &said.words {
+            Some(words) => format!("{what} (it says: {words})"),
+            None => what.to_owned(),
+        };
         match self {
             Self::Unsupported(bad) => bad.message.clone(),
             Self::NotConnected => {
@@ -111,20 +137,89 @@ impl ProviderError {
                     .into()
             }
             Self::TimedOut { .. } => "the model server was silent for too long; try again".into(),
-            Self::RateLimited { .. } => {
-                "the model server gets too many requests; try again in a moment".into()
+            Self::RateLimited { said, .. } => {
+                with_words("the model server gets too many requests; try again in a moment", said)
             }
-            Self::Rejected { message, .. } => format!("the model server rejected the request: {message}"),
+            Self::Rejected { said, .. } => {
+                let words = said.words.as_deref().unwrap_or(NO_WORDS);
+                format!("the model server rejected the request: {words}")
+            }
             Self::OurKey { .. } => {
                 "the model server refuses this service's key or account; tell your administrator to check it"
                     .into()
             }
-            Self::Failed { .. } => "the model server had a fault; try again".into(),
-            Self::Overloaded { .. } => "the model server is overloaded; try again in a moment".into(),
+            Self::Failed { said, .. } => with_words("the model server had a fault; try again", said),
+            Self::Overloaded { said, .. } => {
+                with_words("the model server is overloaded; try again in a moment", said)
+            }
+            Self::Reported { error, .. } => error.message(),
             Self::BadAnswer { .. } => {
                 "the model server's answer can't be understood; tell your administrator".into()
             }
+            Self::Unreadable { .. } => {
+                "the model server answered in a form that can't be read; tell your administrator".into()
+            }
             Self::Broken { .. } => "the model server broke off in the middle of its answer; try again".into(),
         }
+    }
+
+    /// Our name for it, for programs.
+    pub fn code(&self) -> &'static str {
+        match self.plain() {
+            Self::Unsupported(_) => "invalid_request",
+            Self::NotConnected => "provider_unreachable",
+            Self::TimedOut { .. } => "provider_timed_out",
+            Self::RateLimited { .. } => "provider_rate_limited",
+            Self::Rejected { .. } => "provider_rejected",
+            Self::OurKey { .. } => "provider_refuses_service",
+            Self::Failed { .. } | Self::Broken { .. } | Self::Reported { .. } => "provider_failed",
+            Self::Overloaded { .. } => "provider_overloaded",
+            Self::BadAnswer { .. } | Self::Unreadable { .. } => "provider_answer_invalid",
+        }
+    }
+
+    /// What the server itself said of it.
+    pub fn said(&self) -> Option<&Said> {
+        match self {
+            Self::RateLimited { said, .. }
+            | Self::Rejected { said, .. }
+            | Self::Failed { said, .. }
+            | Self::Overloaded { said, .. } => Some(said),
+            Self::Reported { error, .. } => error.said(),
+            _ => None,
+        }
+    }
+
+    /// How long to wait before the next try, if the server says so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after, .. } | Self::Overloaded { retry_after, .. } => *retry_after,
+            Self::Reported { error, .. } => error.retry_after(),
+            _ => None,
+        }
+    }
+
+    /// The same, to be tried again after that time, if it says nothing of one.
+    pub(crate) fn or_after(mut self, wait: Option<Duration>) -> Self {
+        if let Self::Reported { error, .. } = &mut self
+            && let Self::RateLimited { retry_after, .. } | Self::Overloaded { retry_after, .. } = &mut **error
+        {
+            *retry_after = retry_after.or(wait);
+        }
+        self
+    }
+
+    /// The same error, without the box of one that came inside an answer.
+    pub fn plain(&self) -> &Self {
+        match self {
+            Self::Reported { error, .. } => error.plain(),
+            error => error,
+        }
+    }
+
+    /// Whether the server may have answered without our knowing: it was silent, broke off, or can't be understood. Whatever
+    /// it reports itself is no such thing.
+    pub fn leaves_open(&self) -> bool {
+        matches!(self, Self::TimedOut { .. } | Self::Broken { .. } | Self::Unreadable { .. })
     }
 }

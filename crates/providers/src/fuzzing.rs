@@ -131,7 +131,9 @@ pub fn convert<'a>(kind: Kind, shape: Shape, pieces: impl IntoIterator<Item = &'
 pub fn errors(data: &[u8]) {
     for protocol in protocols() {
         let failure = protocol.error(data);
-        for text in [failure.code, failure.message].into_iter().flatten() {
+        let of_reported = protocol.reported(data).map(|error| error.message());
+        let texts = [failure.code, failure.kind, failure.param, failure.message, of_reported];
+        for text in texts.into_iter().flatten() {
             if text.chars().count() > 400 || text.contains("sk-") {
                 panic!("unsafe words: {text}");
             }

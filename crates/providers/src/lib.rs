@@ -9,6 +9,7 @@ mod chunk;
 mod client;
 mod conversation;
 mod error;
+mod failure;
 mod framing;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -32,7 +33,7 @@ mod words;
 
 pub use answer::{Answer, AnswerStream, Chunk, Complete, Produced, Reported, StreamEvent, What};
 pub use client::TimeLimits;
-pub use error::{BadRequest, ConfigError, ProviderError};
+pub use error::{BadRequest, ConfigError, ProviderError, Said};
 pub use large::LargeBuffer;
 pub use network::{Network, Proxy, is_loopback};
 pub use openai::reported_usage;

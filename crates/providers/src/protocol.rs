@@ -10,7 +10,7 @@ use serde::Serialize;
 use url::Url;
 
 use crate::answer::{Complete, StreamEvent};
-use crate::error::Failure;
+use crate::failure::{self, Failure};
 use crate::framing::{Event, Framing};
 use crate::json;
 use crate::{BadRequest, ChatRequest, EmbeddingsRequest, ProviderError, ProviderOptions, Shape};
@@ -146,6 +146,11 @@ pub(crate) trait Protocol: fmt::Debug + Send + Sync {
     /// What the body of an error says.
     fn error(&self, body: &[u8]) -> Failure;
 
+    /// The error that JSON of status 200 reports in the place of an answer.
+    fn reported(&self, body: &[u8]) -> Option<ProviderError> {
+        failure::is_reported(body).then(|| self.error(body).reported())
+    }
+
     /// Texts to embed as this server wants them.
     ///
     /// # Errors
@@ -191,6 +196,11 @@ pub(crate) trait Conversion: Send {
     /// # Errors
     /// [`ProviderError::Broken`] if the answer has not come to its end.
     fn end(&mut self, out: &mut Vec<StreamEvent>) -> Result<(), ProviderError>;
+
+    /// Whether all was said, should the connection break now: nothing but the mark of the end is missing.
+    fn is_whole(&self) -> bool {
+        false
+    }
 }
 
 /// The error for a stream whose body ended too soon.

@@ -11,13 +11,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use hyper::body::Incoming;
 use url::Url;
 
-use crate::client::{HttpClient, answered_at};
+use crate::client::{HttpClient, answered_at, retry_after};
 use crate::framing::Framing;
 use crate::network::{Network, Proxy};
 use crate::protocol::{Asked, KeyHeader, Outgoing, Protocol, Setup};
 use crate::{
     Answer, AnswerStream, BadRequest, ChatRequest, Complete, ConfigError, EmbeddingsRequest, Kind,
-    ProviderError, Shape, TimeLimits,
+    ProviderError, Shape, TimeLimits, failure,
 };
 
 /// A text that is never shown.
@@ -208,15 +208,18 @@ impl Provider {
         let content_type = content_type(&response);
         if content_type.starts_with("text/event-stream") || content_type.starts_with("application/x-ndjson") {
             let conversion = protocol.conversion(request, asked);
+            let wait = retry_after(response.headers());
             let body = response.into_body();
-            let stream =
+            let mut stream =
                 AnswerStream::new(body, framing, conversion, client.limits.idle, request_id, omitted);
+            stream.retry_after = wait;
             return Ok(Answer::Stream(stream));
         }
         // Some servers answer a request for a stream with a whole answer.
-        let is_json = content_type.starts_with(JSON);
+        let (is_json, wait) = (content_type.starts_with(JSON), retry_after(response.headers()));
         let body = self.body(response).await?;
-        let complete = protocol.answer(request, &asked, body).map_err(|error| went_wrong(error, is_json))?;
+        let complete = protocol.answer(request, &asked, body.clone());
+        let complete = self.checked(complete, &body, is_json).map_err(|error| error.or_after(wait))?;
         Ok(Answer::Complete(Complete { request_id, omitted, ..complete }))
     }
 
@@ -230,10 +233,10 @@ impl Provider {
         let omitted = std::mem::take(&mut outgoing.omitted);
         let response = self.send(Method::POST, outgoing, JSON).await?;
         let asked = asked(request.model(), &response);
-        let is_json = content_type(&response).starts_with(JSON);
+        let (is_json, wait) = (content_type(&response).starts_with(JSON), retry_after(response.headers()));
         let body = self.body(response).await?;
-        let complete =
-            protocol.embeddings_answer(request, &asked, body).map_err(|error| went_wrong(error, is_json))?;
+        let complete = protocol.embeddings_answer(request, &asked, body.clone());
+        let complete = self.checked(complete, &body, is_json).map_err(|error| error.or_after(wait))?;
         Ok(Complete { request_id: asked.request_id, omitted, ..complete })
     }
 
@@ -301,6 +304,34 @@ impl Provider {
         accept: &'static str,
     ) -> Result<Response<Incoming>, ProviderError> {
         self.0.client.send(method, outgoing, accept, |body| self.0.protocol.error(body)).await
+    }
+
+    /// An answer, unless it has no output and its body reports an error. JSON that is neither went wrong after it was
+    /// produced; anything else never was an answer.
+    fn checked(
+        &self,
+        answer: Result<Complete, ProviderError>,
+        body: &[u8],
+        is_json: bool,
+    ) -> Result<Complete, ProviderError> {
+        let (usage, unread) = match answer {
+            Ok(complete) if !complete.produced.text.is_empty() || !failure::may_be_reported(body) => {
+                return Ok(complete);
+            }
+            Ok(complete) => (complete.usage, Ok(complete)),
+            Err(error @ ProviderError::BadAnswer { .. }) => (failure::usage_beside(body), Err(error)),
+            Err(error) => return Err(error),
+        };
+        match self.0.protocol.reported(body) {
+            Some(ProviderError::Reported { error, .. }) => {
+                let usage = usage.filter(|usage| usage.input > 0 || usage.output > 0);
+                Err(ProviderError::Reported { error, usage })
+            }
+            _ => unread.map_err(|error| match error {
+                ProviderError::BadAnswer { what } if is_json => ProviderError::Unreadable { what },
+                error => error,
+            }),
+        }
     }
 
     /// The whole body of an answer, which must be JSON.
@@ -381,14 +412,6 @@ fn extra_headers(kind: Kind, extra: &[(String, Secret)]) -> Result<HeaderMap, St
         }
     }
     Ok(headers)
-}
-
-/// JSON that is no answer is one that went wrong, and was produced; anything else never was one.
-fn went_wrong(error: ProviderError, is_json: bool) -> ProviderError {
-    match error {
-        ProviderError::BadAnswer { what } if is_json => ProviderError::Broken { what: what.into() },
-        error => error,
-    }
 }
 
 /// What an answer says that it is; types have no case.

@@ -22,7 +22,7 @@ pub(crate) async fn handler(
     let answer = gateway.meter.embeddings(requester, labels, server.as_ref(), request).await;
     drop(room);
     match answer {
-        Ok(answer) => Ok(respond(answer, taken)),
+        Ok(answer) => Ok(respond(&gateway, answer, taken)),
         Err(unserved) => Err(ApiError::of_unserved(unserved, gateway.contact())),
     }
 }

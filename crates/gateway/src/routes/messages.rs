@@ -46,7 +46,8 @@ fn refused(error: ApiError) -> Response {
         status if status.is_client_error() => "invalid_request_error",
         _ => "api_error",
     };
-    let said = json!({"type": kind, "message": error.message, "code": error.code, "param": error.param});
+    let said =
+        json!({"type": kind, "message": error.message, "code": error.shown_code(), "param": error.param});
     let body = json!({"type": "error", "error": said}).to_string();
     // Status, headers and the count of errors are the same in every form.
     let (head, _) = error.into_response().into_parts();

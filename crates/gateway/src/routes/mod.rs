@@ -25,6 +25,7 @@ use storage::KnownUser;
 use crate::Gateway;
 use crate::bounds::{Reserved, Seat, skim};
 use crate::error::ApiError;
+use crate::keep_alive::KeepAlive;
 use crate::keys::Access;
 
 /// Names the fields of a request that its provider can't take, and without which it was sent.
@@ -147,7 +148,7 @@ pub(crate) async fn answered(
     let answer = gateway.meter.chat(requester, labels, server.as_ref(), request).await;
     drop(room);
     match answer {
-        Ok(answer) => Ok(respond(answer, taken)),
+        Ok(answer) => Ok(respond(gateway, answer, taken)),
         Err(unserved) => Err(ApiError::of_unserved(unserved, gateway.contact())),
     }
 }
@@ -162,7 +163,7 @@ fn betas(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// A metered answer over HTTP.
-pub(crate) fn respond(answer: MeteredAnswer, taken: Taken) -> Response {
+pub(crate) fn respond(gateway: &Gateway, answer: MeteredAnswer, taken: Taken) -> Response {
     let MeteredAnswer { id, body, omitted } = answer;
     let mut response = match body {
         MeteredBody::Complete(body) => {
@@ -171,6 +172,7 @@ pub(crate) fn respond(answer: MeteredAnswer, taken: Taken) -> Response {
             response
         }
         MeteredBody::Stream(stream) => {
+            let stream = KeepAlive::new(stream, gateway.config.keep_alive);
             let mut response = Response::new(Body::from_stream(Taking { stream, _taken: taken }));
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
@@ -208,7 +210,7 @@ fn named(omitted: &[String]) -> Option<HeaderValue> {
 
 /// A stream that keeps its share of the bounds until it ends.
 struct Taking {
-    stream: MeteredStream,
+    stream: KeepAlive<MeteredStream>,
     _taken: Taken,
 }
 

@@ -190,14 +190,15 @@ impl App {
         } else {
             configured
         };
+        let config = config.gateway;
         let options = MeterOptions {
             providers,
             clock: Arc::clone(&clock),
             instance: Some("test".into()),
             settle_wait: Duration::from_secs(5),
+            head_wait: config.head_wait,
         };
         let meter = Meter::open(&database, options).await.unwrap();
-        let config = config.gateway;
         let listener = TcpListener::bind(config.listen).await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();

@@ -214,6 +214,7 @@ each_database!(holds_of_before_are_freed_and_charged_at_the_first_start, async |
         clock: std::sync::Arc::new(storage::SystemClock),
         instance: None,
         settle_wait: std::time::Duration::from_secs(5),
+        head_wait: std::time::Duration::from_secs(15),
     };
     let meter = metering::Meter::open(&database, options).await.unwrap();
     let mut looks = tokio::time::interval(std::time::Duration::from_millis(20));

@@ -19,10 +19,12 @@ pub(crate) use native::{refuse, tokens_of_tool};
 use accounting::ModelId;
 use bytes::Bytes;
 use http::Uri;
+use serde_json::Value;
 
 use crate::answer::Complete;
 use crate::conversation::bad;
-use crate::error::{Failure, safe_words};
+use crate::error::safe_words;
+use crate::failure::{Failure, says_our_key, wait_of};
 use crate::protocol::{Asked, Conversion, KeyHeader, Outgoing, Protocol, Setup};
 use crate::registry::Entry;
 use crate::{BadRequest, ChatRequest, EmbeddingsRequest, ProviderError, Shape};
@@ -118,26 +120,28 @@ impl Protocol for Anthropic {
 
 /// What the body of an error says ("Errors").
 fn error(body: &[u8]) -> Failure {
-    let Some(error) = serde_json::from_slice(body).ok().and_then(|body: wire::ErrorBody| body.error) else {
-        return Failure::default();
-    };
-    let kind = error.kind.unwrap_or_default();
-    let message = error.message.unwrap_or_default();
-    let said = message.to_ascii_lowercase();
-    // An account without money, or at a limit that its owner has set, answers with the status of a wrong request.
-    let no_money = said.contains("credit balance is too low") || said.contains("api usage limits");
-    let ours =
-        matches!(kind.as_ref(), "authentication_error" | "permission_error" | "billing_error") || no_money;
-    let some = |text: &str| Some(safe_words(text)).filter(|text| !text.is_empty());
-    Failure { code: some(&kind), message: some(&message), ours, retry_after: None }
+    match serde_json::from_slice(body).ok().and_then(|body: wire::ErrorBody| body.error) {
+        Some(error) if error.kind.is_some() => of_error(&error),
+        // Servers with the same routes have errors of their own.
+        _ => crate::openai::error(body),
+    }
 }
 
-/// An error in the middle of a stream.
-fn broken(error: Option<&wire::Failure<'_>>) -> ProviderError {
-    let said = |text: Option<&str>| safe_words(text.unwrap_or_default());
-    let message = said(error.and_then(|error| error.message.as_deref()));
-    let kind = said(error.and_then(|error| error.kind.as_deref()));
-    ProviderError::Broken { what: format!("the server reported: {message} ({kind})") }
+fn of_error(error: &wire::Failure<'_>) -> Failure {
+    let kind = error.kind.as_deref().unwrap_or_default();
+    let message = error.message.as_deref().unwrap_or_default();
+    let said = message.to_ascii_lowercase();
+    // An account without money, or at a limit that its owner has set, answers with the status of a wrong request.
+    let no_money = said.contains("api usage limits") || says_our_key(message);
+    let ours = matches!(kind, "authentication_error" | "permission_error" | "billing_error") || no_money;
+    let some = |text: &str| Some(safe_words(text)).filter(|text| !text.is_empty());
+    let retry_after = wait_of(&Value::Null, Some(message));
+    Failure { kind: some(kind), message: some(message), ours, retry_after, ..Failure::default() }
+}
+
+/// An error inside an answer.
+fn reported(error: Option<&wire::Failure<'_>>) -> ProviderError {
+    error.map(of_error).unwrap_or_default().reported()
 }
 
 #[cfg(test)]

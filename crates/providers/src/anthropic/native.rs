@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::answer::{message, produced};
 use super::usage::{self, Told};
-use super::{broken, wire};
+use super::{reported, wire};
 use crate::answer::{Chunk, Complete, Produced, Reported, StreamEvent, What};
 use crate::framing::{Event, readable};
 use crate::names::refuse_lookalikes;
@@ -209,6 +209,8 @@ pub(super) fn complete(body: Bytes) -> Result<Complete, ProviderError> {
 #[derive(Debug, Default)]
 pub(super) struct Passing {
     told: Told,
+    /// Whether it was said why the answer ends.
+    finished: bool,
     stopped: bool,
 }
 
@@ -237,6 +239,7 @@ impl Passing {
             "message_delta" => {
                 let told = self.told.hear(event.usage);
                 chunk.finish = event.delta.is_some_and(|delta| delta.stop_reason.is_some());
+                self.finished |= chunk.finish;
                 let reported = if chunk.finish { Reported::Final } else { Reported::SoFar };
                 chunk.usage = self.told.usage().filter(|_| told).map(reported);
             }
@@ -244,7 +247,9 @@ impl Passing {
                 self.stopped = true;
                 chunk.finish = true;
             }
-            "error" => return Err(broken(event.error.as_ref())),
+            _ if event.error.is_some() || event.kind == "error" => {
+                return Err(reported(event.error.as_ref()));
+            }
             _ => return Ok(What::Other),
         }
         Ok(What::Chunk(chunk))
@@ -270,5 +275,9 @@ impl Conversion for Passing {
 
     fn end(&mut self, _: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
         if self.stopped { Ok(()) } else { Err(ended_too_soon()) }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.finished
     }
 }

@@ -13,7 +13,7 @@ use super::answer::{
     refusal_in_content, thought,
 };
 use super::usage::Told;
-use super::{broken, wire};
+use super::{reported, wire};
 use crate::ProviderError;
 use crate::answer::StreamEvent;
 use crate::chunk::ChunkWriter;
@@ -299,7 +299,9 @@ impl Conversion for Converting {
                 self.stopped = true;
                 out.push(StreamEvent::done());
             }
-            "error" => return Err(broken(event.error.as_ref())),
+            _ if event.error.is_some() || event.kind == "error" => {
+                return Err(reported(event.error.as_ref()));
+            }
             _ => {}
         }
         Ok(())
@@ -307,5 +309,9 @@ impl Conversion for Converting {
 
     fn end(&mut self, _: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
         if self.stopped { Ok(()) } else { Err(ended_too_soon()) }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.finished
     }
 }

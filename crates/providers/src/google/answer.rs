@@ -50,7 +50,7 @@ pub(super) fn complete(origin: &Origin, body: &Bytes) -> Result<Complete, Provid
     let answer: Answer<'_> = serde_json::from_slice(body)
         .map_err(|_| ProviderError::BadAnswer { what: "not JSON of an answer" })?;
     if let Some(error) = answer.error {
-        return Err(failure::in_stream(error.get()));
+        return Err(failure::inside(error.get()));
     }
     let (id, model) = (origin.id(&answer), model(&answer));
     let mut reader = origin.reader(&id);
@@ -176,7 +176,7 @@ impl Conversion for Stream {
             },
         };
         if let Some(error) = answer.error {
-            return Err(failure::in_stream(error.get()));
+            return Err(failure::inside(error.get()));
         }
         let (writer, reader) = self.state.get_or_insert_with(|| {
             let id = self.origin.id(&answer);
@@ -213,5 +213,9 @@ impl Conversion for Stream {
         out.extend(reader.usage().map(|usage| writer.usage(&usage)));
         out.push(StreamEvent::done());
         Ok(())
+    }
+
+    fn is_whole(&self) -> bool {
+        self.state.as_ref().is_some_and(|(_, reader)| reader.all_ended())
     }
 }

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::wire;
 use crate::ProviderError;
-use crate::error::{Failure, safe_words};
+use crate::error::safe_words;
+use crate::failure::{Failure, named_status, says_our_key};
 
 /// A wait longer than this is a mistake.
 const LONGEST_WAIT: u64 = 86_400;
@@ -34,12 +35,9 @@ pub(super) fn read(body: &[u8]) -> Failure {
     }
 }
 
-/// An error in the middle of a stream.
-pub(super) fn in_stream(json: &str) -> ProviderError {
-    let Failure { code, message, .. } =
-        serde_json::from_str(json).map(|error| of_error(&error)).unwrap_or_default();
-    let what = format!("the server reported: {} ({})", message.unwrap_or_default(), code.unwrap_or_default());
-    ProviderError::Broken { what }
+/// An error inside an answer.
+pub(super) fn inside(json: &str) -> ProviderError {
+    serde_json::from_str(json).map(|error| of_error(&error)).unwrap_or_default().reported()
 }
 
 fn of_error(error: &Value) -> Failure {
@@ -50,14 +48,17 @@ fn of_error(error: &Value) -> Failure {
     let ours = text("reason").is_some_and(|reason| {
         reason.starts_with("API_KEY") || OUR_REASONS.contains(&reason)
     }) || message.starts_with("API key")
+        || says_our_key(&message)
         // Some accounts must pay before they may ask at all.
         || (failure.status.as_deref() == Some("FAILED_PRECONDITION")
             && (message.contains("billing") || message.contains("location is not supported")));
     Failure {
         code: failure.status.map(|status| safe_words(&status)),
         message: Some(safe_words(&message)).filter(|message| !message.is_empty()),
+        status: named_status(error),
         ours,
         retry_after: text("retryDelay").and_then(duration),
+        ..Failure::default()
     }
 }
 
@@ -96,7 +97,7 @@ mod tests {
         for nothing in [&b"<html>"[..], b"[]", b"{}", b"7", br#"{"error":7}"#] {
             assert_eq!(read(nothing), Failure::default());
         }
-        assert!(matches!(in_stream("{}"), ProviderError::Broken { .. }));
+        assert!(matches!(inside("{}"), ProviderError::Reported { .. }));
     }
 
     #[test]

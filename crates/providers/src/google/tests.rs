@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::answer::{Reported, StreamEvent, What};
+use crate::error::Said;
 use crate::framing::Framing;
 use crate::{ProviderOptions, samples};
 
@@ -519,8 +520,13 @@ fn errors_in_the_middle_of_a_stream() {
     for error in [error.clone(), json!([error])] {
         let (events, end) = streamed(&request, &sse(&[piece.clone(), error]));
         assert_eq!(produced(&events), "a");
-        let what = "the server reported: The model is overloaded. (UNAVAILABLE)".to_owned();
-        assert_eq!(end, Err(ProviderError::Broken { what }));
+        let said = Said {
+            code: Some("UNAVAILABLE".into()),
+            words: Some("The model is overloaded.".into()),
+            param: None,
+        };
+        let overloaded = ProviderError::Overloaded { retry_after: None, said };
+        assert_eq!(end.unwrap_err(), ProviderError::Reported { error: Box::new(overloaded), usage: None });
     }
 }
 
@@ -748,7 +754,7 @@ fn what_is_no_answer() {
     for body in [&b"<html>"[..], b"{}", b"[]", br#"{"candidates":[{"content":{"parts":[]}}]}"#] {
         assert!(matches!(whole(&request, body), Err(ProviderError::BadAnswer { .. })));
     }
-    assert!(matches!(whole(&request, br#"{"error":{"message":"no"}}"#), Err(ProviderError::Broken { .. })));
+    assert!(matches!(whole(&request, br#"{"error":{"message":"no"}}"#), Err(ProviderError::Reported { .. })));
 }
 
 #[test]

@@ -39,6 +39,10 @@ impl Conversion for Chunks {
     fn end(&mut self, out: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
         self.0.end(out)
     }
+
+    fn is_whole(&self) -> bool {
+        self.0.is_whole()
+    }
 }
 
 /// An answer or a chunk in OpenAI's shape, if it is not already.

@@ -277,7 +277,7 @@ fn calls_get_the_type_that_clients_look_for() {
 #[test]
 fn a_stream_that_ends_in_an_error_still_tells_what_it_used() {
     let (events, ended) = streamed(&[include_bytes!("../../fixtures/mistral/error.sse")]);
-    assert!(matches!(ended, Err(ProviderError::Broken { .. })));
+    assert!(matches!(ended, Err(ProviderError::Reported { .. })));
     let What::Chunk(last) = &events.last().unwrap().what else { panic!("{events:?}") };
     assert_eq!(last.usage, Some(Reported::Final(Usage::tokens(4, 1))));
 }

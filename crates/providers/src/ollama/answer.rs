@@ -129,7 +129,7 @@ pub(super) fn complete(asked: &Asked, body: &[u8]) -> Result<Complete, ProviderE
     let answer: wire::Answer<'_> = serde_json::from_slice(body)
         .map_err(|_| ProviderError::BadAnswer { what: "not JSON of an answer" })?;
     if let Some(error) = answer.error {
-        return Err(broken(error));
+        return Err(reported(error));
     }
     let Some(said) = &answer.message else {
         return Err(ProviderError::BadAnswer { what: "no message" });
@@ -184,7 +184,7 @@ impl Conversion for Lines {
         let answer: wire::Answer<'_> = serde_json::from_slice(&data)
             .map_err(|_| ProviderError::Broken { what: "a line that is no JSON of an answer".into() })?;
         if let Some(error) = answer.error {
-            return Err(broken(error));
+            return Err(reported(error));
         }
         let first = self.begun.is_none();
         let (writer, answering) = self.begun.get_or_insert_with(|| {
@@ -219,9 +219,8 @@ impl Conversion for Lines {
     }
 }
 
-fn broken(error: &RawValue) -> ProviderError {
-    let said = crate::openai::error(format!("{{\"error\":{}}}", error.get()).as_bytes());
-    ProviderError::Broken { what: format!("the server reported: {}", said.message.unwrap_or_default()) }
+fn reported(error: &RawValue) -> ProviderError {
+    crate::openai::error(format!("{{\"error\":{}}}", error.get()).as_bytes()).reported()
 }
 
 /// Vectors.

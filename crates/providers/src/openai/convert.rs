@@ -2,13 +2,13 @@
 
 use accounting::{ModelId, Usage};
 use bytes::Bytes;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::failure::error;
 use super::wire;
 use crate::ProviderError;
 use crate::answer::{Chunk, Complete, Produced, Reported, What};
-use crate::error::{Failure, safe_words};
+use crate::failure::Failure;
 use crate::framing::readable;
 
 /// A whole answer.
@@ -82,26 +82,9 @@ fn read(answer: &wire::Answer<'_>, data: &Bytes) -> Read {
     } else if let Some(raw) = groq.and_then(|groq| groq.error).filter(said) {
         Some(error(raw.get().as_bytes()))
     } else {
-        choices.iter().any(failed).then(Failure::default)
+        choices.iter().any(failed).then(|| error(data))
     };
-    Read { what, ended, error: error.map(broken) }
-}
-
-fn broken(failure: Failure) -> ProviderError {
-    let Failure { code, message, .. } = failure;
-    let what = format!("the server reported: {} ({})", message.unwrap_or_default(), code.unwrap_or_default());
-    ProviderError::Broken { what }
-}
-
-/// The body of an error.
-pub(crate) fn error(body: &[u8]) -> Failure {
-    let Ok(value) = serde_json::from_slice::<Value>(body) else { return Failure::default() };
-    match value.get("error") {
-        // Text Generation Inference and Ollama: the words alone, and the kind beside them.
-        Some(words @ Value::String(_)) => failure(&value, Some(words)),
-        Some(error @ Value::Object(_)) => failure(error, None),
-        _ => failure(&value, None),
-    }
+    Read { what, ended, error: error.map(Failure::reported) }
 }
 
 /// The list of models.
@@ -109,64 +92,6 @@ pub(crate) fn models(body: &[u8]) -> Result<Vec<ModelId>, ProviderError> {
     let models: wire::Models = serde_json::from_slice(body)
         .map_err(|_| ProviderError::BadAnswer { what: "not a list of models" })?;
     Ok(models.data.into_iter().filter_map(|model| ModelId::new(model.id).ok()).collect())
-}
-
-/// Codes by which servers say that our account is at fault, whatever the status: no money left, or closed (OpenAI,
-/// "Error codes"; Groq, "API Error Codes"; LiteLLM, "Budgets").
-const OURS: [&str; 6] = [
-    "insufficient_quota",
-    "billing_hard_limit_reached",
-    "billing_not_active",
-    "account_deactivated",
-    "organization_restricted",
-    "budget_exceeded",
-];
-
-fn failure(error: &Value, words: Option<&Value>) -> Failure {
-    let code = |field: &str| match error.get(field)? {
-        Value::String(code) => Some(safe_words(code)),
-        Value::Number(code) => Some(code.to_string()),
-        _ => None,
-    };
-    let kind = code("type").or_else(|| code("error_type"));
-    let code = code("code");
-    let ours = [&code, &kind].into_iter().flatten().any(|code| OURS.contains(&code.as_str()));
-    let words = words.or_else(|| error.get("message")).unwrap_or(error);
-    let mut message = self::words(words, 0);
-    // OpenRouter hands on what the server behind it said ("Errors and Debugging", `metadata.raw`).
-    let raw = error.pointer("/metadata/raw").and_then(|raw| match raw {
-        Value::String(json) => serde_json::from_str(json).ok(),
-        other => Some(other.clone()),
-    });
-    if let Some(behind) = raw.and_then(|raw| self::words(&raw, 0)) {
-        message = Some(message.map_or_else(|| behind.clone(), |message| format!("{message}: {behind}")));
-    }
-    Failure { code: code.or(kind), message: message.map(|text| safe_words(&text)), ours, retry_after: None }
-}
-
-/// The words in whatever a server puts where words should be, such as FastAPI's list of what is wrong with each field.
-fn words(value: &Value, depth: u8) -> Option<String> {
-    const DEEPEST: u8 = 4;
-    if depth > DEEPEST {
-        return None;
-    }
-    match value {
-        Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
-        Value::Array(list) => {
-            let each: Vec<String> = list.iter().filter_map(|item| words(item, depth + 1)).collect();
-            (!each.is_empty()).then(|| each.join("; "))
-        }
-        Value::Object(_) => {
-            let inner =
-                ["msg", "message", "detail", "error"].into_iter().find_map(|field| value.get(field))?;
-            let inner = words(inner, depth + 1)?;
-            let place = value.get("loc").and_then(Value::as_array).into_iter().flatten();
-            let place: Vec<String> =
-                place.map(|step| step.as_str().map_or_else(|| step.to_string(), str::to_owned)).collect();
-            Some(if place.is_empty() { inner } else { format!("{}: {inner}", place.join(".")) })
-        }
-        _ => None,
-    }
 }
 
 /// All output of an answer that is billed.
@@ -192,7 +117,7 @@ fn produced(answer: &wire::Answer<'_>, text: &mut String) {
 }
 
 /// The usage of a response, which has other names for the same.
-pub(super) fn responses_usage(json: &str) -> Option<Usage> {
+pub(crate) fn responses_usage(json: &str) -> Option<Usage> {
     let usage: wire::ResponsesUsage = serde_json::from_str(json).ok()?;
     let count = |count: Option<i64>| u64::try_from(count.unwrap_or_default()).ok();
     let (input, output) =

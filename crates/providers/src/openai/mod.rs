@@ -3,11 +3,13 @@
 
 mod convert;
 mod dialect;
+mod failure;
 mod family;
 mod native;
 mod wire;
 
-pub(crate) use convert::{complete, error, models};
+pub(crate) use convert::{complete, models, responses_usage};
+pub(crate) use failure::error;
 pub(crate) use family::{
     AZURE, DASHSCOPE, DEEPSEEK, FIREWORKS, GROQ, LITELLM, MOONSHOT, OPENAI, OPENROUTER, PERPLEXITY, TGI,
     TOGETHER, VLLM, VOYAGE, XAI, is_azure,
@@ -17,7 +19,7 @@ use accounting::{ModelId, Usage};
 use bytes::Bytes;
 
 use crate::answer::{Chunk, Complete, Reported, StreamEvent, What};
-use crate::error::Failure;
+use crate::failure::{Failure, is_reported};
 use crate::framing::Event;
 use crate::protocol::{Asked, Conversion, Outgoing, Protocol, ended_too_soon};
 use crate::{BadRequest, ChatRequest, EmbeddingsRequest, ProviderError, Shape};
@@ -82,7 +84,7 @@ impl Protocol for OpenAi {
     }
 
     fn error(&self, body: &[u8]) -> Failure {
-        convert::error(body)
+        error(body)
     }
 
     fn embeddings(&self, request: &EmbeddingsRequest) -> Result<Outgoing, BadRequest> {
@@ -125,11 +127,15 @@ pub(crate) struct Passing {
     choices: u64,
     /// How many have come to their end; after one the stream may end without `[DONE]`.
     ended: u64,
+    /// Whether more came behind the end of all choices: with such a server an end means nothing.
+    went_on: bool,
+    /// Whether a chunk without choices told the usage, as the last one of an answer does.
+    closed: bool,
 }
 
 impl Passing {
     pub(crate) const fn new(choices: u64) -> Self {
-        Self { choices, ended: 0 }
+        Self { choices, ended: 0, went_on: false, closed: false }
     }
 
     /// One event, as it came or as another protocol wrote it.
@@ -142,18 +148,23 @@ impl Passing {
         data: Bytes,
         out: &mut Vec<StreamEvent>,
     ) -> Result<(), ProviderError> {
-        let Read { mut what, ended, error } = convert::event(&data);
-        if let Some(error) = error {
+        let Read { mut what, ended, error: reported } = convert::event(&data);
+        if let Some(reported) = reported {
             // What was used counts; of the rest nothing is passed on.
             if let What::Chunk(Chunk { usage: usage @ Some(_), .. }) = what {
                 let chunk = Chunk { usage, no_choices: true, ..Chunk::default() };
                 out.push(StreamEvent::passed(Bytes::new(), Bytes::new(), What::Chunk(chunk)));
             }
-            return Err(error);
+            return Err(reported);
         }
         if let What::Chunk(chunk) = &mut what {
+            if chunk.no_choices && chunk.usage.is_none() && is_reported(&data) {
+                return Err(error(&data).reported());
+            }
             let all_before = self.ended >= self.choices;
             self.ended = self.ended.saturating_add(ended);
+            self.went_on |= all_before && !chunk.produced.is_empty();
+            self.closed |= chunk.no_choices && chunk.usage.is_some();
             chunk.usage = match chunk.usage {
                 // Behind the end of all choices, a usage is the last word, even beside an empty choice (OpenRouter).
                 Some(Reported::SoFar(usage)) if all_before => {
@@ -180,6 +191,10 @@ impl Conversion for Passing {
 
     fn end(&mut self, _: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
         if self.ended > 0 { Ok(()) } else { Err(ended_too_soon()) }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.closed || (self.ended >= self.choices && !self.went_on)
     }
 }
 

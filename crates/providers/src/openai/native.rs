@@ -7,10 +7,10 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::convert::{error, responses_usage};
+use super::convert::responses_usage;
+use super::failure::error;
 use crate::ProviderError;
 use crate::answer::{Chunk, Complete, Produced, Reported, StreamEvent, What};
-use crate::error::Failure;
 use crate::framing::{Event, readable};
 use crate::protocol::{Conversion, ended_too_soon};
 
@@ -23,8 +23,6 @@ struct Streamed<'a> {
     delta: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     response: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
 }
 
 /// A whole answer, as far as we read it.
@@ -100,9 +98,9 @@ impl Conversion for PassingResponse {
     fn event(&mut self, event: Event, out: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
         let data = event.data.unwrap_or_default();
         let what = match serde_json::from_slice::<Streamed<'_>>(&data) {
-            Ok(read) => self.look(&read)?,
+            Ok(read) => self.look(&read, &data)?,
             Err(_) => match readable(&data).as_deref().map(serde_json::from_slice::<Streamed<'_>>) {
-                Some(Ok(read)) => self.look(&read)?,
+                Some(Ok(read)) => self.look(&read, &data)?,
                 _ => What::Other,
             },
         };
@@ -113,10 +111,14 @@ impl Conversion for PassingResponse {
     fn end(&mut self, _: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
         if self.ended { Ok(()) } else { Err(ended_too_soon()) }
     }
+
+    fn is_whole(&self) -> bool {
+        self.ended
+    }
 }
 
 impl PassingResponse {
-    fn look(&mut self, event: &Streamed<'_>) -> Result<What, ProviderError> {
+    fn look(&mut self, event: &Streamed<'_>, data: &[u8]) -> Result<What, ProviderError> {
         let response = || event.response.and_then(|raw| serde_json::from_str::<Response<'_>>(raw.get()).ok());
         match &*event.kind {
             "response.created" => {
@@ -130,13 +132,13 @@ impl PassingResponse {
                 let failed =
                     response.as_ref().and_then(|response| response.error).filter(|raw| raw.get() != "null");
                 if let (Some(raw), None) = (failed, usage) {
-                    return Err(broken(raw));
+                    return Err(error(raw.get().as_bytes()).reported());
                 }
                 let model = response.and_then(|response| response.model).map(Cow::into_owned);
                 let usage = usage.map(Reported::Final);
                 Ok(What::Chunk(Chunk { finish: true, usage, model, ..Chunk::default() }))
             }
-            "error" => Err(event.error.map_or_else(broken_without_words, broken)),
+            "error" => Err(error(data).reported()),
             // Text, refusals, summaries, arguments: all that a model writes comes as a text of this name.
             kind if kind.ends_with(".delta") => {
                 let produced = event.delta.as_deref().unwrap_or_default().to_owned();
@@ -145,16 +147,6 @@ impl PassingResponse {
             _ => Ok(What::Other),
         }
     }
-}
-
-fn broken(raw: &RawValue) -> ProviderError {
-    let Failure { code, message, .. } = error(raw.get().as_bytes());
-    let what = format!("the server reported: {} ({})", message.unwrap_or_default(), code.unwrap_or_default());
-    ProviderError::Broken { what }
-}
-
-fn broken_without_words() -> ProviderError {
-    ProviderError::Broken { what: "the server reported an error".into() }
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use super::*;
 use crate::answer::{Reported, StreamEvent, What};
 use crate::chunk::{self, Choice, ChunkWriter};
 use crate::conversation::{Content, Conversation, Message};
-use crate::error::{Failure, safe_words};
+use crate::error::{self, safe_words};
+use crate::failure::Failure;
 use crate::framing::Event;
 use crate::protocol::{Conversion, ended_too_soon};
 use crate::registry::Entry;
@@ -231,8 +232,8 @@ async fn a_stream_that_breaks_off_is_no_answer() {
 async fn its_errors_and_its_models() {
     let (url, _heard) = server("418 I'm a teapot", "no, sk-123 is my key").await;
     let refused = parrot(url).chat(&request(false)).await.unwrap_err();
-    let message = "no, *** is my key".to_owned();
-    assert_eq!(refused, ProviderError::Rejected { status: 418, code: None, message });
+    let said = error::Said { words: Some("no, *** is my key".into()), ..error::Said::default() };
+    assert_eq!(refused, ProviderError::Rejected { status: 418, said });
     let (url, _heard) = server("200 OK\r\ncontent-type: application/json", r#"["polly"]"#).await;
     assert_eq!(parrot(url).models().await.unwrap(), [ModelId::new("polly").unwrap()]);
     let native =
@@ -266,7 +267,7 @@ async fn vectors_that_went_wrong_were_made() {
             network: Network::default(),
         });
         let error = provider.unwrap().embeddings(&asks()).await.unwrap_err();
-        assert_eq!(matches!(error, ProviderError::Broken { .. }), broken, "{kind:?} {body}: {error:?}");
+        assert_eq!(matches!(error, ProviderError::Unreadable { .. }), broken, "{kind:?} {body}: {error:?}");
     }
 }
 

@@ -281,6 +281,31 @@ mod tests {
     }
 
     #[test]
+    fn pictures_count_by_their_size_on_every_route() {
+        // The head of a PNG of 2048 × 4096 pixels.
+        let base64 = "iVBORw0KGgoAAAANSUhEUgAACAAAABAACAYAAAA=";
+        let url = format!("data:image/png;base64,{base64}");
+        let image = |url: &str| json!({"type": "image_url", "image_url": {"url": url}});
+        let chat = |part: Value| json!([{"role": "user", "content": [part]}]);
+        let source = json!({"type": "base64", "media_type": "image/png", "data": base64});
+        for (shape, model, messages, tokens) in [
+            (Shape::Chat, "gpt-4o", chat(image(&url)), 1105),
+            (Shape::Chat, "gpt-4.1-mini", chat(image(&url)), 2489),
+            (Shape::Chat, "gemini-2.5-flash", chat(image(&url)), 16 * 258),
+            (Shape::Chat, "gpt-4o", chat(image("https://example.org/a.png")), 765),
+            (Shape::Responses, "gpt-4o", chat(json!({"type": "input_image", "image_url": url})), 1105),
+            (Shape::Messages, "claude-sonnet-4-5", chat(json!({"type": "image", "source": source})), 1600),
+        ] {
+            let field = if shape == Shape::Responses { "input" } else { "messages" };
+            let body = json!({"model": model, field: messages}).to_string();
+            let counted = input_tokens(families::of(model), Input::Chat(shape, body.into()));
+            // Around a message of its own.
+            let around = families::of(model).counted(2 * PER_MESSAGE);
+            assert_eq!(counted, tokens + around, "{model}");
+        }
+    }
+
+    #[test]
     fn a_strict_bound_covers_what_servers_add_for_tools() {
         // The most that was recorded: a tool had to be called, of two.
         let city = json!({"city": {"type": "string"}, "country": {"type": "string"}});

@@ -5,6 +5,8 @@
 
 use providers::{Media, ToolForm};
 
+use crate::pictures::Pictures;
+
 /// What our vocabularies are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Vocabulary {
@@ -37,6 +39,8 @@ pub(crate) struct Family {
     /// The same at most, in any text, with what its provider adds for tools: for the policy `strict`.
     most: u64,
     pub tools: Tools,
+    /// What a picture takes by its size, where that is published.
+    pictures: Option<Pictures>,
     /// Tokens of an ordinary picture.
     image: u64,
     /// Tokens of the dearest picture.
@@ -62,6 +66,7 @@ const OPENAI: Family = Family {
     counted: 100,
     most: 105,
     tools: Tools { form: ToolForm::TypeScript, preamble: 8, ..AS_SENT },
+    pictures: Some(Pictures::Tiles { base: 85, tile: 170 }),
     image: 765,
     image_most: 3_800,
     audio_bytes: 100,
@@ -76,6 +81,7 @@ const ANTHROPIC: Family = Family {
     counted: 115,
     most: 200,
     tools: Tools { preamble: 346, preamble_most: 1_000, ..AS_SENT },
+    pictures: Some(Pictures::Area { edge: 1_568, most: 1_600 }),
     image: 1_600,
     image_most: 5_000,
     output: 64_000,
@@ -83,7 +89,12 @@ const ANTHROPIC: Family = Family {
 };
 
 /// "What's new in Claude Opus 4.7": the vocabulary since then needs up to 1.35 times as many tokens.
-const ANTHROPIC_NEW: Family = Family { counted: 155, most: 270, ..ANTHROPIC };
+const ANTHROPIC_NEW: Family = Family {
+    counted: 155,
+    most: 270,
+    pictures: Some(Pictures::Area { edge: 2_576, most: 4_784 }),
+    ..ANTHROPIC
+};
 
 /// Google: guide "Understand and count tokens": about 4 characters a token, 258 tokens a tile of 768 pixels (at most 16 tiles),
 /// 32 tokens a second of sound. Tools: nothing is published; recordings have three quarters of their JSON. Answers: "Gemini
@@ -92,6 +103,7 @@ const GOOGLE: Family = Family {
     counted: 100,
     most: 200,
     tools: Tools { hundredths: 78, ..AS_SENT },
+    pictures: Some(Pictures::Crops),
     image: 258,
     image_most: 4_200,
     audio_bytes: 31,
@@ -106,6 +118,7 @@ const MISTRAL: Family = Family {
     counted: 115,
     most: 200,
     tools: AS_SENT,
+    pictures: Some(Pictures::Rows),
     image: 1_300,
     image_most: 4_200,
     audio_bytes: 31,
@@ -120,20 +133,39 @@ const OTHER: Family = Family {
     counted: 110,
     most: 200,
     tools: AS_SENT,
+    pictures: None,
     image_most: 48_169,
     audio_bytes: 31,
     ..OPENAI
 };
 
 /// More special ones before those that they would be among. Each line: the page "Max output tokens" comes from.
-static FAMILIES: [Family; 32] = [
+static FAMILIES: [Family; 37] = [
     // OpenAI, "GPT-4o mini"; guide "Images and vision": 2833 + 8 tiles × 5667.
-    Family { begins: &["gpt-4o-mini"], image_most: 48_169, ..OPENAI },
+    Family {
+        begins: &["gpt-4o-mini"],
+        pictures: Some(Pictures::Tiles { base: 2_833, tile: 5_667 }),
+        image_most: 48_169,
+        ..OPENAI
+    },
     // OpenAI, "GPT-4o", snapshot of May 2024, and "GPT-4o Realtime".
     Family { begins: &["gpt-4o-2024-05-13", "gpt-4o-realtime"], output: 4_096, ..OPENAI },
     // OpenAI, "GPT-4o", "ChatGPT-4o".
     Family { begins: &["gpt-4o", "chatgpt-4o"], ..OPENAI },
-    // OpenAI, "GPT-4.1" and its mini and nano.
+    // OpenAI, guide "Images and vision": 1.62 tokens a patch, for its nano 2.46.
+    Family {
+        begins: &["gpt-4.1-mini"],
+        output: 32_768,
+        pictures: Some(Pictures::Patches { hundredths: 162 }),
+        ..OPENAI
+    },
+    Family {
+        begins: &["gpt-4.1-nano"],
+        output: 32_768,
+        pictures: Some(Pictures::Patches { hundredths: 246 }),
+        ..OPENAI
+    },
+    // OpenAI, "GPT-4.1".
     Family { begins: &["gpt-4.1"], output: 32_768, ..OPENAI },
     // OpenAI, "GPT-4.5 Preview".
     Family { begins: &["gpt-4.5"], ..OPENAI },
@@ -144,23 +176,54 @@ static FAMILIES: [Family; 32] = [
     // OpenAI, "GPT-5 Chat" and its successors.
     Family {
         begins: &["gpt-5-chat", "gpt-5.1-chat", "gpt-5.2-chat", "gpt-5.3-chat"],
+        pictures: None,
         image_most: 24_600,
         ..OPENAI
     },
     // OpenAI, "GPT-5.1" and later; guide "Images and vision": at most 10,000 patches, × 2.46 where a model is a nano.
-    Family { begins: &["gpt-5."], output: 128_000, image_most: 24_600, ..OPENAI },
-    // OpenAI, "GPT-5" and its mini and nano.
-    Family { begins: &["gpt-5"], output: 128_000, ..OPENAI },
+    Family { begins: &["gpt-5."], output: 128_000, pictures: None, image_most: 24_600, ..OPENAI },
+    // OpenAI, guide "Images and vision", as those of GPT-4.1.
+    Family {
+        begins: &["gpt-5-mini"],
+        output: 128_000,
+        pictures: Some(Pictures::Patches { hundredths: 162 }),
+        ..OPENAI
+    },
+    Family {
+        begins: &["gpt-5-nano"],
+        output: 128_000,
+        pictures: Some(Pictures::Patches { hundredths: 246 }),
+        ..OPENAI
+    },
+    // OpenAI, "GPT-5".
+    Family {
+        begins: &["gpt-5"],
+        output: 128_000,
+        pictures: Some(Pictures::Tiles { base: 70, tile: 140 }),
+        ..OPENAI
+    },
     // OpenAI, "codex-mini-latest".
     Family { begins: &["codex-"], output: 100_000, ..OPENAI },
     // OpenAI, "o1-mini".
     Family { begins: &["o1-mini"], output: 65_536, ..OPENAI },
     // OpenAI, "o1 Preview".
     Family { begins: &["o1-preview"], output: 32_768, ..OPENAI },
-    // OpenAI, "o1", "o3", "o4-mini".
-    Family { begins: &["o1", "o3", "o4"], output: 100_000, ..OPENAI },
+    // OpenAI, "o4-mini"; guide "Images and vision": 1.72 tokens a patch.
+    Family {
+        begins: &["o4-mini"],
+        output: 100_000,
+        pictures: Some(Pictures::Patches { hundredths: 172 }),
+        ..OPENAI
+    },
+    // OpenAI, "o1", "o3".
+    Family {
+        begins: &["o1", "o3", "o4"],
+        output: 100_000,
+        pictures: Some(Pictures::Tiles { base: 75, tile: 150 }),
+        ..OPENAI
+    },
     // Newer ones of OpenAI's, of which nothing is known here: as the dearest that is.
-    Family { begins: &["gpt-", "chatgpt-"], image_most: 24_600, ..OPENAI },
+    Family { begins: &["gpt-", "chatgpt-"], pictures: None, image_most: 24_600, ..OPENAI },
     // Anthropic, "Models overview" of the time, now "Model deprecations".
     Family {
         begins: &["claude-instant", "claude-2", "claude-3-opus", "claude-3-sonnet", "claude-3-haiku"],
@@ -268,7 +331,10 @@ impl Family {
     pub(crate) fn media(&self, media: &Media) -> u64 {
         match media {
             Media::Image { low_detail: true, .. } => self.image.min(85),
-            Media::Image { .. } => self.image,
+            Media::Image { size, .. } => {
+                let published = self.pictures.zip(*size).map(|(pictures, size)| pictures.tokens(size));
+                published.unwrap_or(self.image)
+            }
             Media::Audio { bytes, .. } => bytes.div_ceil(16 * self.audio_bytes),
             Media::Hidden { bytes } => crate::count::by_length(*bytes),
             Media::File { bytes } => crate::count::by_length(bytes.unwrap_or_default()),
@@ -332,7 +398,7 @@ mod tests {
                 assert_eq!(family.input_bound(1, false, &[unbounded]), None);
             }
             let seen = [
-                Media::Image { low_detail: false },
+                Media::Image { low_detail: false, size: Some((4096, 4096)) },
                 Media::Audio { bytes: 32_000, timed: true },
                 Media::Hidden { bytes: 100 },
             ];

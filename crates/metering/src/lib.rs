@@ -25,6 +25,7 @@ mod meter;
 mod model_lists;
 mod output;
 mod payer;
+mod pictures;
 mod quote;
 mod refusals;
 mod remark;

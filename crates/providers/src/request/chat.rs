@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value, json};
 
 use super::text::{self, Found, beside, hidden, json_length, shown};
-use super::{Kinds, Media, bad, decoded_length, sound};
+use super::{Kinds, Media, bad, decoded_length, picture, sound};
 use crate::BadRequest;
 use crate::names::refuse_lookalikes;
 use crate::refused::{self, names_stored_file, refuse_stored};
@@ -236,8 +236,11 @@ fn medium(part: &Value) -> Option<Media> {
     match part.get("type").and_then(Value::as_str)? {
         kind if THOUGHTS.contains(&kind) => text::hidden(part),
         "image_url" | "input_image" => {
-            let detail = part.get("image_url").and_then(|image| image.get("detail")).and_then(Value::as_str);
-            Some(Media::Image { low_detail: detail == Some("low") })
+            let image = part.get("image_url");
+            let text = |field: &str| image.and_then(|image| image.get(field)).and_then(Value::as_str);
+            let url = text("url").or_else(|| image.and_then(Value::as_str));
+            let size = url.and_then(picture::size_of_url);
+            Some(Media::Image { low_detail: text("detail") == Some("low"), size })
         }
         "input_audio" => {
             let text = |field: &str| {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::text::{Found, beside, json_length};
-use super::{Kinds, Media, decoded_length};
+use super::{Kinds, Media, decoded_length, picture};
 use crate::BadRequest;
 use crate::anthropic::tokens_of_tool;
 
@@ -66,7 +66,10 @@ fn collect<'a>(content: &'a Value, found: &mut Found<'a>) {
         match block.get("type").and_then(Value::as_str) {
             Some("text") => found.text(block.get("text")),
             Some("thinking" | "redacted_thinking") => found.thought(block),
-            Some("image") => found.media.push(Media::Image { low_detail: false }),
+            Some("image") => {
+                let data = block.get("source").and_then(|source| source.get("data")).and_then(Value::as_str);
+                found.media.push(Media::Image { low_detail: false, size: data.and_then(picture::size) });
+            }
             Some("document") => document(block, found),
             Some("tool_use") => {
                 found.text(block.get("id"));

@@ -9,6 +9,7 @@ mod embeddings;
 mod fields;
 mod messages;
 mod outline;
+mod picture;
 mod responses;
 mod sound;
 mod text;
@@ -69,6 +70,8 @@ pub enum Media {
     Image {
         /// Whether the request asks for little detail.
         low_detail: bool,
+        /// Its width and height in pixels, if it is in the request itself and says so.
+        size: Option<(u32, u32)>,
     },
     /// A sound, of so many bytes.
     Audio {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::text::{Found, beside};
-use super::{Kinds, Media, bad, decoded_length, sound};
+use super::{Kinds, Media, bad, decoded_length, picture, sound};
 use crate::BadRequest;
 use crate::names::refuse_lookalikes;
 use crate::refused::{self, names_stored_file, refuse_field, refuse_stored, said};
@@ -250,7 +250,7 @@ fn collect<'a>(item: &'a Value, found: &mut Found<'a>) {
         // A summary that only the provider can read, of any length.
         Some("compaction" | "compaction_summary") => found.media.push(Media::File { bytes: None }),
         Some("local_shell_call_output") => content(item.get("output"), found),
-        Some("computer_call_output") => found.media.push(Media::Image { low_detail: false }),
+        Some("computer_call_output") => found.media.push(Media::Image { low_detail: false, size: None }),
         _ => found.json(Some(item)),
     }
 }
@@ -270,7 +270,8 @@ fn content<'a>(content: Option<&'a Value>, found: &mut Found<'a>) {
             }
             Some("refusal") => found.text(part.get("refusal")),
             Some("input_image") => {
-                found.media.push(Media::Image { low_detail: text("detail") == Some("low") });
+                let size = text("image_url").and_then(picture::size_of_url);
+                found.media.push(Media::Image { low_detail: text("detail") == Some("low"), size });
             }
             Some("input_audio") => {
                 let sound = part.get("input_audio").unwrap_or(part);
@@ -280,7 +281,7 @@ fn content<'a>(content: Option<&'a Value>, found: &mut Found<'a>) {
             Some("input_file") => {
                 found.media.push(Media::File { bytes: text("file_data").map(decoded_length) });
             }
-            Some("computer_screenshot") => found.media.push(Media::Image { low_detail: false }),
+            Some("computer_screenshot") => found.media.push(Media::Image { low_detail: false, size: None }),
             _ => found.json(Some(part)),
         }
     }

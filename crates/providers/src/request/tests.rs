@@ -55,7 +55,7 @@ fn all_text_and_media_are_seen() {
     assert_eq!(texts, ["one", "two", "three", "{}", r#"[{"a":1}]"#]);
     assert_eq!(request.input_length(), texts.iter().map(|text| text.len() as u64).sum::<u64>());
     let media = [
-        Media::Image { low_detail: true },
+        Media::Image { low_detail: true, size: None },
         Media::Audio { bytes: 6, timed: false },
         Media::File { bytes: None },
     ];
@@ -179,7 +179,7 @@ fn what_only_the_provider_can_read_is_noticed() {
         (
             json!({"type": "tool_result", "tool_use_id": "i", "content": [{"type": "image", "source": {}}, {"type": "text", "text": "word"}]}),
             vec!["i", "word"],
-            vec![Media::Image { low_detail: false }],
+            vec![Media::Image { low_detail: false, size: None }],
         ),
         (json!({"type": "new", "words": "word"}), vec![r#"{"type":"new","words":"word"}"#], vec![]),
     ] {
@@ -205,7 +205,7 @@ fn what_only_the_provider_can_read_is_noticed() {
         (
             json!({"type": "function_call_output", "call_id": "i", "output": [{"type": "input_image", "detail": "low"}]}),
             vec!["i"],
-            vec![Media::Image { low_detail: true }],
+            vec![Media::Image { low_detail: true, size: None }],
         ),
         (json!({"type": "message", "content": [{"type": "input_file", "file_id": "f"}]}), vec![], kept()),
     ] {

@@ -183,3 +183,16 @@ fn what_else_a_provider_may_have() {
     assert!(problem.contains("provider a") && problem.contains("`authorization`"), "{problem}");
     assert!(!problem.contains("s3cr3t"), "{problem}");
 }
+
+#[test]
+fn streams_wait_and_get_comments_as_configured_but_none_for_pipes() {
+    let waits = |file: &str| {
+        let gateway = Config::read(file, |_| None).unwrap().gateway;
+        (gateway.head_wait.as_secs(), gateway.keep_alive.as_secs())
+    };
+    assert_eq!(waits(""), (15, 15));
+    assert_eq!(waits("[gateway]\nhead_wait = 0\nkeep_alive = 30\n"), (0, 30));
+    assert!(Config::read("[gateway]\nkeep_alive = 100000\n", |_| None).is_err());
+    let private = GatewayConfig::private(Secret::new("k"), |_| None);
+    assert!(private.keep_alive.is_zero() && !private.head_wait.is_zero());
+}

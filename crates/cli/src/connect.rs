@@ -25,7 +25,7 @@ impl CreateArguments {
         if let Some(path) = url.path().filter(|path| !self.create && !path.exists()) {
             bail!(
                 "there is no SQLite file {}; check the path, or pass --create to begin with a new file there",
-                path.display()
+                std::path::absolute(path)?.display()
             );
         }
         Database::create(url).await.with_context(|| format!("opening {url}"))

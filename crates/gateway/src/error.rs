@@ -1,6 +1,6 @@
 //! Everything that goes wrong becomes an answer here: OpenAI's error body, a status, a code, and headers.
 
-use accounting::RequestId;
+use accounting::{Credits, RequestId};
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
@@ -181,7 +181,15 @@ impl ApiError {
             (Some(_), None) => "The total limit of the sponsored allowance".into(),
         };
         let mut message = match needs {
-            None => format!("{whose} is reached: {spent} of {most} credits are spent."),
+            None => {
+                let free = most.minus(*spent).unwrap_or(Credits::ZERO);
+                let rule = if Credits::ZERO < free && free < Credits::ONE {
+                    " A request needs at least one free credit."
+                } else {
+                    ""
+                };
+                format!("{whose} is reached: {spent} of {most} credits are spent.{rule}")
+            }
             Some(needs) => format!(
                 "{whose} does not cover this request: {spent} of {most} credits are spent, and it may need {needs}. \
                  A shorter request, or a lower max_tokens, needs less."
@@ -273,7 +281,7 @@ impl IntoResponse for ApiError {
 mod tests {
     use std::time::Duration;
 
-    use accounting::{AccountKey, Credits, UserId};
+    use accounting::{AccountKey, UserId};
 
     use super::*;
 
@@ -360,6 +368,16 @@ mod tests {
                 "{error:?}"
             );
             assert!(!api.message.contains("secret"));
+        }
+    }
+
+    #[test]
+    fn what_is_left_and_less_than_a_credit_serves_nobody_and_says_so() {
+        let MeterError::LimitReached(mut reached) = limit(None) else { panic!("another error") };
+        for (spent, says) in [(999_500_000, true), (1_000_000_000, false), (999_000_000, false)] {
+            reached.spent = Credits::from_micro(spent);
+            let message = ApiError::of_meter(MeterError::LimitReached(reached.clone()), None).message;
+            assert_eq!(message.contains("at least one free credit"), says, "{message}");
         }
     }
 

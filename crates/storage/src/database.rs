@@ -110,8 +110,9 @@ impl Database {
         match url.path() {
             Some(path) if !path.exists() => Err(Error::Unavailable {
                 what: format!(
-                    "there is no SQLite file {}; check the path, or run `owui-token-tracking init`",
-                    path.display()
+                    "there is no SQLite file {}; check the path, or run `owui-token-tracking init --create` to begin with a new \
+                     file there",
+                    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display()
                 ),
             }),
             Some(path) => Self::sqlite(url, SqliteConnectOptions::new().filename(path)).await,

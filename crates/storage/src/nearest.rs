@@ -1,5 +1,7 @@
 //! The name that was probably meant, where one that does not exist was given.
 
+use accounting::{ModelId, ProviderName};
+
 use crate::{Database, Error};
 
 /// Names less alike than this, on a scale of 0 to 1, are different names.
@@ -21,12 +23,22 @@ pub(crate) fn hint<'a>(given: &str, known: impl IntoIterator<Item = &'a str>, ot
     }
 }
 
-/// The error for a model without a price, naming the nearest one that has a price.
-pub async fn unknown_price(database: &Database, model: &accounting::ModelId) -> Error {
+/// The error for a model without a price (at that provider, if one is named), naming who has a price for it, or else the
+/// nearest model that has one.
+pub async fn unknown_price(database: &Database, model: &ModelId, provider: Option<&ProviderName>) -> Error {
     let now = accounting::Clock::now(&crate::SystemClock);
     // Without the list, the error says as much as it can.
     let known = crate::admin::prices::list(database, None, now).await.unwrap_or_default();
     let otherwise = "`owui-token-tracking pricing list` shows all, `pricing add` makes one";
+    let elsewhere: Vec<&str> =
+        known.iter().filter(|priced| priced.model == *model).map(|priced| priced.provider.as_str()).collect();
+    if let Some(provider) = provider.filter(|_| !elsewhere.is_empty()) {
+        return Error::NotFound {
+            what: "price of",
+            name: format!("{provider}/{model}"),
+            hint: format!("; {model} has one at {}. {otherwise}", elsewhere.join(", ")),
+        };
+    }
     Error::NotFound {
         what: "price of",
         name: model.to_string(),

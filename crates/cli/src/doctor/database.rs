@@ -24,9 +24,10 @@ pub(super) async fn open(url: anyhow::Result<DatabaseUrl>, findings: &mut Vec<Fi
                 findings.push(Finding::ok("database", format!("{url}{pooler}")));
                 return Some(database);
             }
-            Err(error) => {
-                (error.to_string(), "check the address, and that the database runs; `init` makes a new one")
-            }
+            Err(error) => (
+                error.to_string(),
+                "check the address, and that the database runs; `init --create` makes a new SQLite file",
+            ),
         },
         Err(error) => (format!("{error:#}"), "name the database that Open WebUI uses"),
     };

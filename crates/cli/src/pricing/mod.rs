@@ -149,7 +149,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             if found.readable.is_empty() {
                 return Err(match found.unreadable.into_iter().next() {
                     Some(unreadable) => unreadable.error.into(),
-                    None => nearest::unknown_price(&database, &model).await.into(),
+                    None => nearest::unknown_price(&database, &model, provider.as_ref()).await.into(),
                 });
             }
             show::present(&found.readable, format.format)?;
@@ -191,7 +191,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let (model, provider) = (ModelId::new(model_id)?, provider.map(ProviderName::new).transpose()?);
             let versions = prices::history(&database, &model, provider.as_ref()).await?;
             if versions.readable.is_empty() && versions.unreadable.is_empty() {
-                return Err(nearest::unknown_price(&database, &model).await.into());
+                return Err(nearest::unknown_price(&database, &model, provider.as_ref()).await.into());
             }
             show::history(&versions.readable, now, format.format)?;
             show::unreadable(&versions.unreadable);

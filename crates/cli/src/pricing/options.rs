@@ -168,7 +168,7 @@ impl One {
         let (model, provider) = (ModelId::new(id)?, ProviderName::new(provider)?);
         let mut found = prices::get(database, &model, Some(&provider), from).await?;
         let Some(there) = found.pop() else {
-            return Err(nearest::unknown_price(database, &model).await.into());
+            return Err(nearest::unknown_price(database, &model, Some(&provider)).await.into());
         };
         let mut new = NewPrice::from(there);
         if let Some(name) = &self.name {

@@ -178,7 +178,9 @@ pub async fn updated(database: &Database, text: &str, now: Timestamp) -> Result<
         };
         let (model, provider) = (ModelId::new(id)?, ProviderName::new(provider)?);
         let found = prices::get(database, &model, Some(&provider), now).await?;
-        let Some(there) = found.first() else { return Err(nearest::unknown_price(database, &model).await) };
+        let Some(there) = found.first() else {
+            return Err(nearest::unknown_price(database, &model, Some(&provider)).await);
+        };
         let mut merged = shown(&NewPrice::from(there.clone()), true);
         if let (Value::Object(merged), Value::Object(change)) = (&mut merged, change) {
             merged.extend(change);

@@ -368,7 +368,7 @@ pub async fn delete(
         deleted
     });
     if deleted == 0 {
-        return Err(nearest::unknown_price(database, model).await);
+        return Err(nearest::unknown_price(database, model, provider).await);
     }
     Ok(deleted)
 }

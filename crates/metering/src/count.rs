@@ -19,6 +19,9 @@ const LONGEST_PIECE: usize = 8 * 1024;
 /// Inputs are read once more to be counted, together with so many KiB of memory at a time; a larger one alone.
 const READ_AT_A_TIME: u32 = 16 * 1024;
 static READING: Semaphore = Semaphore::const_new(READ_AT_A_TIME as usize);
+/// Those that take no more than so many KiB have room of their own: they never wait for a large one.
+const SMALL: u32 = 256;
+static READING_SMALL: Semaphore = Semaphore::const_new(READ_AT_A_TIME as usize);
 
 /// What of a request counts as input, kept until its end.
 #[derive(Debug, Clone)]
@@ -41,7 +44,8 @@ impl Input {
         };
         let memory = outline.map_or(usize::MAX, |outline| outline.memory);
         let kib = u32::try_from(memory / 1024 + 1).unwrap_or(u32::MAX).min(READ_AT_A_TIME);
-        READING.acquire_many(kib).await.ok()
+        let room = if kib <= SMALL { &READING_SMALL } else { &READING };
+        room.acquire_many(kib).await.ok()
     }
 
     fn length(&self) -> u64 {

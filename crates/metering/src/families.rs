@@ -170,7 +170,12 @@ static FAMILIES: [Family; 37] = [
     // OpenAI, "GPT-4.5 Preview".
     Family { begins: &["gpt-4.5"], ..OPENAI },
     // OpenAI, "GPT-4 Turbo", "GPT-3.5 Turbo"; GPT-4 itself has 8,192 tokens for input and answer together.
-    Family { begins: &["gpt-4", "gpt-3.5"], vocabulary: Vocabulary::Cl100k, output: 4_096, ..OPENAI },
+    Family {
+        begins: &["gpt-4", "gpt-3.5", "gpt-35"],
+        vocabulary: Vocabulary::Cl100k,
+        output: 4_096,
+        ..OPENAI
+    },
     // OpenAI, "Vector embeddings".
     Family { begins: &["text-embedding-"], vocabulary: Vocabulary::Cl100k, output: 0, ..OPENAI },
     // OpenAI, "GPT-5 Chat" and its successors.
@@ -351,6 +356,8 @@ mod tests {
         for (model, vocabulary, counted, output) in [
             ("gpt-4o-2024-08-06", Vocabulary::O200k, 100, 16_384),
             ("gpt-4-turbo", Vocabulary::Cl100k, 100, 4_096),
+            // As Azure calls it.
+            ("gpt-35-turbo", Vocabulary::Cl100k, 100, 4_096),
             ("gpt-4.1-mini", Vocabulary::O200k, 100, 32_768),
             ("gpt-5-nano", Vocabulary::O200k, 100, 128_000),
             ("anthropic/claude-3-5-haiku-latest", Vocabulary::O200k, 115, 8_192),

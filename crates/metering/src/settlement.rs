@@ -48,8 +48,8 @@ fn usd(charge: Credits, credits_per_usd: Credits) -> Option<Number> {
     text.trim_end_matches('0').trim_end_matches('.').parse().ok()
 }
 
-/// No request has so many tokens: a thousand times what the longest contexts of today hold, a thousand times over.
-const IMPOSSIBLE: u64 = 1 << 40;
+/// No request has so many tokens: four hundred times what the longest contexts of today hold.
+const IMPOSSIBLE: u64 = 1 << 32;
 
 /// Counts, charges and settles. `None` if the settlement failed for good, which is logged; its hold then stands.
 pub(crate) async fn settle(shared: &Shared, cargo: Cargo, outcome: Outcome) -> Option<Bill> {

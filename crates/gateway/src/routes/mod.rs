@@ -9,6 +9,7 @@ pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod responses;
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -16,9 +17,9 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::Stream;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use metering::{Labels, MeterError, MeteredAnswer, MeteredBody, MeteredStream, Requester};
+use metering::{Labels, MeterError, MeteredAnswer, MeteredBody, Requester};
 use providers::{BadRequest, ChatRequest, Outline, Provider, Shape};
 use storage::KnownUser;
 
@@ -167,7 +168,11 @@ pub(crate) fn respond(gateway: &Gateway, answer: MeteredAnswer, taken: Taken) ->
     let MeteredAnswer { id, body, omitted } = answer;
     let mut response = match body {
         MeteredBody::Complete(body) => {
-            let mut response = Response::new(Body::from(body));
+            // Its length is known; its seat is free once all of it has been taken.
+            let length = body.len();
+            let once = futures_util::stream::once(std::future::ready(body));
+            let mut response = Response::new(Body::from_stream(Taking { stream: once, _taken: taken }));
+            response.headers_mut().insert(CONTENT_LENGTH, length.into());
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             response
         }
@@ -208,14 +213,14 @@ fn named(omitted: &[String]) -> Option<HeaderValue> {
     if names.is_empty() { None } else { HeaderValue::from_str(&names).ok() }
 }
 
-/// A stream that keeps its share of the bounds until it ends.
-struct Taking {
-    stream: KeepAlive<MeteredStream>,
+/// An answer that keeps its share of the bounds until all of it has been taken.
+struct Taking<S> {
+    stream: S,
     _taken: Taken,
 }
 
-impl Stream for Taking {
-    type Item = Result<Bytes, std::convert::Infallible>;
+impl<S: Stream<Item = Bytes> + Unpin> Stream for Taking<S> {
+    type Item = Result<Bytes, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         Pin::new(&mut self.stream).poll_next(cx).map(|bytes| bytes.map(Ok))

@@ -182,21 +182,31 @@ fn part_pieces<'a>(part: &'a Value, take: &mut impl FnMut(Piece<'a>)) {
 
 fn call_pieces<'a>(call: &'a Value, take: &mut impl FnMut(Piece<'a>)) {
     call.get("id").and_then(Value::as_str).into_iter().for_each(|id| take(Piece::Text(id)));
-    match call.get("function").or_else(|| call.get("custom")) {
-        Some(called) => called_pieces(called, take),
-        // A call that is only an id is empty.
-        None if call.get("id").is_some() && call.as_object().is_some_and(|call| call.len() == 1) => {}
-        None => take(Piece::Json(call)),
+    let Some(object) = call.as_object() else { return take(Piece::Json(call)) };
+    for (name, value) in object {
+        match (name.as_str(), value) {
+            ("id", Value::String(id)) => take(Piece::Text(id)),
+            ("type", Value::String(kind)) if matches!(kind.as_str(), "function" | "custom") => {}
+            ("function" | "custom", called) => called_pieces(called, take),
+            (_, value) => unknown_pieces(value, take),
+        }
     }
 }
 
 fn called_pieces<'a>(called: &'a Value, take: &mut impl FnMut(Piece<'a>)) {
-    for value in ["name", "arguments", "input"].into_iter().filter_map(|field| called.get(field)) {
-        match value {
-            Value::String(text) => take(Piece::Text(text)),
-            Value::Null => {}
-            value => take(Piece::Json(value)),
-        }
+    match called {
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| match (name.as_str(), value) {
+            ("name" | "arguments" | "input", Value::String(text)) => take(Piece::Text(text)),
+            (_, value) => unknown_pieces(value, take),
+        }),
+        other => unknown_pieces(other, take),
+    }
+}
+
+/// What is not known, as its JSON; numbers and truths never count.
+fn unknown_pieces<'a>(value: &'a Value, take: &mut impl FnMut(Piece<'a>)) {
+    if matches!(value, Value::String(_) | Value::Array(_) | Value::Object(_)) {
+        take(Piece::Json(value));
     }
 }
 
@@ -204,18 +214,24 @@ fn called_pieces<'a>(called: &'a Value, take: &mut impl FnMut(Piece<'a>)) {
 /// "Reasoning content").
 const PIECES: [&str; 2] = ["reasoning_details", "thinking_blocks"];
 
-/// The reasoning of a message. The same under several names counts once.
+/// The reasoning of a message. The same under several names counts once, in its longest form: a server may read any of them.
 fn thoughts(message: &Value) -> Vec<&str> {
     let mut all: Vec<Vec<&str>> = Vec::new();
     let whole = ["reasoning_content", "reasoning"].into_iter();
     let whole = whole.filter_map(|name| message.get(name).and_then(Value::as_str)).map(|text| vec![text]);
     let pieces = PIECES.into_iter().map(|name| list(message, name).flat_map(shown).collect());
     for told in whole.chain(pieces) {
-        if !all.iter().any(|known| letters(known).eq(letters(&told))) {
-            all.push(told);
+        match all.iter_mut().find(|known| letters(known).eq(letters(&told))) {
+            Some(known) if length(known) < length(&told) => *known = told,
+            Some(_) => {}
+            None => all.push(told),
         }
     }
     all.concat()
+}
+
+fn length(texts: &[&str]) -> usize {
+    texts.iter().map(|text| text.len()).sum()
 }
 
 /// What is written in texts, wherever lines and pieces end.

@@ -102,6 +102,15 @@ fn all_that_a_chat_puts_before_a_model_counts() {
             "word",
         ),
         (message("tool_calls", json!([{"id": "word"}])), "word"),
+        (message("tool_calls", json!([{"function": {"name": "f"}, "custom": {"input": "word"}}])), "word"),
+        (message("tool_calls", json!([{"function": {"name": "f", "more": "word"}}])), "word"),
+        (message("tool_calls", json!([{"function": "word"}])), "word"),
+        (message("tool_calls", json!([{"function": {"name": "f"}, "more": {"a": ["word"]}}])), "word"),
+        // The same thought in a longer form, as far as a tokenizer sees it.
+        (
+            json!({"messages": [{"role": "assistant", "reasoning_content": "a", "reasoning": " \n a\n \n"}]}),
+            " \n a\n \n",
+        ),
         (message("tool_call_id", json!("word")), "word"),
         (json!({"tools": [schema]}), "[{\"type\""),
         (json!({"functions": [schema]}), "[{\"type\""),

@@ -138,7 +138,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let provider = provider.map(ProviderName::new).transpose()?;
             let found = prices::present(&database.open().await?, provider.as_ref(), now).await?;
             show::present(&found.readable, format.format)?;
-            show::unreadable(&found.unreadable);
+            show::unreadable(&found.unreadable)?;
         }
         Command::Get { model_id, provider, database, format } => {
             let database = database.open().await?;
@@ -153,7 +153,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 });
             }
             show::present(&found.readable, format.format)?;
-            show::unreadable(&found.unreadable);
+            show::unreadable(&found.unreadable)?;
         }
         Command::Add { id, one } => {
             let database = one.database.open().await?;
@@ -194,7 +194,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 return Err(nearest::unknown_price(&database, &model, provider.as_ref()).await.into());
             }
             show::history(&versions.readable, now, format.format)?;
-            show::unreadable(&versions.unreadable);
+            show::unreadable(&versions.unreadable)?;
         }
         Command::Search(arguments) => return listed::search(arguments).await,
         Command::Import(arguments) => return listed::import(arguments).await,

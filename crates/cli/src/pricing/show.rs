@@ -1,5 +1,7 @@
 //! Prices as tables and JSON.
 
+use std::io::{self, Write};
+
 use accounting::{Price, Rate};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -41,10 +43,11 @@ pub(super) fn present(found: &[Version], format: Format) -> anyhow::Result<()> {
 }
 
 /// Says on standard error which prices a table lacks, so that what reads the table reads only prices.
-pub(super) fn unreadable(versions: &[Unreadable]) {
+pub(super) fn unreadable(versions: &[Unreadable]) -> anyhow::Result<()> {
     for Unreadable { error, .. } in versions {
-        eprintln!("Not shown: {}", escape::terminal(&error.to_string()));
+        writeln!(io::stderr(), "Not shown: {}", escape::terminal(&error.to_string()))?;
     }
+    Ok(())
 }
 
 /// All versions of prices.

@@ -25,7 +25,7 @@ async fn start(test: TestDatabase, allowance: &str) -> App {
         provider: ProviderName::new("anthropic").unwrap(),
         model: ModelId::new(CLAUDE).unwrap(),
         name: CLAUDE.into(),
-        price: Price::new(rate.clone(), rate),
+        price: Price::new(rate, rate),
         max_output_tokens: None,
         context_tokens: None,
     };

@@ -31,6 +31,9 @@ pub struct Usage {
     pub images: u64,
     /// Calls billed apiece: 1 for an ordinary request.
     pub calls: u64,
+    /// Whether what was reported contradicted itself, and was used where it can be right.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub adjusted: bool,
 }
 
 /// One class of usage, as prices tell them apart.
@@ -75,6 +78,7 @@ impl Usage {
             output_audio: 0,
             images: 0,
             calls: 1,
+            adjusted: false,
         }
     }
 

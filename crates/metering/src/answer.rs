@@ -221,7 +221,7 @@ impl Tell {
     /// The usage as the client gets it: the provider's own fields, and ours.
     fn usage(self, provided: Option<Value>, bill: &Bill) -> Value {
         let mut usage = match provided {
-            Some(Value::Object(usage)) if !bill.estimated => usage,
+            Some(Value::Object(usage)) if !bill.estimated && tells(&usage, &bill.usage) => usage,
             _ => self.plain_usage(&bill.usage),
         };
         usage.insert("credits".into(), number(bill.charge));
@@ -231,6 +231,9 @@ impl Tell {
         }
         if bill.estimated {
             usage.insert("estimated".into(), Value::Bool(true));
+        }
+        if bill.usage.adjusted {
+            usage.insert("adjusted".into(), Value::Bool(true));
         }
         Value::Object(usage)
     }
@@ -260,6 +263,13 @@ fn ends(chunk: &Map<String, Value>) -> bool {
 /// The type of an event.
 fn kind(event: &StreamEvent) -> Option<String> {
     Some(event.json()?.get("type")?.as_str()?.to_owned())
+}
+
+/// Whether a server's last usage tells something: some end with zeros or with details alone, after they have told all.
+fn tells(usage: &Map<String, Value>, used: &Usage) -> bool {
+    const COUNTS: [&str; 4] = ["prompt_tokens", "completion_tokens", "input_tokens", "output_tokens"];
+    let count = |name: &&str| usage.get(*name).and_then(Value::as_u64).unwrap_or_default();
+    COUNTS.iter().map(count).any(|count| count > 0) || used.input + used.output == 0
 }
 
 #[cfg(test)]

@@ -238,6 +238,7 @@ fn log(settlement: &Settlement) {
         output_tokens = usage.output,
         credits = %settlement.charge,
         estimated = settlement.estimated.map(|how| how.as_str()),
+        adjusted = usage.adjusted,
         outcome = settlement.outcome.as_str(),
         task = record.task.as_deref(),
         "request"
@@ -283,6 +284,9 @@ mod tests {
             assert_eq!((usage.input, usage.output), expected, "{reported:?} {produced}");
             assert_eq!(estimated.is_some(), counted, "{reported:?} {produced}");
         }
+        // What was adjusted stays so, whatever is counted beside it.
+        let adjusted = Usage { adjusted: true, ..Usage::tokens(3, 0) };
+        assert!(used("gpt-4o", Some(Reported::SoFar(adjusted)), input(), "word".into()).await.0.adjusted);
         let told = Usage::tokens(0, 4);
         assert_eq!(
             used("gpt-4o", Some(Reported::Final(told)), Input::Told, Output::default()).await,
@@ -307,6 +311,8 @@ mod tests {
             assert_eq!((usage.input, usage.output), expected, "{progress:?}");
             assert_eq!(estimated.is_some(), guessed, "{progress:?}");
         }
+        let adjusted = told(Usage { adjusted: true, ..Usage::tokens(100, 1) }, true);
+        assert!(used_so_far(7, &adjusted).0.adjusted);
         // What foreign code says of itself is exact, also without a prompt.
         let usage = Usage::tokens(0, 4);
         assert_eq!(used_so_far(0, &told(usage, false)), (usage, None));

@@ -27,7 +27,7 @@ pub struct Migration {
 }
 
 /// Our migrations, oldest first.
-pub const MIGRATIONS: [Migration; 5] = [
+pub const MIGRATIONS: [Migration; 6] = [
     Migration { sql: include_str!("migrations/0001_tracking.sql"), usable_from: 1, optional: false },
     Migration { sql: include_str!("migrations/0002_administration.sql"), usable_from: 2, optional: false },
     // It only adds, but programs that know nothing of `usable_from` want exactly their own schema.
@@ -35,6 +35,7 @@ pub const MIGRATIONS: [Migration; 5] = [
     // Without it, no refusals are kept.
     Migration { sql: include_str!("migrations/0004_refusals.sql"), usable_from: 3, optional: true },
     Migration { sql: include_str!("migrations/0005_progress.sql"), usable_from: 3, optional: false },
+    Migration { sql: include_str!("migrations/0006_adjusted.sql"), usable_from: 3, optional: false },
 ];
 /// The table that notes them.
 const VERSIONS: &str = "token_tracking_schema_version";

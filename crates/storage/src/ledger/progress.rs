@@ -75,7 +75,8 @@ mod tests {
     fn the_later_of_both_counts_and_a_bad_one_spoils_no_other() {
         let ids = [crate::new_id(), crate::new_id()].map(RequestId::new);
         let progress = |output_tokens, usage| Progress { output_tokens, usage, ..Progress::default() };
-        let told = Progress { growing: true, ..progress(9, Some(Usage::tokens(3, 2))) };
+        let adjusted = Usage { adjusted: true, ..Usage::tokens(3, 2) };
+        let told = Progress { growing: true, ..progress(9, Some(adjusted)) };
         let text = text(&[(ids[0], told.clone()), (ids[1], progress(1, None))]).unwrap();
         let text = text.replacen("\"output_tokens\":1,", "\"output_tokens\":\"many\",", 1);
         let saved = Saved(serde_json::from_str(&text).unwrap());

@@ -51,8 +51,8 @@ const INSERT_ENTRY: &str = "INSERT INTO token_tracking_ledger (id, kind, correct
     provider, model, answered_model, price_version, input_tokens, cached_input_tokens, cache_write_tokens, \
     cache_write_long_tokens, input_audio_tokens, output_tokens, reasoning_tokens, output_audio_tokens, images, calls, \
     charge, estimated, outcome, policy, over_hold, way_in, task, chat_id, message_id, workspace_model, instance, \
-    provider_request_id, started_at, first_byte_at, ended_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
-    ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36)";
+    provider_request_id, started_at, first_byte_at, ended_at, adjusted) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
+    ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37)";
 
 pub(super) struct SqliteEngine {
     path: PathBuf,
@@ -341,7 +341,8 @@ fn insert_entry(connection: &Connection, entry: &Entry<'_>) -> Result<(), Error>
         settlement.provider_request_id.as_deref(),
         record.started_at,
         settlement.first_byte_at.map(|at| at.as_microsecond()),
-        settlement.ended_at.as_microsecond()
+        settlement.ended_at.as_microsecond(),
+        i64::from(settlement.usage.adjusted)
     ])?;
     Ok(())
 }

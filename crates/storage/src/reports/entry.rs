@@ -86,6 +86,8 @@ pub async fn entry(database: &Database, id: RequestId) -> Result<Option<Entry>, 
         output_audio: sum("output_audio_tokens")?,
         images: sum("images")?,
         calls: sum("calls")?,
+        // The last correction says what counts.
+        adjusted: rows.last().and_then(|row| text(row, "adjusted")).is_some_and(|adjusted| adjusted != "0"),
     };
     let charges = rows
         .iter()

@@ -52,7 +52,7 @@ macro_rules! columns {
 }
 
 /// All columns of the ledger, in the order in which they are given out.
-pub const COLUMNS: [Column; 37] = columns! {
+pub const COLUMNS: [Column; 38] = columns! {
     "id": Text, "kind": Text, "corrects": Text, "day": Text, "user_id": Text, "sponsored_id": Text, "provider": Text,
     "model": Text, "answered_model": Text, "task": Text, "input_tokens": Number, "cached_input_tokens": Number,
     "cache_write_tokens": Number, "cache_write_long_tokens": Number, "input_audio_tokens": Number,
@@ -60,7 +60,7 @@ pub const COLUMNS: [Column; 37] = columns! {
     "calls": Number, "charge": Credits, "price_version": Number, "estimated": Text, "outcome": Text, "policy": Text,
     "over_hold": Number, "way_in": Text, "chat_id": Text, "message_id": Text, "workspace_model": Text,
     "instance": Text, "provider_request_id": Text, "started_at": Time, "first_byte_at": Time, "ended_at": Time,
-    "reason": Text, "accounts": Text,
+    "reason": Text, "accounts": Text, "adjusted": Number,
 };
 /// What stands behind them: the names of the user and the sponsored allowance, where they are known.
 pub const NAMES: [&str; 2] = ["user_name", "sponsored_name"];

@@ -348,8 +348,9 @@ impl Tables {
         parts.bind(numbers(|entry| Some(entry.settlement.record.started_at)))?;
         parts.bind(numbers(|entry| entry.settlement.first_byte_at.map(|at| at.as_microsecond())))?;
         parts.bind(numbers(|entry| Some(entry.settlement.ended_at.as_microsecond())))?;
+        parts.bind(numbers(|entry| Some(i64::from(entry.settlement.usage.adjusted))))?;
         let types =
-            [&[TEXT; 10][..], &[INTEGER; COUNTS + 2], &[TEXT; 3], &[INTEGER], &[TEXT; 7], &[INTEGER; 3]]
+            [&[TEXT; 10][..], &[INTEGER; COUNTS + 2], &[TEXT; 3], &[INTEGER], &[TEXT; 7], &[INTEGER; 4]]
                 .concat();
         let (ledger, rows, guard) = (&self.ledger, parts.rows(&types), parts.guard);
         let mirrored = entries.iter().any(is_mirrored);
@@ -361,7 +362,8 @@ impl Tables {
                    answered_model, price_version, input_tokens, cached_input_tokens, cache_write_tokens, \
                    cache_write_long_tokens, input_audio_tokens, output_tokens, reasoning_tokens, output_audio_tokens, \
                    images, calls, charge, estimated, outcome, policy, over_hold, way_in, task, chat_id, message_id, \
-                   workspace_model, instance, provider_request_id, started_at, first_byte_at, ended_at) \
+                   workspace_model, instance, provider_request_id, started_at, first_byte_at, ended_at, \
+                   adjusted) \
                  SELECT * FROM {rows} WHERE true{guard}{told}"
             ),
         );

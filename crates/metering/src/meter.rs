@@ -417,8 +417,9 @@ impl Meter {
 
     /// Step 6 for a whole answer.
     async fn complete(&self, mut flight: Flight, complete: Complete, tell: Tell) -> MeteredAnswer {
-        let Complete { body, usage, model, produced, request_id, omitted } = complete;
-        flight.note(&produced.text, usage.map(Reported::Final), model);
+        let Complete { body, usage, usage_goes_on, model, produced, request_id, omitted } = complete;
+        let reported = if usage_goes_on { Reported::SoFar } else { Reported::Final };
+        flight.note(&produced.text, usage.map(reported), model);
         flight.note_request_id(request_id);
         let id = flight.id();
         let bill = self.settled(flight, Outcome::Complete).await;

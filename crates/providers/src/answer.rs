@@ -13,7 +13,8 @@ use hyper::body::{Body, Incoming};
 use serde_json::{Map, Value};
 use tokio::time::{Instant, Sleep};
 
-use crate::framing::{Event, Framing, Parser, readable};
+use crate::framing::{Event, Framing, Parser};
+use crate::lenient;
 use crate::protocol::{Conversion, ended_too_soon};
 use crate::{ProviderError, failure};
 
@@ -40,8 +41,10 @@ pub enum Reported {
 pub struct Complete {
     /// JSON in the shape of the request.
     pub body: Bytes,
-    /// What the provider reported; `None` if nothing, or nonsense.
+    /// What the provider reported; `None` if nothing.
     pub usage: Option<Usage>,
+    /// Whether that does not tell of all output.
+    pub usage_goes_on: bool,
     /// The model that it names.
     pub model: Option<String>,
     /// Its output.
@@ -148,7 +151,10 @@ impl StreamEvent {
     /// Its data, if that is a JSON object.
     pub fn json(&self) -> Option<Map<String, Value>> {
         let read = serde_json::from_slice(&self.data).ok();
-        read.or_else(|| serde_json::from_slice(&readable(&self.data)?).ok())
+        read.or_else(|| match lenient::value(&self.data)? {
+            Value::Object(data) => Some(data),
+            _ => None,
+        })
     }
 
     /// Whether its data is JSON by its structure, whatever stands in its texts.

@@ -87,9 +87,11 @@ impl ChunkWriter {
     }
 
     /// What the answer used: a chunk without choices. `extra` stands beside OpenAI's own fields.
-    pub(crate) fn usage(&self, usage: &Usage) -> StreamEvent {
-        let chunk = Chunk { no_choices: true, usage: Some(Reported::Final(*usage)), ..Chunk::default() };
-        self.written("", Some(usage_json(usage)), chunk)
+    pub(crate) fn usage(&self, reported: Reported) -> StreamEvent {
+        let (Reported::Final(usage) | Reported::SoFar(usage)) = &reported;
+        let json = usage_json(usage);
+        let chunk = Chunk { no_choices: true, usage: Some(reported), ..Chunk::default() };
+        self.written("", Some(json), chunk)
     }
 
     fn written(&self, choices: &str, usage: Option<Value>, chunk: Chunk) -> StreamEvent {
@@ -188,6 +190,7 @@ fn whole(body: &Value, usage: Option<Usage>, model: Option<String>, produced: St
     Complete {
         body: Bytes::from(body.to_string()),
         usage,
+        usage_goes_on: false,
         model,
         produced: Produced { text: produced },
         request_id: None,
@@ -209,8 +212,8 @@ mod tests {
         assert_eq!(piece.raw.as_ref(), format!("data: {expected}\n\n").as_bytes());
         let finish = writer.finish(0, "tool_calls");
         assert_eq!(finish.json().unwrap()["choices"][0]["finish_reason"], "tool_calls");
-        let usage =
-            writer.usage(&Usage { cached_input: 2, reasoning: 1, ..Usage::tokens(5, 4) }).json().unwrap();
+        let usage = Usage { cached_input: 2, reasoning: 1, ..Usage::tokens(5, 4) };
+        let usage = writer.usage(Reported::Final(usage)).json().unwrap();
         assert_eq!((&usage["choices"], &usage["usage"]["total_tokens"]), (&json!([]), &json!(9)));
         assert_eq!(usage["usage"]["prompt_tokens_details"]["cached_tokens"], 2);
         let likely = writer.delta_with_logprobs(0, &json!({}), Some(&json!({"content": []})), String::new());

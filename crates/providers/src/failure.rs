@@ -250,7 +250,7 @@ fn says_something(value: &Value) -> bool {
 pub(crate) fn usage_beside(body: &[u8]) -> Option<Usage> {
     let value: Value = serde_json::from_slice(body).ok()?;
     let json = value.get("usage")?.to_string();
-    let usage = crate::openai::reported_usage(&json).or_else(|| crate::openai::responses_usage(&json))?;
+    let usage = crate::openai::told_usage(&json)?;
     (usage.input > 0 || usage.output > 0).then_some(usage)
 }
 

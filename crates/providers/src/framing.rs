@@ -4,11 +4,11 @@
 //!   without a blank line (WHATWG HTML, "Server-sent events").
 //! * Lines of JSON (NDJSON): each line that is not empty is an event.
 //!
-//! Nothing is decoded: invalid UTF-8 is the reader's matter ([`readable`]).
-
-use std::borrow::Cow;
+//! Nothing is decoded: invalid UTF-8 is the reader's matter ([`lenient`]).
 
 use bytes::{Bytes, BytesMut};
+
+use crate::lenient;
 
 /// An event larger than this is no chunk of a chat.
 const LARGEST: usize = 16 * 1024 * 1024;
@@ -36,17 +36,10 @@ impl Event {
     /// Whether its data is what every model server sends: JSON, or the mark of an end.
     fn is_whole(&self) -> bool {
         self.data.as_deref().is_none_or(|data| {
-            data.trim_ascii() == b"[DONE]" || serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok()
+            data.trim_ascii() == b"[DONE]"
+                || serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok()
+                || lenient::value(data).is_some()
         })
-    }
-}
-
-/// Data with a sign of replacement for each byte that is no UTF-8, as servers send them that cut characters into tokens;
-/// `None` if there is none.
-pub(crate) fn readable(data: &[u8]) -> Option<Bytes> {
-    match String::from_utf8_lossy(data) {
-        Cow::Borrowed(_) => None,
-        Cow::Owned(text) => Some(text.into()),
     }
 }
 

@@ -17,6 +17,7 @@ pub mod fuzzing;
 mod google;
 mod json;
 mod large;
+mod lenient;
 mod mistral;
 mod names;
 mod network;
@@ -26,6 +27,7 @@ mod protocol;
 mod provider;
 mod refused;
 mod registry;
+mod report;
 mod request;
 #[cfg(test)]
 mod samples;

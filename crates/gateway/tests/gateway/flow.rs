@@ -56,7 +56,14 @@ each_database!(every_end_has_its_charge, async |test: TestDatabase| {
         ("[[sim fault=html]]", true, 502, "provider_answer_invalid", None),
         ("[[sim output=12 fault=nousage]]", false, 200, "estimated", estimated("complete", 12)),
         ("[[sim output=12 fault=nousage]]", true, 200, "estimated", estimated("complete", 12)),
-        ("[[sim output=12 fault=badusage]]", true, 200, "estimated", estimated("complete", 12)),
+        // A count that is negative is what the total leaves of the others.
+        (
+            "[[sim input=100 output=12 fault=badusage]]",
+            true,
+            200,
+            "credits",
+            Some(("complete", None, 100, 12, 124_000)),
+        ),
         ("[[sim output=12 fault=end at=12]]", true, 200, "broke off", estimated("provider_failed", 12)),
         (
             "[[sim output=12 delay=2 fault=disconnect at=6]]",

@@ -15,6 +15,7 @@ use crate::ProviderError;
 use crate::answer::Complete;
 use crate::chunk::{self, Choice};
 use crate::error::safe_words;
+use crate::lenient::{self, Scratch};
 use crate::protocol::Asked;
 
 /// Between two blocks of thinking, so that they can be told apart.
@@ -53,8 +54,8 @@ pub(super) fn arguments(input: Option<&str>) -> &str {
 pub(super) fn produced(block: &wire::Block<'_>, text: &mut String) {
     text.push_str(block.text.as_deref().unwrap_or_default());
     text.push_str(block.thinking.as_deref().unwrap_or_default());
-    if let Some(name) = &block.name {
-        text.push_str(name);
+    text.push_str(block.name.as_deref().unwrap_or_default());
+    if block.name.is_some() || block.input.is_some() {
         text.push_str(arguments(block.input.map(|input| input.get())));
     }
 }
@@ -98,9 +99,9 @@ pub(super) fn annotations(citations: &[Value], start: usize, end: usize) -> Vec<
 ///
 /// # Errors
 /// [`ProviderError::BadAnswer`] if it is none.
-pub(super) fn message(body: &[u8]) -> Result<wire::Message<'_>, ProviderError> {
-    let message: wire::Message<'_> = serde_json::from_slice(body)
-        .map_err(|_| ProviderError::BadAnswer { what: "not JSON of a message" })?;
+pub(super) fn message<'a>(body: &'a [u8], scratch: &'a Scratch) -> Result<wire::Message<'a>, ProviderError> {
+    let message: wire::Message<'_> =
+        lenient::read(body, scratch).ok_or(ProviderError::BadAnswer { what: "not JSON of a message" })?;
     if message.content.is_none() {
         return Err(ProviderError::BadAnswer { what: "a message without content" });
     }
@@ -111,8 +112,13 @@ pub(super) fn message(body: &[u8]) -> Result<wire::Message<'_>, ProviderError> {
 ///
 /// # Errors
 /// [`ProviderError::BadAnswer`] if it is none.
-pub(super) fn complete(asked: &Asked, body: &[u8]) -> Result<Complete, ProviderError> {
-    let answer = message(body)?;
+pub(super) fn complete(
+    asked: &Asked,
+    body: &[u8],
+    cache_in_input: Option<bool>,
+) -> Result<Complete, ProviderError> {
+    let scratch = Scratch::default();
+    let answer = message(body, &scratch)?;
     let (mut text, mut reasoning, mut billed) = (String::new(), String::new(), String::new());
     let (mut calls, mut details, mut cited) = (Vec::new(), Vec::new(), Vec::new());
     for (index, block) in (0_u64..).zip(answer.content.iter().flatten()) {
@@ -177,5 +183,6 @@ pub(super) fn complete(asked: &Asked, body: &[u8]) -> Result<Complete, ProviderE
         Choice { message: message.into(), reason: finish_reason(stop_reason).into(), logprobs: None };
     let model = answer.model.map(|model| model.into_owned());
     let id = answer.id.unwrap_or_default();
-    Ok(chunk::complete(&id, asked, model, vec![choice], usage::whole(answer.usage), billed))
+    let usage = usage::whole(answer.usage, cache_in_input);
+    Ok(chunk::complete(&id, asked, model, vec![choice], usage, billed))
 }

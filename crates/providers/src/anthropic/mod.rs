@@ -48,6 +48,8 @@ struct Anthropic {
     messages: Uri,
     count: Uri,
     models: Uri,
+    /// Whether it counts its cache within the input, if that is configured.
+    cache_in_input: Option<bool>,
 }
 
 fn open(setup: &Setup) -> Result<Box<dyn Protocol>, String> {
@@ -56,7 +58,8 @@ fn open(setup: &Setup) -> Result<Box<dyn Protocol>, String> {
     let route = |path: &str| setup.route(&if versioned { path.to_owned() } else { format!("v1/{path}") });
     // 1000 is the largest page ("List Models").
     let (messages, count) = (route("messages")?, route("messages/count_tokens")?);
-    Ok(Box::new(Anthropic { messages, count, models: route("models?limit=1000")? }))
+    let (models, cache_in_input) = (route("models?limit=1000")?, setup.options.cache_in_input);
+    Ok(Box::new(Anthropic { messages, count, models, cache_in_input }))
 }
 
 impl Protocol for Anthropic {
@@ -78,15 +81,15 @@ impl Protocol for Anthropic {
 
     fn answer(&self, request: &ChatRequest, asked: &Asked, body: Bytes) -> Result<Complete, ProviderError> {
         match request.shape() {
-            Shape::Messages => native::complete(body),
-            Shape::Chat | Shape::Responses => answer::complete(asked, &body),
+            Shape::Messages => native::complete(body, self.cache_in_input),
+            Shape::Chat | Shape::Responses => answer::complete(asked, &body, self.cache_in_input),
         }
     }
 
     fn conversion(&self, request: &ChatRequest, asked: Asked) -> Box<dyn Conversion> {
         match request.shape() {
-            Shape::Messages => Box::<native::Passing>::default(),
-            Shape::Chat | Shape::Responses => Box::new(stream::Converting::new(asked)),
+            Shape::Messages => Box::new(native::Passing::new(self.cache_in_input)),
+            Shape::Chat | Shape::Responses => Box::new(stream::Converting::new(asked, self.cache_in_input)),
         }
     }
 

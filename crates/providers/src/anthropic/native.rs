@@ -10,7 +10,8 @@ use super::answer::{message, produced};
 use super::usage::{self, Told};
 use super::{reported, wire};
 use crate::answer::{Chunk, Complete, Produced, Reported, StreamEvent, What};
-use crate::framing::{Event, readable};
+use crate::framing::Event;
+use crate::lenient::{self, Scratch};
 use crate::names::refuse_lookalikes;
 use crate::protocol::{Conversion, Outgoing, ended_too_soon};
 use crate::refused::{names_stored_file, refuse_stored};
@@ -193,20 +194,30 @@ fn uses_stored_files(value: &Value) -> bool {
 ///
 /// # Errors
 /// [`ProviderError::BadAnswer`] if it is none.
-pub(super) fn complete(body: Bytes) -> Result<Complete, ProviderError> {
-    let (usage, model, text) = {
-        let answer = message(&body)?;
+pub(super) fn complete(body: Bytes, cache_in_input: Option<bool>) -> Result<Complete, ProviderError> {
+    let (usage, model, text, mended) = {
+        let scratch = Scratch::default();
+        let answer = message(&body, &scratch)?;
         let mut text = String::new();
         for block in answer.content.iter().flatten() {
             produced(block, &mut text);
         }
-        (usage::whole(answer.usage), answer.model.map(|model| model.into_owned()), text)
+        let usage = usage::whole(answer.usage, cache_in_input);
+        (usage, answer.model.map(|model| model.into_owned()), text, scratch.instead_of(&body))
     };
-    Ok(Complete { body, usage, model, produced: Produced { text }, request_id: None, omitted: Vec::new() })
+    Ok(Complete {
+        body: mended.unwrap_or(body),
+        usage,
+        usage_goes_on: false,
+        model,
+        produced: Produced { text },
+        request_id: None,
+        omitted: Vec::new(),
+    })
 }
 
 /// Events pass as they came, and are only looked at.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Passing {
     told: Told,
     /// Whether it was said why the answer ends.
@@ -215,6 +226,10 @@ pub(super) struct Passing {
 }
 
 impl Passing {
+    pub(super) fn new(cache_in_input: Option<bool>) -> Self {
+        Self { told: Told::new(cache_in_input), finished: false, stopped: false }
+    }
+
     fn look(&mut self, event: wire::Event<'_>) -> Result<What, ProviderError> {
         let mut chunk = Chunk::default();
         match event.kind.as_ref() {
@@ -240,8 +255,8 @@ impl Passing {
                 let told = self.told.hear(event.usage);
                 chunk.finish = event.delta.is_some_and(|delta| delta.stop_reason.is_some());
                 self.finished |= chunk.finish;
-                let reported = if chunk.finish { Reported::Final } else { Reported::SoFar };
-                chunk.usage = self.told.usage().filter(|_| told).map(reported);
+                let reported = if chunk.finish && told { Reported::Final } else { Reported::SoFar };
+                chunk.usage = event.usage.and_then(|_| self.told.usage()).map(reported);
             }
             "message_stop" => {
                 self.stopped = true;
@@ -259,12 +274,12 @@ impl Passing {
 impl Conversion for Passing {
     fn event(&mut self, event: Event, out: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
         let data = event.data.unwrap_or_default();
-        let what = match serde_json::from_slice::<wire::Event<'_>>(&data) {
-            Ok(read) => self.look(read)?,
-            Err(_) => match readable(&data).as_deref().map(serde_json::from_slice::<wire::Event<'_>>) {
-                Some(Ok(read)) => self.look(read)?,
-                _ => What::Other,
-            },
+        let what = {
+            let scratch = Scratch::default();
+            match lenient::read::<wire::Event<'_>>(&data, &scratch) {
+                Some(read) => self.look(read)?,
+                None => What::Other,
+            }
         };
         out.push(StreamEvent::passed(event.raw, data, what));
         if self.stopped {

@@ -15,9 +15,10 @@ use super::answer::{
 use super::usage::Told;
 use super::{reported, wire};
 use crate::ProviderError;
-use crate::answer::StreamEvent;
+use crate::answer::{Reported, StreamEvent};
 use crate::chunk::ChunkWriter;
-use crate::framing::{Event, readable};
+use crate::framing::Event;
+use crate::lenient::{self, Scratch};
 use crate::protocol::{Asked, Conversion, ended_too_soon};
 
 /// Converts the events of one answer.
@@ -26,6 +27,10 @@ pub(super) struct Converting {
     writer: ChunkWriter,
     created: i64,
     told: Told,
+    /// Whether the end has told how long the answer is.
+    is_length_told: bool,
+    /// Whether the end has told anything that has not been passed on.
+    unreported: bool,
     /// Blocks that have begun and not ended. Text needs nothing to be remembered of it but what it cites.
     open: Vec<(u64, Open)>,
     calls: u64,
@@ -106,12 +111,14 @@ struct Function<'a> {
 }
 
 impl Converting {
-    pub(super) fn new(asked: Asked) -> Self {
+    pub(super) fn new(asked: Asked, cache_in_input: Option<bool>) -> Self {
         let id = asked.request_id.as_deref().unwrap_or_default();
         Self {
             writer: ChunkWriter::new(id, asked.created, &asked.model),
             created: asked.created,
-            told: Told::default(),
+            told: Told::new(cache_in_input),
+            is_length_told: false,
+            unreported: false,
             open: Vec::new(),
             calls: 0,
             said: 0,
@@ -174,11 +181,26 @@ impl Converting {
             signature.push_str(&piece);
         }
         if let Some(piece) = delta.partial_json.filter(|piece| !piece.is_empty())
-            && let Some(Open::Call { number, sent, .. }) = self.opened(index)
+            && let Some(number) = self.called(index)
         {
-            *sent = true;
-            let number = *number;
             out.push(self.piece(number, &piece));
+        }
+    }
+
+    /// The number of the call that grows; of one whose beginning could not be read, a new one.
+    fn called(&mut self, index: u64) -> Option<u64> {
+        match self.opened(index) {
+            Some(Open::Call { number, sent, .. }) => {
+                *sent = true;
+                Some(*number)
+            }
+            Some(_) => None,
+            None => {
+                let number = self.calls;
+                self.calls += 1;
+                self.open.push((index, Open::Call { number, input: None, sent: true }));
+                Some(number)
+            }
         }
     }
 
@@ -261,13 +283,22 @@ impl Converting {
         }
         out.push(self.writer.finish(0, finish_reason(reason)));
     }
+
+    /// Passes on what the end tells, once the answer has ended.
+    fn report(&mut self, out: &mut Vec<StreamEvent>) {
+        if self.finished && std::mem::take(&mut self.unreported) {
+            let reported = if self.is_length_told { Reported::Final } else { Reported::SoFar };
+            out.extend(self.told.usage().map(|usage| self.writer.usage(reported(usage))));
+        }
+    }
 }
 
 impl Conversion for Converting {
     fn event(&mut self, event: Event, out: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
-        let Some(data) = event.data.map(|data| readable(&data).unwrap_or(data)) else { return Ok(()) };
+        let Some(data) = event.data else { return Ok(()) };
+        let scratch = Scratch::default();
         // What can't be read is of a type that is not known; a stream that is broken lacks its end.
-        let Ok(event) = serde_json::from_slice::<wire::Event<'_>>(&data) else { return Ok(()) };
+        let Some(event) = lenient::read::<wire::Event<'_>>(&data, &scratch) else { return Ok(()) };
         match event.kind.as_ref() {
             "content_block_delta" => {
                 if let Some(delta) = event.delta {
@@ -286,16 +317,16 @@ impl Conversion for Converting {
                 }
             }
             "message_delta" => {
-                let told = self.told.hear(event.usage);
+                self.unreported |= event.usage.is_some();
+                self.is_length_told |= self.told.hear(event.usage);
                 if let Some(wire::Delta { stop_reason: Some(reason), stop_details, .. }) = event.delta {
                     self.finish(&reason, stop_details, out);
                 }
-                if let Some(usage) = self.told.usage().filter(|_| told && self.finished) {
-                    out.push(self.writer.usage(&usage));
-                }
+                self.report(out);
             }
             "message_stop" => {
                 self.finish("", None, out);
+                self.report(out);
                 self.stopped = true;
                 out.push(StreamEvent::done());
             }

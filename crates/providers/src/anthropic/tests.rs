@@ -42,11 +42,11 @@ fn converted(
 }
 
 fn converting() -> Box<dyn Conversion> {
-    Box::new(stream::Converting::new(asked()))
+    Box::new(stream::Converting::new(asked(), None))
 }
 
 fn passing() -> Box<dyn Conversion> {
-    Box::<native::Passing>::default()
+    Box::new(native::Passing::new(None))
 }
 
 fn chunks(events: &[StreamEvent]) -> Vec<&Chunk> {

@@ -1,84 +1,138 @@
 //! Anthropic's usage in our classes ("Prompt caching", "Tracking cache performance").
 //!
-//! Anthropic counts input that was neither read from nor written to a cache apart; all input is the sum of the three.
+//! Anthropic counts input that was neither read from nor written to a cache apart; all input is the sum of the three. Servers
+//! with its protocol may count all input in one, with the cache within.
 
 use accounting::Usage;
 use serde_json::value::RawValue;
 
-use super::wire;
+use crate::report::{Count, Field, Report, Whole};
 
-/// A usage as the events of a stream tell it: later counts are cumulative and replace earlier ones, what they leave out stays.
+/// A usage as the events of an answer tell it, one after the other.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Told(wire::Usage);
+pub(super) struct Told {
+    /// Whether the cache lies within the input, if that is configured.
+    cache_in_input: Option<bool>,
+    report: Report,
+    /// Whether a cache came last, alone, and holds all that the start called input.
+    is_input_cached: bool,
+}
 
 impl Told {
-    /// Whether that told how long the answer is.
-    pub(super) fn hear(&mut self, usage: Option<&RawValue>) -> bool {
-        let Some(usage) = usage.and_then(|raw| serde_json::from_str::<wire::Usage>(raw.get()).ok()) else {
-            return false;
-        };
-        let known = &mut self.0;
-        known.input_tokens = usage.input_tokens.or(known.input_tokens);
-        known.cache_creation_input_tokens =
-            usage.cache_creation_input_tokens.or(known.cache_creation_input_tokens);
-        known.cache_read_input_tokens = usage.cache_read_input_tokens.or(known.cache_read_input_tokens);
-        known.cache_creation = usage.cache_creation.or(known.cache_creation);
-        known.output_tokens = usage.output_tokens.or(known.output_tokens);
-        known.output_tokens_details = usage.output_tokens_details.or(known.output_tokens_details);
-        usage.output_tokens.is_some()
+    pub(super) fn new(cache_in_input: Option<bool>) -> Self {
+        Self { cache_in_input, ..Self::default() }
     }
 
-    /// In our classes; `None` if it is missing or can't be right.
+    /// Whether that told how long the answer is.
+    pub(super) fn hear(&mut self, usage: Option<&RawValue>) -> bool {
+        let Some(usage) = usage else { return false };
+        let later = Report::read(usage.get(), field);
+        let (input, cache) = (self.report.or_zero(Count::Input), cached(&later));
+        let alone = later.or_zero(Count::Input) == 0;
+        let first = cached(&self.report) == 0 && input > 0 && cache >= input;
+        self.is_input_cached = alone && (first || self.is_input_cached);
+        self.report.grow(&later);
+        match later.get(Count::Output) {
+            Some(0) => self.report.or_zero(Count::Output) == 0,
+            told => told.is_some(),
+        }
+    }
+
+    /// In our classes; `None` if it is missing.
     pub(super) fn usage(&self) -> Option<Usage> {
-        usage(&self.0)
+        let told = |count| self.report.or_zero(count);
+        // A usage without any of these says nothing.
+        if [Count::Input, Count::Output, Count::CacheRead]
+            .iter()
+            .all(|count| self.report.get(*count).is_none())
+        {
+            return None;
+        }
+        let (read, written) = (told(Count::CacheRead), written(&self.report));
+        let within = self.cache_in_input.unwrap_or(self.is_input_cached);
+        let mut input = told(Count::Input);
+        if !within {
+            input = input.saturating_add(read).saturating_add(written);
+        } else if self.cache_in_input.is_none() {
+            input = input.max(read.saturating_add(written));
+        }
+        let output = told(Count::Output);
+        let (mut of_input, mut of_output) = (Whole::of(input), Whole::of(output));
+        let written = of_input.part(written);
+        let mut of_written = Whole::of(written);
+        let cache_write_long = of_written.part(told(Count::CacheWrittenLong));
+        let cached_input = of_input.part(read.max(told(Count::Cached)));
+        let reasoning = of_output.part(told(Count::Reasoning));
+        let guessed = self.cache_in_input.is_none() && within;
+        Usage {
+            cached_input,
+            // What is not told to be kept for an hour is kept for minutes.
+            cache_write: written - cache_write_long,
+            cache_write_long,
+            reasoning,
+            adjusted: guessed || of_input.cut || of_written.cut || of_output.cut,
+            ..Usage::tokens(input, output)
+        }
+        .checked()
+        .ok()
     }
 }
 
 /// The usage of a whole answer.
-pub(super) fn whole(usage: Option<&RawValue>) -> Option<Usage> {
-    let mut told = Told::default();
+pub(super) fn whole(usage: Option<&RawValue>, cache_in_input: Option<bool>) -> Option<Usage> {
+    let mut told = Told::new(cache_in_input);
     told.hear(usage);
     told.usage()
 }
 
-fn usage(told: &wire::Usage) -> Option<Usage> {
-    // A usage without either count says nothing.
-    if told.input_tokens.is_none() && told.output_tokens.is_none() {
-        return None;
+/// All that was written to a cache: the whole, or the sum of its parts where only they are told.
+fn written(report: &Report) -> u64 {
+    let (short, long) = (report.or_zero(Count::CacheWrittenShort), report.or_zero(Count::CacheWrittenLong));
+    match report.or_zero(Count::CacheWritten) {
+        0 => short.saturating_add(long),
+        written => written,
     }
-    let count = |count: Option<i64>| u64::try_from(count.unwrap_or_default()).ok();
-    let (short, long) = match &told.cache_creation {
-        Some(kept) => (count(kept.ephemeral_5m_input_tokens)?, count(kept.ephemeral_1h_input_tokens)?),
-        None => (0, 0),
+}
+
+/// All that has to do with a cache.
+fn cached(report: &Report) -> u64 {
+    report.or_zero(Count::CacheRead).saturating_add(written(report))
+}
+
+/// The fields, in docs/source/providers.md with their sources.
+fn field(holder: &str, name: &str) -> Field {
+    let count = match (holder, name) {
+        ("", "input_tokens") => Count::Input,
+        ("", "output_tokens") => Count::Output,
+        ("", "cache_read_input_tokens") => Count::CacheRead,
+        ("", "cache_creation_input_tokens") => Count::CacheWritten,
+        ("cache_creation", "ephemeral_5m_input_tokens") => Count::CacheWrittenShort,
+        ("cache_creation", "ephemeral_1h_input_tokens") => Count::CacheWrittenLong,
+        ("output_tokens_details", "thinking_tokens" | "reasoning_tokens") => Count::Reasoning,
+        // OpenAI's name, by servers that speak both: within the input.
+        ("" | "input_tokens_details" | "prompt_tokens_details", "cached_tokens") => Count::Cached,
+        // The same again, or in sum.
+        ("", "total_tokens" | "prompt_tokens" | "completion_tokens") => return Field::Known,
+        _ => return Field::Unknown,
     };
-    let written = match told.cache_creation_input_tokens {
-        Some(_) => count(told.cache_creation_input_tokens)?,
-        None => short.checked_add(long)?,
-    };
-    let cached_input = count(told.cache_read_input_tokens)?;
-    let input = count(told.input_tokens)?.checked_add(cached_input)?.checked_add(written)?;
-    let thinking = told.output_tokens_details.and_then(|details| details.thinking_tokens);
-    Usage {
-        cached_input,
-        // What is not told to be kept for an hour is kept for minutes. More for an hour than in all can't be.
-        cache_write: written.checked_sub(long)?,
-        cache_write_long: long,
-        reasoning: count(thinking)?,
-        ..Usage::tokens(input, count(told.output_tokens)?)
-    }
-    .checked()
-    .ok()
+    Field::Count(count)
 }
 
 #[cfg(test)]
 mod tests {
     use accounting::Measure;
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
 
-    fn of(json: &str) -> Option<Usage> {
-        usage(&serde_json::from_str(json).unwrap())
+    /// What reports tell that come one after the other.
+    fn of(reports: &[&str], cache_in_input: Option<bool>) -> Option<Usage> {
+        let mut told = Told::new(cache_in_input);
+        for report in reports {
+            told.hear(Some(&*RawValue::from_string((*report).into()).unwrap()));
+        }
+        told.usage()
     }
 
     #[test]
@@ -93,33 +147,77 @@ mod tests {
             reasoning: 40,
             ..Usage::tokens(4310, 50)
         };
-        assert_eq!(of(all), Some(expected));
+        assert_eq!(of(&[all], None), Some(expected));
         let without = r#"{"input_tokens":1,"cache_creation_input_tokens":2,"output_tokens":3}"#;
-        assert_eq!(of(without), Some(Usage { cache_write: 2, ..Usage::tokens(3, 3) }));
+        assert_eq!(of(&[without], None), Some(Usage { cache_write: 2, ..Usage::tokens(3, 3) }));
         let only_parts = r#"{"input_tokens":1,"output_tokens":3,
             "cache_creation":{"ephemeral_5m_input_tokens":4,"ephemeral_1h_input_tokens":5}}"#;
         let expected = Usage { cache_write: 4, cache_write_long: 5, ..Usage::tokens(10, 3) };
-        assert_eq!(of(only_parts), Some(expected));
-        for nonsense in [
-            "{}",
-            r#"{"input_tokens":-1,"output_tokens":3}"#,
-            r#"{"input_tokens":1,"output_tokens":3,"cache_read_input_tokens":-1}"#,
-            r#"{"input_tokens":1,"output_tokens":3,"output_tokens_details":{"thinking_tokens":4}}"#,
-            r#"{"input_tokens":1,"output_tokens":3,"cache_creation_input_tokens":1,"cache_creation":{"ephemeral_1h_input_tokens":2}}"#,
-            r#"{"input_tokens":9223372036854775807,"output_tokens":3}"#,
+        assert_eq!(of(&[only_parts], None), Some(expected));
+        assert_eq!(of(&["{}"], None), None);
+    }
+
+    #[test]
+    fn what_is_wrong_spoils_only_itself() {
+        let adjusted = |usage| Usage { adjusted: true, ..usage };
+        for (report, expected) in [
+            (r#"{"input_tokens":-1,"output_tokens":3}"#, Usage::tokens(0, 3)),
+            (r#"{"input_tokens":1,"output_tokens":3,"cache_read_input_tokens":-1}"#, Usage::tokens(1, 3)),
+            (r#"{"input_tokens":9223372036854775807,"output_tokens":3}"#, Usage::tokens(0, 3)),
+            (
+                r#"{"input_tokens":1,"output_tokens":3,"output_tokens_details":{"thinking_tokens":4}}"#,
+                adjusted(Usage { reasoning: 3, ..Usage::tokens(1, 3) }),
+            ),
+            (
+                r#"{"input_tokens":1,"output_tokens":3,"cache_creation_input_tokens":1,"cache_creation":{"ephemeral_1h_input_tokens":2}}"#,
+                adjusted(Usage { cache_write_long: 1, ..Usage::tokens(2, 3) }),
+            ),
         ] {
-            assert_eq!(of(nonsense), None, "{nonsense}");
+            assert_eq!(of(&[report], None), Some(expected), "{report}");
         }
     }
 
     #[test]
-    fn later_counts_replace_earlier_ones_and_the_rest_stays() {
+    fn later_reports_complete_earlier_ones() {
+        let full = r#"{"input_tokens":15,"cache_read_input_tokens":120000,"output_tokens":1}"#;
+        let cached = Usage { cached_input: 120_000, ..Usage::tokens(120_015, 12) };
+        for last in [
+            r#"{"output_tokens":12}"#,
+            r#"{"output_tokens":12,"input_tokens":null}"#,
+            r#"{"output_tokens":12,"input_tokens":0,"cache_read_input_tokens":0,"cache_creation_input_tokens":0}"#,
+            r#"{"output_tokens":12,"cache_read_input_tokens":120000}"#,
+        ] {
+            assert_eq!(of(&[full, last], None), Some(cached), "{last}");
+        }
         let mut told = Told::default();
         let mut hear = |json: &str| told.hear(Some(&*RawValue::from_string(json.into()).unwrap()));
-        assert!(hear(r#"{"input_tokens":7,"cache_read_input_tokens":5,"output_tokens":1}"#));
-        assert!(hear(r#"{"output_tokens":9,"input_tokens":null}"#));
-        assert!(!hear(r#"{"output_tokens":9.5}"#));
-        assert_eq!(told.usage(), Some(Usage { cached_input: 5, ..Usage::tokens(12, 9) }));
+        assert!(hear(r#"{"input_tokens":7,"output_tokens":1}"#));
+        assert!(!hear(r#"{"output_tokens":9.5}"#) && !hear(r#"{"output_tokens":0}"#) && !hear("{}"));
+        assert!(hear(r#"{"output_tokens":9}"#));
+    }
+
+    #[test]
+    fn a_cache_lies_beside_the_input_or_within() {
+        let (start, last) = (
+            r#"{"input_tokens":900,"output_tokens":1}"#,
+            r#"{"cache_read_input_tokens":900,"output_tokens":9}"#,
+        );
+        let both = r#"{"input_tokens":1000,"cache_read_input_tokens":900,"output_tokens":9}"#;
+        let usage = |input, adjusted| Some(Usage { cached_input: 900, adjusted, ..Usage::tokens(input, 9) });
+        // A cache that comes alone and is all that was called input before lies within; set, it lies where that says.
+        assert_eq!(of(&[start, last], None), usage(900, true));
+        assert_eq!(of(&[start, last], Some(false)), usage(1800, false));
+        assert_eq!(of(&[start, last], Some(true)), usage(900, false));
+        assert_eq!(of(&[both], None), usage(1900, false));
+        assert_eq!(of(&[both], Some(true)), usage(1000, false));
+        // A smaller one, and one beside an input, lie beside it.
+        let smaller = r#"{"cache_read_input_tokens":100,"output_tokens":9}"#;
+        assert_eq!(of(&[start, smaller], None).unwrap().input, 1000);
+        assert_eq!(of(&[start, both], None), usage(1900, false));
+        // What is larger than its whole is cut.
+        let large = r#"{"input_tokens":100,"cache_read_input_tokens":900,"output_tokens":9}"#;
+        let cut = Usage { cached_input: 100, adjusted: true, ..Usage::tokens(100, 9) };
+        assert_eq!(of(&[large], Some(true)), Some(cut));
     }
 
     proptest! {
@@ -129,18 +227,17 @@ mod tests {
             output in 0_i64..1_000_000, share in 0_i64..=100, breakdown: bool,
         ) {
             let thinking = output * share / 100;
-            let told = wire::Usage {
-                input_tokens: Some(input),
-                cache_creation_input_tokens: Some(short + long),
-                cache_read_input_tokens: Some(read),
-                cache_creation: breakdown.then_some(wire::CacheCreation {
-                    ephemeral_5m_input_tokens: Some(short),
-                    ephemeral_1h_input_tokens: Some(long),
-                }),
-                output_tokens: Some(output),
-                output_tokens_details: Some(wire::OutputDetails { thinking_tokens: Some(thinking) }),
-            };
-            let counts = usage(&told).unwrap().by_measure().unwrap();
+            let mut told = json!({
+                "input_tokens": input, "cache_creation_input_tokens": short + long, "cache_read_input_tokens": read,
+                "output_tokens": output, "output_tokens_details": {"thinking_tokens": thinking},
+            });
+            if breakdown {
+                told["cache_creation"] =
+                    json!({"ephemeral_5m_input_tokens": short, "ephemeral_1h_input_tokens": long});
+            }
+            let usage = of(&[&told.to_string()], None).unwrap();
+            prop_assert!(!usage.adjusted);
+            let counts = usage.by_measure().unwrap();
             let of = |measure| counts.iter().find(|(m, _)| *m == measure).map(|(_, count)| *count as i64).unwrap();
             prop_assert_eq!(of(Measure::Input), input);
             prop_assert_eq!(of(Measure::CachedInput), read);

@@ -82,37 +82,6 @@ pub(super) struct Block<'a> {
     pub citations: Option<&'a RawValue>,
 }
 
-/// Signed, so that a negative count is seen and not an unreadable answer.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-pub(super) struct Usage {
-    #[serde(default)]
-    pub input_tokens: Option<i64>,
-    #[serde(default)]
-    pub cache_creation_input_tokens: Option<i64>,
-    #[serde(default)]
-    pub cache_read_input_tokens: Option<i64>,
-    #[serde(default)]
-    pub cache_creation: Option<CacheCreation>,
-    #[serde(default)]
-    pub output_tokens: Option<i64>,
-    #[serde(default)]
-    pub output_tokens_details: Option<OutputDetails>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-pub(super) struct CacheCreation {
-    #[serde(default)]
-    pub ephemeral_5m_input_tokens: Option<i64>,
-    #[serde(default)]
-    pub ephemeral_1h_input_tokens: Option<i64>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-pub(super) struct OutputDetails {
-    #[serde(default)]
-    pub thinking_tokens: Option<i64>,
-}
-
 #[derive(Debug, Deserialize)]
 pub(super) struct ErrorBody<'a> {
     #[serde(borrow, default)]

@@ -9,7 +9,8 @@ use super::routes::bare_name;
 use super::wire::Answer;
 use crate::answer::{Chunk, Complete, Reported, StreamEvent};
 use crate::chunk::{self, Choice, ChunkWriter};
-use crate::framing::{Event, readable};
+use crate::framing::Event;
+use crate::lenient::{self, Scratch};
 use crate::protocol::{Asked, Conversion, ended_too_soon};
 use crate::{ChatRequest, ProviderError};
 
@@ -47,8 +48,9 @@ fn model(answer: &Answer<'_>) -> Option<String> {
 
 /// A whole answer.
 pub(super) fn complete(origin: &Origin, body: &Bytes) -> Result<Complete, ProviderError> {
-    let answer: Answer<'_> = serde_json::from_slice(body)
-        .map_err(|_| ProviderError::BadAnswer { what: "not JSON of an answer" })?;
+    let scratch = Scratch::default();
+    let answer: Answer<'_> =
+        lenient::read(body, &scratch).ok_or(ProviderError::BadAnswer { what: "not JSON of an answer" })?;
     if let Some(error) = answer.error {
         return Err(failure::inside(error.get()));
     }
@@ -70,7 +72,11 @@ pub(super) fn complete(origin: &Origin, body: &Bytes) -> Result<Complete, Provid
         Choice { logprobs: message.logprobs.clone(), message: message.json(), reason: end.reason.to_owned() }
     });
     let choices = choices.collect();
-    Ok(chunk::complete(&id, &origin.asked, model, choices, reader.usage(), produced))
+    let usage = reader.usage();
+    let told = usage.or_else(|| reader.usage_so_far());
+    let complete = chunk::complete(&id, &origin.asked, model, choices, told, produced);
+    // What does not tell of the text that came tells of the rest all the same.
+    Ok(Complete { usage_goes_on: usage.is_none(), ..complete })
 }
 
 fn of_index(messages: &mut Vec<Message>, index: u64) -> &mut Message {
@@ -166,15 +172,15 @@ impl Stream {
 impl Conversion for Stream {
     fn event(&mut self, event: Event, out: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
         let Some(data) = event.data.filter(|data| !data.trim_ascii().is_empty()) else { return Ok(()) };
-        let data = readable(&data).unwrap_or(data);
-        let answer: Answer<'_> = match serde_json::from_slice(&data) {
-            Ok(answer) => answer,
-            // Some errors come as a list.
-            Err(_) => match serde_json::from_slice::<[Answer<'_>; 1]>(&data) {
-                Ok([answer]) => answer,
-                Err(_) => return Err(ProviderError::Broken { what: "an event that can't be read".into() }),
-            },
+        let scratch = Scratch::default();
+        // Some errors come as a list.
+        let answer = if data.trim_ascii_start().starts_with(b"[") {
+            lenient::read::<[Answer<'_>; 1]>(&data, &scratch).map(|[answer]| answer)
+        } else {
+            lenient::read::<Answer<'_>>(&data, &scratch)
         };
+        let answer =
+            answer.ok_or_else(|| ProviderError::Broken { what: "an event that can't be read".into() })?;
         if let Some(error) = answer.error {
             return Err(failure::inside(error.get()));
         }
@@ -210,7 +216,7 @@ impl Conversion for Stream {
             out.push(writer.delta(end.index, &delta, String::new()));
         }
         out.extend(ends.iter().map(|end| writer.finish(end.index, end.reason)));
-        out.extend(reader.usage().map(|usage| writer.usage(&usage)));
+        out.extend(reader.usage().map(|usage| writer.usage(Reported::Final(usage))));
         out.push(StreamEvent::done());
         Ok(())
     }

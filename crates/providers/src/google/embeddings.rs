@@ -128,7 +128,7 @@ pub(super) fn complete(
     let written = written
         .collect::<Option<Vec<Value>>>()
         .ok_or(ProviderError::BadAnswer { what: "a vector with something that is no number" })?;
-    let usage = vectors.usage_metadata.and_then(|raw| usage::read(raw.get())).map(|counted| counted.usage);
+    let usage = vectors.usage_metadata.and_then(|raw| usage::of_embeddings(&usage::read(raw.get())));
     Ok(chunk::embeddings(asked, written, usage))
 }
 

@@ -19,12 +19,13 @@ use serde_json::{Value, json};
 use super::made;
 use super::pieces::OpenCall;
 use super::request::FORMAT;
-use super::usage::{self, Counted};
+use super::usage;
 use super::wire::{
     Answer, Candidate, CitationMetadata, CitationSource, LogprobsResult, SaidCall, SaidMedia, SaidPart,
     TokenProbability,
 };
 use crate::error::safe_words;
+use crate::report::Report;
 
 /// A piece of a choice.
 #[derive(Debug)]
@@ -80,7 +81,8 @@ pub(super) struct Reader {
     choices: Vec<Choice>,
     /// Why the prompt was blocked, in words for the user.
     blocked: Option<String>,
-    usage: Option<Counted>,
+    /// What was told of the usage.
+    told: Report,
     /// Whether anything came that the candidates' tokens are for.
     said: bool,
 }
@@ -106,13 +108,13 @@ struct Choice {
 
 impl Reader {
     pub(super) fn new(calls_of: String, wanted: u64) -> Self {
-        Self { calls_of, wanted, choices: Vec::new(), blocked: None, usage: None, said: false }
+        Self { calls_of, wanted, choices: Vec::new(), blocked: None, told: Report::EMPTY, said: false }
     }
 
     /// Takes an answer, or a chunk of one.
     pub(super) fn read<'a>(&mut self, answer: Answer<'a>) -> Vec<Piece<'a>> {
         if let Some(raw) = answer.usage_metadata {
-            self.usage = usage::read(raw.get());
+            self.told.grow(&usage::read(raw.get()));
         }
         if let Some(feedback) = answer.prompt_feedback
             && let Some(reason) = feedback.block_reason
@@ -129,12 +131,13 @@ impl Reader {
 
     /// What is reported as used so far.
     pub(super) fn usage_so_far(&self) -> Option<Usage> {
-        self.usage.map(|counted| counted.usage)
+        usage::counted(&self.told).map(|counted| counted.usage)
     }
 
     /// What is reported as used by all of it. A usage that does not tell of an output that came is none.
     pub(super) fn usage(&self) -> Option<Usage> {
-        self.usage.filter(|counted| counted.candidates || !self.said).map(|counted| counted.usage)
+        let counted = usage::counted(&self.told);
+        counted.filter(|counted| counted.candidates || !self.said).map(|counted| counted.usage)
     }
 
     /// Whether all choices that were asked for have ended.

@@ -591,7 +591,9 @@ fn a_usage_without_its_output_is_not_the_last_word() {
     assert_eq!((end, final_usage(&events)), (Ok(()), vec![]));
     let so_far = Reported::SoFar(Usage { reasoning: 5, ..Usage::tokens(3, 5) });
     assert!(matches!(&events[0].what, What::Chunk(chunk) if chunk.usage == Some(so_far)));
-    assert_eq!(whole(&request, spoken.to_string().as_bytes()).unwrap().usage, None);
+    let complete = whole(&request, spoken.to_string().as_bytes()).unwrap();
+    let told = Usage { reasoning: 5, ..Usage::tokens(3, 5) };
+    assert_eq!((complete.usage, complete.usage_goes_on), (Some(told), true));
     // Where nothing was said there is nothing to count.
     let silent = answer(json!([{"text": "hm", "thought": true}]));
     let all = Usage { reasoning: 5, ..Usage::tokens(3, 5) };

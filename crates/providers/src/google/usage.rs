@@ -1,51 +1,76 @@
 //! What Google reports as used ("Generating content", UsageMetadata), in our classes.
+//!
+//! * The prompt has what came from a cache in it; what Google's own tools brought in stands beside it.
+//! * The candidates' tokens are without thoughts.
+//! * Audio that came from a cache counts as cached.
+//! * A count that is 0 is left out, and so is one that is missing; then it is what the total leaves of the others.
 
 use accounting::Usage;
 
-use super::wire::{ModalityCount, UsageMetadata};
+use crate::report::{Count, Field, Report, Whole};
 
-/// A usage, and whether it tells of the candidates' tokens: a count that is 0 is left out, and so is one that is missing.
+/// A usage, and whether it tells of the candidates' tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counted {
     pub usage: Usage,
     pub candidates: bool,
 }
 
-/// Reads one; `None` if it is no usage, or can't be right.
-///
-/// * The prompt has what came from a cache in it; what Google's own tools brought in stands beside it.
-/// * The candidates' tokens are without thoughts.
-/// * Audio that came from a cache counts as cached.
-pub(super) fn read(json: &str) -> Option<Counted> {
-    let reported: UsageMetadata = serde_json::from_str(json).ok()?;
-    let count = |count: Option<i64>| u64::try_from(count.unwrap_or_default()).ok();
-    // There is no request without a prompt.
-    let prompt = u64::try_from(reported.prompt_token_count?).ok()?;
-    let input = prompt.checked_add(count(reported.tool_use_prompt_token_count)?)?;
-    let cached_input = count(reported.cached_content_token_count)?;
-    let candidates = count(reported.candidates_token_count)?;
-    let reasoning = count(reported.thoughts_token_count)?;
-    let cached_audio = audio(reported.cache_tokens_details)?;
-    let heard = audio(reported.prompt_tokens_details)?
-        .saturating_sub(cached_audio)
-        .checked_add(audio(reported.tool_use_prompt_tokens_details)?)?;
-    let usage = Usage {
-        cached_input,
-        input_audio: heard.min(input.checked_sub(cached_input)?),
-        reasoning,
-        output_audio: audio(reported.candidates_tokens_details)?.min(candidates),
-        ..Usage::tokens(input, candidates.checked_add(reasoning)?)
-    };
-    Some(Counted { usage: usage.checked().ok()?, candidates: reported.candidates_token_count.is_some() })
+/// A usage as it was told.
+pub(super) fn read(json: &str) -> Report {
+    Report::read(json, field)
 }
 
-/// The tokens of audio among those of all modalities.
-fn audio(details: Option<Vec<ModalityCount>>) -> Option<u64> {
-    let details = details.unwrap_or_default();
-    let mut of_audio = details.iter().filter(|detail| detail.modality.as_deref() == Some("AUDIO"));
-    of_audio.try_fold(0_u64, |sum, detail| {
-        sum.checked_add(u64::try_from(detail.token_count.unwrap_or_default()).ok()?)
-    })
+/// The fields, in docs/source/providers.md with their sources.
+fn field(holder: &str, name: &str) -> Field {
+    let count = match (holder, name) {
+        ("", "promptTokenCount") => Count::Input,
+        ("", "cachedContentTokenCount") => Count::Cached,
+        ("", "candidatesTokenCount") => Count::Output,
+        ("", "thoughtsTokenCount") => Count::Reasoning,
+        ("", "toolUsePromptTokenCount") => Count::ToolInput,
+        ("", "totalTokenCount") => Count::Total,
+        ("promptTokensDetails", "AUDIO") => Count::InputAudio,
+        ("cacheTokensDetails", "AUDIO") => Count::CachedAudio,
+        ("candidatesTokensDetails", "AUDIO") => Count::OutputAudio,
+        ("toolUsePromptTokensDetails", "AUDIO") => Count::ToolInputAudio,
+        _ => return Field::Unknown,
+    };
+    Field::Count(count)
+}
+
+/// In our classes; `None` if nothing was told.
+pub(super) fn counted(report: &Report) -> Option<Counted> {
+    let told = |count| report.or_zero(count);
+    let (tools, reasoning, total) = (told(Count::ToolInput), told(Count::Reasoning), told(Count::Total));
+    let rest = |one: u64| total.saturating_sub(one).saturating_sub(tools).saturating_sub(reasoning);
+    let (prompt, candidates) = match (report.get(Count::Input), report.get(Count::Output)) {
+        (None, None) if reasoning == 0 => return None,
+        (Some(prompt), Some(candidates)) => (prompt, Some(candidates)),
+        (None, Some(candidates)) => (rest(candidates), Some(candidates)),
+        (Some(prompt), None) => (prompt, Some(rest(prompt)).filter(|rest| *rest > 0)),
+        (None, None) => (0, None),
+    };
+    let input = prompt.saturating_add(tools);
+    let output = candidates.unwrap_or_default().saturating_add(reasoning);
+    let (mut of_input, mut of_candidates) = (Whole::of(input), Whole::of(candidates.unwrap_or_default()));
+    let cached_input = of_input.part(told(Count::Cached));
+    let heard = told(Count::InputAudio).saturating_sub(told(Count::CachedAudio));
+    let usage = Usage {
+        cached_input,
+        input_audio: of_input.overlapping(heard.saturating_add(told(Count::ToolInputAudio))),
+        reasoning,
+        output_audio: of_candidates.overlapping(told(Count::OutputAudio)),
+        adjusted: of_input.cut,
+        ..Usage::tokens(input, output)
+    };
+    Some(Counted { usage: usage.checked().ok()?, candidates: candidates.is_some() })
+}
+
+/// The usage of vectors: all of it is input.
+pub(super) fn of_embeddings(report: &Report) -> Option<Usage> {
+    let input = report.or_zero(Count::Input).max(report.or_zero(Count::Total));
+    (!report.is_empty()).then(|| Usage::tokens(input, 0))
 }
 
 #[cfg(test)]
@@ -55,6 +80,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn of(json: &str) -> Option<Counted> {
+        counted(&read(json))
+    }
 
     #[test]
     fn every_class() {
@@ -73,27 +102,51 @@ mod tests {
             output_audio: 5,
             ..Usage::tokens(107, 320)
         };
-        assert_eq!(read(&all.to_string()), Some(Counted { usage, candidates: true }));
+        assert_eq!(of(&all.to_string()), Some(Counted { usage, candidates: true }));
         let blocked = Counted { usage: Usage::tokens(9, 0), candidates: false };
-        assert_eq!(read(r#"{"promptTokenCount":9,"totalTokenCount":9}"#), Some(blocked));
+        assert_eq!(of(r#"{"promptTokenCount":9,"totalTokenCount":9}"#), Some(blocked));
     }
 
     #[test]
-    fn nonsense_counts_as_missing() {
-        for nonsense in [
-            "{}",
-            "null",
-            "7",
-            r#"{"totalTokenCount":9}"#,
-            r#"{"candidatesTokenCount":9}"#,
-            r#"{"promptTokenCount":-1,"candidatesTokenCount":5}"#,
-            r#"{"promptTokenCount":1.5}"#,
-            r#"{"promptTokenCount":5,"cachedContentTokenCount":6}"#,
-            r#"{"promptTokenCount":5,"thoughtsTokenCount":-6}"#,
-            r#"{"promptTokenCount":5,"promptTokensDetails":[{"modality":"AUDIO","tokenCount":-1}]}"#,
-            r#"{"promptTokenCount":9000000000000000000}"#,
+    fn each_count_stands_for_itself() {
+        for nothing in ["{}", "null", "7", r#"{"totalTokenCount":9}"#, r#"{"promptTokenCount":1.5}"#] {
+            assert_eq!(of(nothing), None, "{nothing}");
+        }
+        let adjusted = |usage| Usage { adjusted: true, ..usage };
+        let thought = |input, output, reasoning| Usage { reasoning, ..Usage::tokens(input, output) };
+        for (json, usage, candidates) in [
+            (r#"{"candidatesTokenCount":9}"#, Usage::tokens(0, 9), true),
+            (r#"{"candidatesTokenCount":18,"thoughtsTokenCount":58}"#, thought(0, 76, 58), true),
+            (r#"{"promptTokenCount":-1,"candidatesTokenCount":5}"#, Usage::tokens(0, 5), true),
+            (
+                r#"{"promptTokenCount":5,"cachedContentTokenCount":6}"#,
+                adjusted(Usage { cached_input: 5, ..Usage::tokens(5, 0) }),
+                false,
+            ),
+            (r#"{"promptTokenCount":5,"thoughtsTokenCount":-6}"#, Usage::tokens(5, 0), false),
+            (
+                r#"{"promptTokenCount":5,"promptTokensDetails":[{"modality":"AUDIO","tokenCount":-1}]}"#,
+                Usage::tokens(5, 0),
+                false,
+            ),
+            // What is missing is what the total leaves.
+            (
+                r#"{"candidatesTokenCount":18,"thoughtsTokenCount":58,"totalTokenCount":100}"#,
+                thought(24, 76, 58),
+                true,
+            ),
+            (
+                r#"{"promptTokenCount":440,"thoughtsTokenCount":27,"toolUsePromptTokenCount":86,"totalTokenCount":600}"#,
+                thought(526, 74, 27),
+                true,
+            ),
+            (
+                r#"{"promptTokenCount":440,"thoughtsTokenCount":27,"toolUsePromptTokenCount":86,"totalTokenCount":553}"#,
+                thought(526, 27, 27),
+                false,
+            ),
         ] {
-            assert_eq!(read(nonsense), None, "{nonsense}");
+            assert_eq!(of(json), Some(Counted { usage, candidates }), "{json}");
         }
     }
 
@@ -110,7 +163,7 @@ mod tests {
                 "promptTokensDetails": [{"modality": "TEXT", "tokenCount": text}, {"modality": "AUDIO", "tokenCount": heard}],
                 "cacheTokensDetails": [{"modality": "TEXT", "tokenCount": cached_text}, {"modality": "AUDIO", "tokenCount": cached_heard}],
             });
-            let usage = read(&reported.to_string()).unwrap().usage;
+            let usage = of(&reported.to_string()).unwrap().usage;
             let classes = usage.by_measure().unwrap();
             let of = |measure: Measure| {
                 i64::try_from(classes.iter().find(|(one, _)| *one == measure).unwrap().1).unwrap()

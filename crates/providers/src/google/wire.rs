@@ -242,31 +242,6 @@ pub(super) struct TokenProbability {
     pub log_probability: Option<serde_json::Number>,
 }
 
-/// Signed, so that a negative count is seen and not an unreadable answer. Counts that are 0 are left out.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct UsageMetadata {
-    /// With what came from a cache.
-    pub prompt_token_count: Option<i64>,
-    pub cached_content_token_count: Option<i64>,
-    /// Without thoughts, of all candidates.
-    pub candidates_token_count: Option<i64>,
-    pub thoughts_token_count: Option<i64>,
-    /// What Google's own tools brought in; lies beside the prompt.
-    pub tool_use_prompt_token_count: Option<i64>,
-    pub prompt_tokens_details: Option<Vec<ModalityCount>>,
-    pub cache_tokens_details: Option<Vec<ModalityCount>>,
-    pub candidates_tokens_details: Option<Vec<ModalityCount>>,
-    pub tool_use_prompt_tokens_details: Option<Vec<ModalityCount>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct ModalityCount {
-    pub modality: Option<String>,
-    pub token_count: Option<i64>,
-}
-
 #[derive(Debug, Deserialize)]
 pub(super) struct CitationMetadata {
     #[serde(default, rename = "citationSources", alias = "citations")]

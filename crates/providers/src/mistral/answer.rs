@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use super::wire;
 use crate::answer::{Complete, StreamEvent};
 use crate::framing::Event;
+use crate::lenient::{self, Scratch};
 use crate::openai::{self, Passing};
 use crate::protocol::{Asked, Conversion};
 use crate::{EmbeddingsRequest, ProviderError, chunk};
@@ -50,16 +51,23 @@ pub(super) fn rewritten(json: &Bytes) -> Option<Bytes> {
     if !differs(json) {
         return None;
     }
-    let answer: wire::Answer<'_> = serde_json::from_slice(json).ok()?;
+    let Ok(answer) = serde_json::from_slice::<wire::Answer<'_>>(json) else {
+        // What can't be read as it came is read, and passes, as its client would read it.
+        let mended = Bytes::from(lenient::value(json)?.to_string());
+        let readable = serde_json::from_slice::<wire::Answer<'_>>(&mended).is_ok();
+        return readable.then(|| rewritten(&mended).unwrap_or(mended));
+    };
     let mut changes: Vec<(Range<usize>, String)> = Vec::new();
-    for choice in &answer.choices {
-        if let Some(raw) = choice.delta.as_ref().and_then(|said| said.content)
-            && let Some(said) = said(raw)
-        {
-            changes.push((place(json, raw)?, said));
-        }
-        if let Some(raw) = choice.delta.as_ref().and_then(|said| said.tool_calls) {
-            add_types(json, raw, &mut changes)?;
+    for choice in answer.choices.iter().flatten() {
+        for message in choice.delta.iter().chain(&choice.message) {
+            if let Some(raw) = message.content
+                && let Some(said) = said(raw)
+            {
+                changes.push((place(json, raw)?, said));
+            }
+            if let Some(raw) = message.tool_calls {
+                add_types(json, raw, &mut changes)?;
+            }
         }
         if let Some(raw) = choice.finish_reason.filter(|raw| raw.get() == MODEL_LENGTH) {
             changes.push((place(json, raw)?, "\"length\"".into()));
@@ -121,7 +129,8 @@ fn said(raw: &RawValue) -> Option<String> {
     if !raw.get().starts_with('[') {
         return None;
     }
-    let parts: Vec<wire::SaidPart<'_>> = serde_json::from_str(raw.get()).ok()?;
+    let scratch = Scratch::default();
+    let parts: Vec<wire::SaidPart<'_>> = lenient::read(raw.get().as_bytes(), &scratch)?;
     let (mut text, mut thoughts) = (String::new(), String::new());
     for part in &parts {
         match &*part.kind {
@@ -141,7 +150,8 @@ fn said(raw: &RawValue) -> Option<String> {
 
 fn thought(part: &wire::SaidPart<'_>, thoughts: &mut String) {
     let Some(raw) = part.thinking else { return };
-    if let Ok(pieces) = serde_json::from_str::<Vec<wire::SaidPart<'_>>>(raw.get()) {
+    let scratch = Scratch::default();
+    if let Some(pieces) = lenient::read::<Vec<wire::SaidPart<'_>>>(raw.get().as_bytes(), &scratch) {
         pieces.iter().filter_map(|piece| piece.text.as_deref()).for_each(|text| thoughts.push_str(text));
     } else if let Ok(text) = serde_json::from_str::<Cow<'_, str>>(raw.get()) {
         thoughts.push_str(&text);
@@ -157,7 +167,7 @@ pub(super) fn embeddings(
     asked: &Asked,
     body: Bytes,
 ) -> Result<Complete, ProviderError> {
-    let complete = openai::complete(body)?;
+    let complete = openai::embeddings(body)?;
     if request.body().get("encoding_format").and_then(Value::as_str) != Some("base64") {
         return Ok(complete);
     }

@@ -88,13 +88,15 @@ pub(super) struct Function<'a> {
 #[derive(Debug, Deserialize)]
 pub(super) struct Answer<'a> {
     #[serde(borrow, default)]
-    pub choices: Vec<Choice<'a>>,
+    pub choices: Option<Vec<Choice<'a>>>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Choice<'a> {
-    #[serde(borrow, default, alias = "message")]
+    #[serde(borrow, default)]
     pub delta: Option<Said<'a>>,
+    #[serde(borrow, default)]
+    pub message: Option<Said<'a>>,
     #[serde(borrow, default)]
     pub finish_reason: Option<&'a RawValue>,
 }

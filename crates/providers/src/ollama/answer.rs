@@ -9,10 +9,12 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::wire;
-use crate::answer::{Complete, StreamEvent};
+use crate::answer::{Complete, Reported, StreamEvent};
 use crate::chunk::{self, Choice, ChunkWriter};
-use crate::framing::{Event, readable};
+use crate::framing::Event;
+use crate::lenient::{self, Scratch};
 use crate::protocol::{Asked, Conversion, ended_too_soon};
+use crate::report::{self, Count, Report};
 use crate::{EmbeddingsRequest, ProviderError};
 
 /// What is the same for a whole answer and for the lines of a streamed one.
@@ -22,8 +24,8 @@ struct Answering {
     mark: String,
     /// The ids of its calls so far.
     calls: HashSet<String>,
-    /// Whether anything was said.
-    said: bool,
+    /// What was told of the usage.
+    report: Report,
 }
 
 /// What a line adds to the answer.
@@ -58,7 +60,7 @@ impl Answering {
     fn new(answer: &wire::Answer<'_>) -> Self {
         let created = answer.created_at.as_deref().unwrap_or_default();
         let mark: String = created.chars().filter(char::is_ascii_digit).collect();
-        Self { mark, calls: HashSet::new(), said: false }
+        Self { mark, calls: HashSet::new(), report: Report::EMPTY }
     }
 
     fn id(&self) -> String {
@@ -80,7 +82,6 @@ impl Answering {
             let function = Function { name: &call.function.name, arguments };
             tool_calls.push(Call { index, id: self.call_id(call), kind: "function", function });
         }
-        self.said |= !produced.is_empty();
         (Delta { role: None, content, reasoning_content, tool_calls }, produced)
     }
 
@@ -101,15 +102,16 @@ impl Answering {
         }
     }
 
-    /// `None` if a count is missing: that of the input is where the prompt was in the cache.
-    fn usage(&self, answer: &wire::Answer<'_>) -> Option<Usage> {
-        let input = count(answer.prompt_eval_count)?;
-        let output = match answer.eval_count {
-            // Zero is left out there; but what was said took something.
-            None if !self.said => 0,
-            raw => count(raw)?,
-        };
-        Usage::tokens(input, output).checked().ok()
+    /// Adds what was told, and gives all of it; `None` if that is nothing. Zero is left out there, and so is the input where
+    /// the prompt was in the cache.
+    fn usage(&mut self, answer: &wire::Answer<'_>) -> Option<Usage> {
+        let mut later = Report::EMPTY;
+        for (count, raw) in [(Count::Input, answer.prompt_eval_count), (Count::Output, answer.eval_count)] {
+            raw.and_then(report::whole_number_of).iter().for_each(|told| later.tell(count, *told));
+        }
+        self.report.grow(&later);
+        let told = |count| self.report.or_zero(count);
+        (!self.report.is_empty()).then(|| Usage::tokens(told(Count::Input), told(Count::Output)))
     }
 }
 
@@ -117,17 +119,14 @@ fn text<'a>(text: &'a Option<Cow<'_, str>>) -> Option<&'a str> {
     text.as_deref().filter(|text| !text.is_empty())
 }
 
-fn count(raw: Option<&RawValue>) -> Option<u64> {
-    raw?.get().parse().ok()
-}
-
 /// A whole answer.
 ///
 /// # Errors
 /// If it is none.
 pub(super) fn complete(asked: &Asked, body: &[u8]) -> Result<Complete, ProviderError> {
-    let answer: wire::Answer<'_> = serde_json::from_slice(body)
-        .map_err(|_| ProviderError::BadAnswer { what: "not JSON of an answer" })?;
+    let scratch = Scratch::default();
+    let answer: wire::Answer<'_> =
+        lenient::read(body, &scratch).ok_or(ProviderError::BadAnswer { what: "not JSON of an answer" })?;
     if let Some(error) = answer.error {
         return Err(reported(error));
     }
@@ -180,9 +179,10 @@ struct Logprobs<'a> {
 
 impl Conversion for Lines {
     fn event(&mut self, event: Event, out: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
-        let Some(data) = event.data.map(|data| readable(&data).unwrap_or(data)) else { return Ok(()) };
-        let answer: wire::Answer<'_> = serde_json::from_slice(&data)
-            .map_err(|_| ProviderError::Broken { what: "a line that is no JSON of an answer".into() })?;
+        let Some(data) = event.data else { return Ok(()) };
+        let scratch = Scratch::default();
+        let answer: wire::Answer<'_> = lenient::read(&data, &scratch)
+            .ok_or_else(|| ProviderError::Broken { what: "a line that is no JSON of an answer".into() })?;
         if let Some(error) = answer.error {
             return Err(reported(error));
         }
@@ -207,7 +207,7 @@ impl Conversion for Lines {
             self.ended = true;
             out.push(writer.finish(0, answering.reason(&answer)));
             if let Some(usage) = answering.usage(&answer) {
-                out.push(writer.usage(&usage));
+                out.push(writer.usage(Reported::Final(usage)));
             }
             out.push(StreamEvent::done());
         }
@@ -242,6 +242,7 @@ pub(super) fn embeddings(
         }
         serde_json::from_str(raw.get()).map_err(wrong)
     });
-    let usage = count(answer.prompt_eval_count).map(|input| Usage::tokens(input, 0));
+    let input = answer.prompt_eval_count.and_then(report::whole_number_of);
+    let usage = input.map(|input| Usage::tokens(input, 0));
     Ok(chunk::embeddings(asked, vectors.collect::<Result<_, _>>()?, usage))
 }

@@ -203,14 +203,15 @@ fn a_whole_answer() {
 }
 
 #[test]
-fn a_usage_that_says_too_little_is_none() {
+fn each_count_stands_for_itself() {
     for (counts, usage) in [
         (r#""prompt_eval_count":5,"eval_count":6"#, Some(Usage::tokens(5, 6))),
-        (r#""eval_count":6"#, None),
-        (r#""prompt_eval_count":5"#, None),
-        (r#""prompt_eval_count":-5,"eval_count":6"#, None),
-        (r#""prompt_eval_count":5.5,"eval_count":6"#, None),
-        (r#""prompt_eval_count":"5","eval_count":6"#, None),
+        (r#""eval_count":6"#, Some(Usage::tokens(0, 6))),
+        (r#""prompt_eval_count":5"#, Some(Usage::tokens(5, 0))),
+        (r#""prompt_eval_count":-5,"eval_count":6"#, Some(Usage::tokens(0, 6))),
+        (r#""prompt_eval_count":5.5,"eval_count":6"#, Some(Usage::tokens(0, 6))),
+        (r#""prompt_eval_count":"5","eval_count":6"#, Some(Usage::tokens(0, 6))),
+        (r#""prompt_eval_count":null"#, None),
     ] {
         let line = format!(r#"{{"message":{{"content":"x"}},"done":true,{counts}}}"#);
         let (events, ended) = streamed(line.as_bytes());

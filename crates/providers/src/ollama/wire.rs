@@ -98,13 +98,13 @@ pub(super) struct Said<'a> {
 pub(super) struct SaidCall<'a> {
     #[serde(borrow, default)]
     pub id: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     pub function: SaidFunction<'a>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct SaidFunction<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     pub name: Cow<'a, str>,
     #[serde(borrow, default)]
     pub arguments: Option<&'a RawValue>,

@@ -6,32 +6,39 @@ mod dialect;
 mod failure;
 mod family;
 mod native;
+mod usage;
 mod wire;
 
-pub(crate) use convert::{complete, models, responses_usage};
+pub(crate) use convert::{complete, embeddings, models};
 pub(crate) use failure::error;
 pub(crate) use family::{
     AZURE, DASHSCOPE, DEEPSEEK, FIREWORKS, GROQ, LITELLM, MOONSHOT, OPENAI, OPENROUTER, PERPLEXITY, TGI,
     TOGETHER, VLLM, VOYAGE, XAI, is_azure,
 };
 
-use accounting::{ModelId, Usage};
+use accounting::ModelId;
 use bytes::Bytes;
 
 use crate::answer::{Chunk, Complete, Reported, StreamEvent, What};
 use crate::failure::{Failure, is_reported};
 use crate::framing::Event;
 use crate::protocol::{Asked, Conversion, Outgoing, Protocol, ended_too_soon};
+use crate::report::Report;
 use crate::{BadRequest, ChatRequest, EmbeddingsRequest, ProviderError, Shape};
 
 use convert::Read;
 use dialect::Dialect;
 use family::Routes;
 
-/// Usage as OpenAI reports it (API reference, "The chat completion object", `usage`), in our classes; `None` if it says
-/// nothing, or can't be right.
+/// Usage in the form in which OpenAI reports it (API reference, "The chat completion object", `usage`), in our classes; `None`
+/// if it says nothing, or can't be right: who writes it here can correct it, a model server can't.
 pub fn reported_usage(json: &str) -> Option<accounting::Usage> {
-    convert::usage(json)
+    usage::exact(json)
+}
+
+/// The same as a model server tells it, for what it did before it failed.
+pub(crate) fn told_usage(json: &str) -> Option<accounting::Usage> {
+    usage::of_chat(&usage::read(json))
 }
 
 /// A server with OpenAI's routes.
@@ -98,13 +105,7 @@ impl Protocol for OpenAi {
         _: &Asked,
         body: Bytes,
     ) -> Result<Complete, ProviderError> {
-        let complete = convert::complete(body)?;
-        // Vectors have no output: what a server counts only in its total is input.
-        let usage = complete.usage.map(|usage| {
-            let input = usage.input.saturating_add(usage.output);
-            Usage { input, output: 0, reasoning: 0, output_audio: 0, ..usage }
-        });
-        Ok(Complete { usage, ..complete })
+        convert::embeddings(body)
     }
 
     fn models(&self) -> Outgoing {
@@ -131,11 +132,13 @@ pub(crate) struct Passing {
     went_on: bool,
     /// Whether a chunk without choices told the usage, as the last one of an answer does.
     closed: bool,
+    /// What they have told of their usage.
+    report: Report,
 }
 
 impl Passing {
     pub(crate) const fn new(choices: u64) -> Self {
-        Self { choices, ended: 0, went_on: false, closed: false }
+        Self { choices, ended: 0, went_on: false, closed: false, report: Report::EMPTY }
     }
 
     /// One event, as it came or as another protocol wrote it.
@@ -148,7 +151,7 @@ impl Passing {
         data: Bytes,
         out: &mut Vec<StreamEvent>,
     ) -> Result<(), ProviderError> {
-        let Read { mut what, ended, error: reported } = convert::event(&data);
+        let Read { mut what, ended, error: reported } = convert::event(&data, &mut self.report);
         if let Some(reported) = reported {
             // What was used counts; of the rest nothing is passed on.
             if let What::Chunk(Chunk { usage: usage @ Some(_), .. }) = what {

@@ -7,22 +7,25 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::convert::responses_usage;
 use super::failure::error;
+use super::usage;
+use super::wire::Content;
 use crate::ProviderError;
 use crate::answer::{Chunk, Complete, Produced, Reported, StreamEvent, What};
-use crate::framing::{Event, readable};
+use crate::framing::Event;
+use crate::lenient::{self, Scratch};
 use crate::protocol::{Conversion, ended_too_soon};
+use crate::report::Report;
 
 /// An event, as far as we read it.
 #[derive(Debug, Deserialize)]
 struct Streamed<'a> {
-    #[serde(borrow, rename = "type")]
+    #[serde(borrow, default, rename = "type")]
     kind: Cow<'a, str>,
     #[serde(borrow, default)]
-    delta: Option<Cow<'a, str>>,
+    delta: Option<Content<'a>>,
     #[serde(borrow, default)]
-    response: Option<&'a RawValue>,
+    response: Option<Response<'a>>,
 }
 
 /// A whole answer, as far as we read it.
@@ -45,19 +48,19 @@ struct Item<'a> {
     #[serde(borrow, default)]
     summary: Option<Vec<Part<'a>>>,
     #[serde(borrow, default)]
-    name: Option<Cow<'a, str>>,
+    name: Option<Content<'a>>,
     #[serde(borrow, default)]
-    arguments: Option<Cow<'a, str>>,
+    arguments: Option<Content<'a>>,
     #[serde(borrow, default)]
-    input: Option<Cow<'a, str>>,
+    input: Option<Content<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Part<'a> {
     #[serde(borrow, default)]
-    text: Option<Cow<'a, str>>,
+    text: Option<Content<'a>>,
     #[serde(borrow, default)]
-    refusal: Option<Cow<'a, str>>,
+    refusal: Option<Content<'a>>,
 }
 
 /// A whole answer.
@@ -65,15 +68,25 @@ struct Part<'a> {
 /// # Errors
 /// [`ProviderError::BadAnswer`] if it is none.
 pub(super) fn complete(body: Bytes) -> Result<Complete, ProviderError> {
-    let bad = |_| ProviderError::BadAnswer { what: "not JSON of a response" };
-    let (usage, model, text) = {
-        let response: Response<'_> = serde_json::from_slice(&body).map_err(bad)?;
+    let (usage, model, text, mended) = {
+        let scratch = Scratch::default();
+        let response: Response<'_> = lenient::read(&body, &scratch)
+            .ok_or(ProviderError::BadAnswer { what: "not JSON of a response" })?;
         let items = response.output.ok_or(ProviderError::BadAnswer { what: "a response without output" })?;
-        let usage = response.usage.and_then(|raw| responses_usage(raw.get()));
-        (usage, response.model.map(Cow::into_owned), produced(&items))
+        let usage = response.usage.and_then(|raw| usage::of_chat(&usage::read(raw.get())));
+        let model = response.model.map(Cow::into_owned);
+        (usage, model, produced(&items), scratch.instead_of(&body))
     };
     let produced = Produced { text };
-    Ok(Complete { body, usage, model, produced, request_id: None, omitted: Vec::new() })
+    Ok(Complete {
+        body: mended.unwrap_or(body),
+        usage,
+        usage_goes_on: false,
+        model,
+        produced,
+        request_id: None,
+        omitted: Vec::new(),
+    })
 }
 
 fn produced(items: &[Item<'_>]) -> String {
@@ -82,7 +95,7 @@ fn produced(items: &[Item<'_>]) -> String {
         let parts = item.content.iter().chain(&item.summary).flatten();
         let of_parts = parts.flat_map(|part| [&part.text, &part.refusal]);
         for piece in of_parts.chain([&item.name, &item.arguments, &item.input]).flatten() {
-            text.push_str(piece);
+            text.push_str(Content::text(Some(piece)).unwrap_or_default());
         }
     }
     text
@@ -92,17 +105,20 @@ fn produced(items: &[Item<'_>]) -> String {
 #[derive(Debug, Default)]
 pub(super) struct PassingResponse {
     ended: bool,
+    /// Whether output came piece by piece.
+    produced: bool,
+    report: Report,
 }
 
 impl Conversion for PassingResponse {
     fn event(&mut self, event: Event, out: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
         let data = event.data.unwrap_or_default();
-        let what = match serde_json::from_slice::<Streamed<'_>>(&data) {
-            Ok(read) => self.look(&read, &data)?,
-            Err(_) => match readable(&data).as_deref().map(serde_json::from_slice::<Streamed<'_>>) {
-                Some(Ok(read)) => self.look(&read, &data)?,
-                _ => What::Other,
-            },
+        let what = {
+            let scratch = Scratch::default();
+            match lenient::read::<Streamed<'_>>(&data, &scratch) {
+                Some(read) => self.look(read, &data)?,
+                None => What::Other,
+            }
         };
         out.push(StreamEvent::passed(event.raw, data, what));
         Ok(())
@@ -118,33 +134,46 @@ impl Conversion for PassingResponse {
 }
 
 impl PassingResponse {
-    fn look(&mut self, event: &Streamed<'_>, data: &[u8]) -> Result<What, ProviderError> {
-        let response = || event.response.and_then(|raw| serde_json::from_str::<Response<'_>>(raw.get()).ok());
+    fn look(&mut self, event: Streamed<'_>, data: &[u8]) -> Result<What, ProviderError> {
+        let response = event.response;
+        let raw_usage = response.as_ref().and_then(|response| response.usage);
+        let usage = raw_usage.filter(|raw| raw.get() != "null").and_then(|raw| {
+            self.report.grow(&usage::read(raw.get()));
+            usage::of_chat(&self.report)
+        });
         match &*event.kind {
             "response.created" => {
-                let model = response().and_then(|response| response.model).map(Cow::into_owned);
-                Ok(What::Chunk(Chunk { model, ..Chunk::default() }))
+                let model = response.and_then(|response| response.model).map(Cow::into_owned);
+                Ok(What::Chunk(Chunk { usage: usage.map(Reported::SoFar), model, ..Chunk::default() }))
             }
             "response.completed" | "response.incomplete" | "response.failed" => {
                 self.ended = true;
-                let response = response();
-                let usage = response.as_ref().and_then(|response| responses_usage(response.usage?.get()));
                 let failed =
                     response.as_ref().and_then(|response| response.error).filter(|raw| raw.get() != "null");
                 if let (Some(raw), None) = (failed, usage) {
                     return Err(error(raw.get().as_bytes()).reported());
                 }
+                // Some servers send the items whole, at the end alone.
+                let items = response.as_ref().and_then(|response| response.output.as_deref());
+                let items = items.filter(|_| !self.produced).unwrap_or_default();
+                let produced = produced(items);
                 let model = response.and_then(|response| response.model).map(Cow::into_owned);
                 let usage = usage.map(Reported::Final);
-                Ok(What::Chunk(Chunk { finish: true, usage, model, ..Chunk::default() }))
+                Ok(What::Chunk(Chunk { produced, finish: true, usage, model, ..Chunk::default() }))
             }
             "error" => Err(error(data).reported()),
-            // Text, refusals, summaries, arguments: all that a model writes comes as a text of this name.
-            kind if kind.ends_with(".delta") => {
-                let produced = event.delta.as_deref().unwrap_or_default().to_owned();
+            // Text, refusals, summaries, arguments: all that a model writes comes as a text of this name. Sound is none.
+            kind if kind.ends_with(".delta") && !kind.ends_with("audio.delta") => {
+                let produced = Content::text(event.delta.as_ref()).unwrap_or_default().to_owned();
+                self.produced |= !produced.is_empty();
                 Ok(What::Chunk(Chunk { produced, ..Chunk::default() }))
             }
-            _ => Ok(What::Other),
+            _ => match usage {
+                Some(usage) => {
+                    Ok(What::Chunk(Chunk { usage: Some(Reported::SoFar(usage)), ..Chunk::default() }))
+                }
+                None => Ok(What::Other),
+            },
         }
     }
 }

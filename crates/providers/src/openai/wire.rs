@@ -2,8 +2,12 @@
 //! unknown or of another type is passed over.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// A whole answer or a chunk: both have choices, a model and a usage.
@@ -37,60 +41,210 @@ pub(super) struct Groq<'a> {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Choice<'a> {
-    #[serde(borrow, default, alias = "message")]
+    #[serde(borrow, default)]
     pub delta: Option<Message<'a>>,
     #[serde(borrow, default)]
-    pub text: Option<Cow<'a, str>>,
+    pub message: Option<Message<'a>>,
+    #[serde(borrow, default)]
+    pub text: Option<Content<'a>>,
     #[serde(borrow, default)]
     pub finish_reason: Option<&'a RawValue>,
+    /// Moonshot's usage of a stream.
+    #[serde(borrow, default)]
+    pub usage: Option<&'a RawValue>,
 }
 
-impl Choice<'_> {
+impl<'a> Choice<'a> {
     /// Whether it ends; some servers say so with an empty text all the time.
     pub(super) fn ends(&self) -> bool {
         self.finish_reason.is_some_and(|reason| !matches!(reason.get(), "\"\"" | "null"))
     }
+
+    /// What is said here: of a stream the delta, of a whole answer the message. Some servers send both, where the other one
+    /// is what has been said so far, or empty.
+    pub(super) fn said(&self, form: Form) -> Option<&Message<'a>> {
+        match form {
+            Form::Chunk => self.delta.as_ref().or(self.message.as_ref()),
+            Form::Whole => self.message.as_ref().or(self.delta.as_ref()),
+        }
+    }
 }
 
-#[derive(Debug, Deserialize)]
+/// In which form an answer comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Chunk,
+    Whole,
+}
+
+/// A message, or a piece of one.
+#[derive(Debug, Default)]
 pub(super) struct Message<'a> {
-    #[serde(borrow, default)]
     pub content: Option<Content<'a>>,
-    #[serde(borrow, default)]
     pub reasoning_content: Option<Content<'a>>,
-    #[serde(borrow, default)]
     pub reasoning: Option<Content<'a>>,
-    #[serde(borrow, default)]
     pub reasoning_details: Option<Details<'a>>,
-    #[serde(borrow, default)]
     pub refusal: Option<Content<'a>>,
-    #[serde(borrow, default)]
     pub tool_calls: Option<ToolCalls<'a>>,
-    #[serde(borrow, default)]
     pub function_call: Option<Function<'a>>,
+    /// Fields that only some servers know. There may be text in them, which is output as well.
+    pub others: Vec<&'a RawValue>,
+}
+
+/// A field of a message.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum MessageField {
+    Content,
+    ReasoningContent,
+    Reasoning,
+    ReasoningDetails,
+    Refusal,
+    ToolCalls,
+    FunctionCall,
+    // What these hold is no text of the model.
+    #[serde(
+        alias = "name",
+        alias = "id",
+        alias = "type",
+        alias = "index",
+        alias = "tool_call_id",
+        alias = "annotations",
+        alias = "images",
+        alias = "context",
+        alias = "channel",
+        alias = "recipient",
+        alias = "phase",
+        alias = "status",
+        alias = "signature",
+        alias = "encrypted_content",
+        alias = "end_turn",
+        alias = "weight",
+        alias = "prefix"
+    )]
+    Role,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Message<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OfMessage;
+
+        impl<'de> Visitor<'de> for OfMessage {
+            type Value = Message<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a message")
+            }
+
+            /// Of a field that is given twice the last one counts.
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut message = Message::default();
+                while let Some(field) = map.next_key()? {
+                    match field {
+                        MessageField::Content => message.content = map.next_value()?,
+                        MessageField::ReasoningContent => message.reasoning_content = map.next_value()?,
+                        MessageField::Reasoning => message.reasoning = map.next_value()?,
+                        MessageField::ReasoningDetails => message.reasoning_details = map.next_value()?,
+                        MessageField::Refusal => message.refusal = map.next_value()?,
+                        MessageField::ToolCalls => message.tool_calls = map.next_value()?,
+                        MessageField::FunctionCall => message.function_call = map.next_value()?,
+                        MessageField::Role => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                        MessageField::Other => message.others.push(map.next_value()?),
+                    }
+                }
+                Ok(message)
+            }
+        }
+
+        deserializer.deserialize_map(OfMessage)
+    }
+}
+
+/// Fields whose texts no model has written, wherever they stand.
+const NO_OUTPUT: [&str; 15] = [
+    "id",
+    "type",
+    "role",
+    "index",
+    "name",
+    "format",
+    "data",
+    "b64_json",
+    "signature",
+    "url",
+    "mime_type",
+    "media_type",
+    "citations",
+    "annotations",
+    "logprobs",
+];
+
+/// Appends the texts in a field that is not known. Pictures and sounds are none.
+pub(super) fn texts(raw: &RawValue, text: &mut String) {
+    // Most are null, numbers or marks.
+    if raw.get().starts_with(['"', '{', '[']) {
+        let value: Value = serde_json::from_str(raw.get()).unwrap_or_default();
+        collect(&value, text);
+    }
+}
+
+fn collect(value: &Value, text: &mut String) {
+    match value {
+        Value::String(piece) if !piece.starts_with("data:") => text.push_str(piece),
+        Value::Array(list) => list.iter().for_each(|value| collect(value, text)),
+        Value::Object(fields) => {
+            let said = fields.iter().filter(|(name, _)| !NO_OUTPUT.contains(&name.as_str()));
+            said.for_each(|(_, value)| collect(value, text));
+        }
+        _ => {}
+    }
 }
 
 /// Text, or whatever else a server puts there, as raw JSON.
 #[derive(Debug)]
-pub(super) struct Content<'a>(pub Cow<'a, str>);
+pub(super) struct Content<'a> {
+    text: Cow<'a, str>,
+    is_json: bool,
+}
 
 impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&RawValue>::deserialize(deserializer)?;
-        let text = raw.get();
-        let unquoted = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        Ok(Self(match unquoted {
+        let json = raw.get();
+        let unquoted = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        let text = match unquoted {
             Some(plain) if !plain.contains('\\') => Cow::Borrowed(plain),
-            Some(_) => serde_json::from_str::<String>(text).map_or(Cow::Borrowed(text), Cow::Owned),
-            None => Cow::Borrowed(text),
-        }))
+            Some(_) => serde_json::from_str::<String>(json).map_or(Cow::Borrowed(json), Cow::Owned),
+            None => Cow::Borrowed(json),
+        };
+        Ok(Self { text, is_json: unquoted.is_none() })
     }
 }
 
 impl Content<'_> {
-    /// The text, if there is any.
+    /// The text or the JSON, if there is any.
     pub(super) fn text(content: Option<&Self>) -> Option<&str> {
-        content.map(|content| &*content.0).filter(|text| !matches!(*text, "" | "null"))
+        content.map(|content| &*content.text).filter(|text| !matches!(*text, "" | "null"))
+    }
+
+    /// Itself, unless it is empty.
+    pub(super) fn said(content: Option<&Self>) -> Option<&Self> {
+        content.filter(|content| Self::text(Some(content)).is_some())
+    }
+
+    /// Appends the text, or the texts in the JSON: some servers write lists of parts.
+    pub(super) fn collect(content: Option<&Self>, text: &mut String) {
+        match content {
+            Some(parts) if parts.is_json => {
+                collect(&serde_json::from_str(&parts.text).unwrap_or_default(), text);
+            }
+            Some(words) => text.push_str(&words.text),
+            None => {}
+        }
     }
 }
 
@@ -121,13 +275,25 @@ pub(super) struct ToolCalls<'a>(pub Vec<ToolCall<'a>>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for ToolCalls<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <&RawValue>::deserialize(deserializer)?.get();
-        let read = if text.starts_with('{') {
-            serde_json::from_str(text).map(|call| vec![call])
-        } else {
-            serde_json::from_str(text)
-        };
-        Ok(Self(read.unwrap_or_default()))
+        struct OfCalls;
+
+        impl<'de> Visitor<'de> for OfCalls {
+            type Value = Vec<ToolCall<'de>>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("calls of tools")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, calls: A) -> Result<Self::Value, A::Error> {
+                Deserialize::deserialize(SeqAccessDeserializer::new(calls))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, call: A) -> Result<Self::Value, A::Error> {
+                Deserialize::deserialize(MapAccessDeserializer::new(call)).map(|call| vec![call])
+            }
+        }
+
+        deserializer.deserialize_any(OfCalls).map(Self)
     }
 }
 
@@ -135,94 +301,21 @@ impl<'de: 'a, 'a> Deserialize<'de> for ToolCalls<'a> {
 pub(super) struct ToolCall<'a> {
     #[serde(borrow, default)]
     pub function: Option<Function<'a>>,
+    /// A call whose input is a text, not JSON.
+    #[serde(borrow, default)]
+    pub custom: Option<Function<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Function<'a> {
     #[serde(borrow, default)]
-    pub name: Option<Cow<'a, str>>,
+    pub name: Option<Content<'a>>,
     /// JSON as text; with some servers the JSON itself.
     #[serde(borrow, default)]
     pub arguments: Option<Content<'a>>,
-}
-
-/// Signed, so that a negative count is seen and not an unreadable answer.
-#[derive(Debug, Deserialize)]
-pub(super) struct Usage {
-    #[serde(default)]
-    pub prompt_tokens: Option<i64>,
-    #[serde(default)]
-    pub completion_tokens: Option<i64>,
-    #[serde(default, deserialize_with = "if_whole")]
-    pub total_tokens: Option<i64>,
-    #[serde(default)]
-    pub prompt_tokens_details: Option<PromptDetails>,
-    #[serde(default)]
-    pub completion_tokens_details: Option<CompletionDetails>,
-    /// DeepSeek's cached tokens.
-    #[serde(default, deserialize_with = "if_whole")]
-    pub prompt_cache_hit_tokens: Option<i64>,
-    /// Mistral's.
-    #[serde(default, deserialize_with = "if_whole")]
-    pub num_cached_tokens: Option<i64>,
-    /// Anthropic's, as LiteLLM hands them on.
-    #[serde(default, deserialize_with = "if_whole")]
-    pub cache_read_input_tokens: Option<i64>,
-    #[serde(default, deserialize_with = "if_whole")]
-    pub cache_creation_input_tokens: Option<i64>,
-    #[serde(default)]
-    pub cache_creation: Option<CacheCreation>,
-    /// Mistral's input of audio, which it bills by time.
-    #[serde(default, deserialize_with = "if_whole")]
-    pub prompt_audio_seconds: Option<i64>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct ResponsesUsage {
-    #[serde(default)]
-    pub input_tokens: Option<i64>,
-    #[serde(default)]
-    pub output_tokens: Option<i64>,
-    #[serde(default)]
-    pub input_tokens_details: Option<PromptDetails>,
-    #[serde(default)]
-    pub output_tokens_details: Option<CompletionDetails>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct PromptDetails {
-    #[serde(default)]
-    pub cached_tokens: Option<i64>,
-    #[serde(default)]
-    pub audio_tokens: Option<i64>,
-    /// OpenRouter's tokens written to a cache.
-    #[serde(default, deserialize_with = "if_whole")]
-    pub cache_write_tokens: Option<i64>,
-    /// LiteLLM's.
-    #[serde(default, deserialize_with = "if_whole")]
-    pub cache_creation_tokens: Option<i64>,
-    #[serde(default)]
-    pub cache_creation_token_details: Option<CacheCreation>,
-}
-
-/// How long what was written to a cache is kept.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct CacheCreation {
-    #[serde(default, deserialize_with = "if_whole")]
-    pub ephemeral_1h_input_tokens: Option<i64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct CompletionDetails {
-    #[serde(default)]
-    pub reasoning_tokens: Option<i64>,
-    #[serde(default)]
-    pub audio_tokens: Option<i64>,
-}
-
-/// A count that not every server knows: what is no whole number is none.
-fn if_whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    Ok(Option::<&RawValue>::deserialize(deserializer)?.and_then(|raw| raw.get().parse().ok()))
+    /// The text for a tool that takes no JSON.
+    #[serde(borrow, default)]
+    pub input: Option<Content<'a>>,
 }
 
 #[derive(Debug, Deserialize)]

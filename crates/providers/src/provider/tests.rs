@@ -122,7 +122,7 @@ impl Conversion for Chatter {
             Some(heard) => {
                 self.ended = true;
                 out.push(self.writer.finish(0, "stop"));
-                out.push(self.writer.usage(&Usage::tokens(heard, 2)));
+                out.push(self.writer.usage(Reported::Final(Usage::tokens(heard, 2))));
                 out.push(StreamEvent::done());
             }
         }

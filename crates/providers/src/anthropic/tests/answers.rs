@@ -246,7 +246,7 @@ fn native_events_pass_unchanged() {
     let (events, _) = converted(passing(), &[TEXT]);
     assert_eq!(produced(&events), "Hello!\n\"Ünïcode\"");
     assert_eq!(chunks(&events)[0].usage, Some(Reported::SoFar(cached(1))));
-    let whole = native::complete(Bytes::from_static(WHOLE)).unwrap();
+    let whole = native::complete(Bytes::from_static(WHOLE), None).unwrap();
     assert_eq!(whole.body, WHOLE);
     assert_eq!(whole.usage, Some(Usage { reasoning: 30, ..Usage::tokens(400, 89) }));
     assert_eq!(whole.produced.text, "Paris, then the time.Let me look.weather{\"city\": \"Paris\"}time{}");
@@ -260,7 +260,7 @@ fn no_answers() {
     {
         let answer = protocol().answer(&chat, &asked(), Bytes::from(body));
         assert!(matches!(answer, Err(ProviderError::BadAnswer { .. })), "{body}");
-        assert!(native::complete(Bytes::from(body)).is_err(), "{body}");
+        assert!(native::complete(Bytes::from(body), None).is_err(), "{body}");
     }
 }
 
@@ -430,6 +430,6 @@ proptest! {
         // The native forms tell the same usage.
         let (events, ended) = converted(passing(), &parts);
         prop_assert_eq!(ended, Ok(()));
-        prop_assert_eq!(last_usage(&events), native::complete(Bytes::from(whole)).unwrap().usage.map(Reported::Final));
+        prop_assert_eq!(last_usage(&events), native::complete(Bytes::from(whole), None).unwrap().usage.map(Reported::Final));
     }
 }

@@ -59,6 +59,7 @@ pub struct Entry {
     pub chat_id: Option<String>,
     pub workspace_model: Option<String>,
     pub over_hold: i64,
+    pub adjusted: i64,
 }
 
 /// An answer, read to its end.
@@ -291,7 +292,7 @@ impl App {
         self.settled().await;
         let sql = format!(
             "SELECT kind, outcome, estimated, input_tokens, output_tokens, charge, answered_model, price_version, task, \
-               chat_id, workspace_model, over_hold FROM {} WHERE user_id = $1 ORDER BY started_at, kind DESC",
+               chat_id, workspace_model, over_hold, adjusted FROM {} WHERE user_id = $1 ORDER BY started_at, kind DESC",
             self.database.table("token_tracking_ledger")
         );
         storage::on_pool!(self.database, pool => {

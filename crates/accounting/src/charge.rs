@@ -1,6 +1,6 @@
 //! The charge of one request: price × usage, summed exactly and rounded up once, to the microcredit.
 
-use crate::{Credits, Error, Price, Rate, Usage};
+use crate::{Credits, Error, Measure, Price, Rate, Usage};
 
 /// What `usage` costs at `price`: at least the exact sum, and less than a microcredit above it.
 ///
@@ -18,6 +18,25 @@ pub fn charge(price: &Price, usage: &Usage) -> Result<Credits, Error> {
         sum = sum.checked_add(part).ok_or(Error::Overflow)?;
     }
     rounded_up(sum, per)
+}
+
+/// How `usage` is charged where it has pictures that `price` has no rate for: their tokens lie in the output, so all of that
+/// which is of no class of its own counts as the dearest, and is marked as adjusted. `None`: as it is.
+pub fn with_unpriced_pictures(price: &Price, usage: &Usage) -> Option<Usage> {
+    let level = price.at(usage.input);
+    if usage.images == 0 || level.images.is_some() {
+        return None;
+    }
+    let plain = usage.output.checked_sub(usage.reasoning)?.checked_sub(usage.output_audio)?;
+    let (reasoning, audio) = (level.rate(Measure::Reasoning), level.rate(Measure::OutputAudio));
+    let dearest = level.output.dearer(reasoning).dearer(audio);
+    let mut charged = Usage { adjusted: true, ..*usage };
+    match dearest {
+        _ if dearest == level.output => {}
+        _ if dearest == reasoning => charged.reasoning += plain,
+        _ => charged.output_audio += plain,
+    }
+    Some(charged)
 }
 
 /// How many tokens at `rate` cost at most `credits`, and no more than `at_most`.
@@ -114,6 +133,26 @@ mod tests {
     fn a_charge_out_of_range_is_an_error() {
         let price = Price::new(Rate::new(Credits::MAX, 1), Rate::FREE);
         assert_eq!(charge(&price, &Usage::tokens(2, 0)), Err(Error::Overflow));
+    }
+
+    #[test]
+    fn pictures_without_a_rate_cost_as_the_dearest_output() {
+        let rate = |micro| Rate::new(Credits::from_micro(micro), 1);
+        let usage = Usage { images: 1, reasoning: 2, output_audio: 3, ..Usage::tokens(1, 10) };
+        let plain = Price::new(rate(1), rate(10));
+        for (price, reasoning, output_audio) in [
+            (plain.clone(), 2, 3),
+            (Price { reasoning: Some(rate(20)), ..plain.clone() }, 7, 3),
+            (Price { output_audio: Some(rate(30)), reasoning: Some(rate(20)), ..plain.clone() }, 2, 8),
+            (Price { output_audio: Some(rate(5)), ..plain.clone() }, 2, 3),
+        ] {
+            let expected = Usage { reasoning, output_audio, adjusted: true, ..usage };
+            assert_eq!(with_unpriced_pictures(&price, &usage), Some(expected), "{price:?}");
+            assert!(charge(&price, &expected).unwrap() >= charge(&price, &usage).unwrap());
+        }
+        let priced = Price { images: Some(rate(9)), ..plain.clone() };
+        assert_eq!(with_unpriced_pictures(&priced, &usage), None);
+        assert_eq!(with_unpriced_pictures(&plain, &Usage { images: 0, ..usage }), None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod usage;
 
 pub use account::{Account, AccountKey, AccountLimit};
 pub use admission::{Bid, Decision, Policy, Quote, Refusal, Worst, admit};
-pub use charge::{charge, usage_bought};
+pub use charge::{charge, usage_bought, with_unpriced_pictures};
 pub use clock::Clock;
 pub use credits::Credits;
 pub use error::Error;

@@ -80,7 +80,8 @@ impl Rate {
     /// Nothing for any number.
     pub const FREE: Self = Self { credits: Credits::ZERO, per: 1 };
 
-    fn dearer(self, other: Self) -> Self {
+    /// The dearer of two; the first if they cost the same.
+    pub(crate) fn dearer(self, other: Self) -> Self {
         let scaled = |rate: Self, by: u64| i128::from(rate.credits.micro()) * i128::from(by);
         match scaled(self, other.per).cmp(&scaled(other, self.per)) {
             Ordering::Less => other,

@@ -3,7 +3,7 @@
 //! What the provider reported counts, however the request ended; else the input is counted and the output is counted
 //! from what passed, and the charge is marked as estimated.
 
-use accounting::{Credits, Label, Price, PriceVersion, Usage, charge};
+use accounting::{Credits, Label, Price, PriceVersion, Usage, charge, with_unpriced_pictures};
 use providers::Reported;
 use serde_json::Number;
 use storage::PricedModel;
@@ -56,7 +56,11 @@ pub(crate) async fn settle(shared: &Shared, cargo: Cargo, outcome: Outcome) -> O
     let Cargo { hold, record, limits, route, snapshot, input, seen } = cargo;
     let Seen { produced, usage, answered_model, provider_request_id, first_byte_at } = seen;
     let model = route.model.as_str();
+    // Who tells what it used itself has named its classes.
+    let told_itself = matches!(input, Input::Told);
     let (usage, estimated) = used(model, usage, input, produced).await;
+    let adjusted = with_unpriced_pictures(&route.price, &usage).filter(|_| !told_itself);
+    let usage = adjusted.unwrap_or(usage);
     let answered = answered_model.as_deref().and_then(|name| {
         let model = accounting::ModelId::new(name).ok().filter(|model| *model != route.model)?;
         snapshot.price(&route.provider, &model)

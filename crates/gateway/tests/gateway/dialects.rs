@@ -80,6 +80,7 @@ impl Case {
             cached_input: rate("cached_input"),
             cache_write: rate("cache_write"),
             input_audio: rate("input_audio"),
+            images: rate("images"),
             ..Price::new(rate("input").unwrap(), rate("output").unwrap())
         };
         NewPrice {

@@ -27,6 +27,9 @@ use super::wire::{
 use crate::error::safe_words;
 use crate::report::Report;
 
+/// What a picture takes ("Image generation"), where its server tells nothing.
+const TOKENS_OF_PICTURE: u64 = 1290;
+
 /// A piece of a choice.
 #[derive(Debug)]
 pub(super) struct Piece<'a> {
@@ -85,6 +88,8 @@ pub(super) struct Reader {
     told: Report,
     /// Whether anything came that the candidates' tokens are for.
     said: bool,
+    /// How many pictures came.
+    pictures: u64,
 }
 
 #[derive(Debug, Default)]
@@ -108,7 +113,15 @@ struct Choice {
 
 impl Reader {
     pub(super) fn new(calls_of: String, wanted: u64) -> Self {
-        Self { calls_of, wanted, choices: Vec::new(), blocked: None, told: Report::EMPTY, said: false }
+        Self {
+            calls_of,
+            wanted,
+            choices: Vec::new(),
+            blocked: None,
+            told: Report::EMPTY,
+            said: false,
+            pictures: 0,
+        }
     }
 
     /// Takes an answer, or a chunk of one.
@@ -131,13 +144,21 @@ impl Reader {
 
     /// What is reported as used so far.
     pub(super) fn usage_so_far(&self) -> Option<Usage> {
-        usage::counted(&self.told).map(|counted| counted.usage)
+        let told = usage::counted(&self.told).map(|counted| counted.usage);
+        // A picture is no text that could be counted.
+        let untold = || (self.pictures > 0).then(|| Usage::tokens(0, self.pictures * TOKENS_OF_PICTURE));
+        told.or_else(untold).map(|usage| self.with_pictures(usage))
     }
 
     /// What is reported as used by all of it. A usage that does not tell of an output that came is none.
     pub(super) fn usage(&self) -> Option<Usage> {
         let counted = usage::counted(&self.told);
-        counted.filter(|counted| counted.candidates || !self.said).map(|counted| counted.usage)
+        let counted = counted.filter(|counted| counted.candidates || !self.said);
+        counted.map(|counted| self.with_pictures(counted.usage))
+    }
+
+    const fn with_pictures(&self, usage: Usage) -> Usage {
+        Usage { images: self.pictures, ..usage }
     }
 
     /// Whether all choices that were asked for have ended.
@@ -262,6 +283,7 @@ impl Reader {
                 let content = choice.apart(&format!("{media}\n\n"));
                 choice.spoke = true;
                 self.said = true;
+                self.pictures += u64::from(media.starts_with(made::PICTURE));
                 // What is made is no text that could be counted.
                 push(Delta { content: Some(content.into()), ..Delta::default() }, String::new());
                 None

@@ -683,6 +683,30 @@ fn googles_own_words_reach_the_user() {
 }
 
 #[test]
+fn pictures_are_counted_whoever_tells_their_tokens() {
+    let request = chat(&with("stream", json!(true)));
+    let picture = json!({"inlineData": {"mimeType": "image/png", "data": "AAAA"}});
+    let mut answer =
+        json!({"candidates": [{"content": {"parts": [picture, picture]}, "finishReason": "STOP"}]});
+    let reported = |body: &Value| {
+        let complete = whole(&request, body.to_string().as_bytes()).unwrap();
+        let (events, end) = streamed(&request, &sse(std::slice::from_ref(body)));
+        let last = events.iter().rev().find_map(|event| match &event.what {
+            What::Chunk(chunk) => chunk.usage,
+            _ => None,
+        });
+        assert_eq!(end, Ok(()));
+        (complete.usage, complete.usage_goes_on, last)
+    };
+    let untold = Usage { images: 2, ..Usage::tokens(0, 2580) };
+    assert_eq!(reported(&answer), (Some(untold), true, Some(Reported::SoFar(untold))));
+    answer["usageMetadata"] = json!({"promptTokenCount": 10, "candidatesTokenCount": 2591,
+        "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 2580}]});
+    let told = Usage { images: 2, ..Usage::tokens(10, 2591) };
+    assert_eq!(reported(&answer), (Some(told), false, Some(Reported::Final(told))));
+}
+
+#[test]
 fn calls_in_pieces_are_put_together() {
     let request = chat(&with("stream", json!(true)));
     let call = |call: Value| json!({"candidates": [{"content": {"parts": [{"functionCall": call}]}}]});

@@ -78,7 +78,6 @@ each_database!(a_slip_of_the_finger, async |test: TestDatabase| {
             vec!["pricing", "update", "gpt-test", "--provider", "opnai", "--output-cost-credits", "6"],
             "`opnai/gpt-test`; gpt-test has one at openai",
         ),
-        (vec!["pricing", "delete", "gpt-test", "--provider", "opnai", "--yes"], "gpt-test has one at openai"),
         (vec!["pricing", "delete", "gtp-test", "--yes"], "did you mean `gpt-test`?"),
         (vec!["settings", "get", "time_zone"], "did you mean `timezone`?"),
         (vec!["key", "revoke", "labtop"], "did you mean `laptop`?"),

@@ -181,7 +181,6 @@ fn part_pieces<'a>(part: &'a Value, take: &mut impl FnMut(Piece<'a>)) {
 }
 
 fn call_pieces<'a>(call: &'a Value, take: &mut impl FnMut(Piece<'a>)) {
-    call.get("id").and_then(Value::as_str).into_iter().for_each(|id| take(Piece::Text(id)));
     let Some(object) = call.as_object() else { return take(Piece::Json(call)) };
     for (name, value) in object {
         match (name.as_str(), value) {

@@ -1,7 +1,8 @@
 //! What one request, one user, and all together may take: the size of a body, the memory of all bodies at a time and of one
 //! user's, the requests of one user at a time.
 //!
-//! The rule it protects: what counts is what has come, not what is announced; and who takes too much is refused, not others.
+//! The rule it protects: what counts is what has come, not what is announced, and of a compressed body what it becomes; and
+//! who takes too much is refused, not others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,10 +11,10 @@ use std::time::Duration;
 use accounting::UserId;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
-use providers::{LargeBuffer, Outline};
+use providers::{Decoder, LargeBuffer, Outline, UnknownCoding, WithoutMark};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::ApiError;
@@ -108,16 +109,34 @@ impl Bounds {
         headers: &HeaderMap,
         mut body: Body,
     ) -> Result<(Bytes, Reserved), ApiError> {
+        let read = self.read_from(user, headers, &mut body).await;
+        // What is refused for its coding is mostly small.
+        if read.is_err() && headers.contains_key(CONTENT_ENCODING) {
+            skim(body).await;
+        }
+        read
+    }
+
+    async fn read_from(
+        &self,
+        user: Option<&UserId>,
+        headers: &HeaderMap,
+        body: &mut Body,
+    ) -> Result<(Bytes, Reserved), ApiError> {
         let said: Option<usize> =
             headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         if said.is_some_and(|length| length > self.limits.body) {
             return Err(self.too_large());
         }
-        let mut reserved = Reserved { user: user.cloned(), bytes: 0, taken: Arc::clone(&self.taken) };
-        let mut whole = Whole::new(said.unwrap_or_default(), self.limits.body)?;
-        let begun = Instant::now();
+        let mut decoder = Decoder::of(headers).map_err(|coding| unknown_coding(&coding))?;
+        let nothing = || Reserved { user: user.cloned(), bytes: 0, taken: Arc::clone(&self.taken) };
+        // A decoder remembers what it gave, up to a bound.
+        let (mut reserved, mut window) = (nothing(), nothing());
+        let length = said.filter(|_| decoder.is_none()).unwrap_or_default();
+        let mut whole = Whole::new(length, self.limits.body)?;
+        let (begun, mut come, mut mark) = (Instant::now(), 0, WithoutMark::default());
         loop {
-            let frame = match timeout_at(begun + self.pace.allows(whole.len()), body.frame()).await {
+            let frame = match timeout_at(begun + self.pace.allows(come), body.frame()).await {
                 Err(_) => return Err(too_slow()),
                 Ok(None) => break,
                 Ok(Some(Err(_))) => {
@@ -125,14 +144,38 @@ impl Bounds {
                 }
                 Ok(Some(Ok(frame))) => frame,
             };
-            let Some(bytes) = frame.data_ref() else { continue };
-            if whole.len() + bytes.len() > self.limits.body {
-                return Err(self.too_large());
+            let Ok(bytes) = frame.into_data() else { continue };
+            come += bytes.len();
+            let Some(decoder) = &mut decoder else {
+                self.add(&mut whole, &mut reserved, 0, &mark.pass(bytes))?;
+                continue;
+            };
+            decoder.push(bytes);
+            while let Some(piece) = decoder.next_piece().map_err(|_| wrong_coding(decoder))? {
+                if window.bytes < Decoder::WINDOW {
+                    self.reserve(&mut window, reserved.bytes, piece.len())?;
+                }
+                self.add(&mut whole, &mut reserved, window.bytes, &mark.pass(piece))?;
+                // A few bytes may become many.
+                tokio::task::consume_budget().await;
             }
-            self.reserve(&mut reserved, 0, bytes.len())?;
-            whole.push(bytes)?;
         }
         Ok((whole.freeze(), reserved))
+    }
+
+    /// Adds bytes to a body, if it keeps within the bounds. `beside`: what the same request has in another reservation.
+    fn add(
+        &self,
+        whole: &mut Whole,
+        reserved: &mut Reserved,
+        beside: usize,
+        bytes: &[u8],
+    ) -> Result<(), ApiError> {
+        if whole.len() + bytes.len() > self.limits.body {
+            return Err(self.too_large());
+        }
+        self.reserve(reserved, beside, bytes.len())?;
+        whole.push(bytes)
     }
 
     /// Room for what becomes of a body, beside the body itself.
@@ -257,6 +300,24 @@ fn no_memory(error: &std::io::Error) -> ApiError {
 fn too_slow() -> ApiError {
     let message = "The body of the request came too slowly.";
     ApiError::new(StatusCode::REQUEST_TIMEOUT, "invalid_request_error", "body_timeout", message)
+}
+
+fn unknown_coding(UnknownCoding(name): &UnknownCoding) -> ApiError {
+    let message = format!(
+        "The body of the request comes in the coding `{name}` (Content-Encoding), which is not known here: send it \
+         without one, or in one of {}.",
+        Decoder::KNOWN
+    );
+    let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    ApiError::new(status, "invalid_request_error", "unsupported_content_encoding", message)
+}
+
+fn wrong_coding(decoder: &Decoder) -> ApiError {
+    let message = format!(
+        "The body of the request is not in the coding that its Content-Encoding names, {decoder}: send it in that, or \
+         leave out the header."
+    );
+    ApiError::bad_request(message, None)
 }
 
 fn too_many_bytes() -> ApiError {

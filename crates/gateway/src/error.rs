@@ -2,10 +2,10 @@
 
 use accounting::{Credits, RequestId};
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use metering::{LimitReached, MeterError, Unserved};
-use providers::{ProviderError, Said};
+use providers::{Decoder, ProviderError, Said};
 use serde_json::json;
 
 use crate::routes::REQUEST;
@@ -264,6 +264,9 @@ impl IntoResponse for ApiError {
         let mut response = (self.status, body.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(Decoder::KNOWN));
+        }
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }

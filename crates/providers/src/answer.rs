@@ -9,10 +9,11 @@ use accounting::Usage;
 use bytes::Bytes;
 use futures_util::Stream;
 
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, Sleep};
 
+use crate::client::AnswerBody;
 use crate::framing::{Event, Framing, Parser};
 use crate::lenient;
 use crate::protocol::{Conversion, ended_too_soon};
@@ -178,7 +179,7 @@ pub struct AnswerStream {
     pub omitted: Vec<String>,
     /// How long to wait with another try, if the head of the answer says so.
     pub(crate) retry_after: Option<Duration>,
-    body: Incoming,
+    body: AnswerBody,
     parser: Parser,
     conversion: Box<dyn Conversion>,
     /// Converted, and not taken yet.
@@ -200,7 +201,7 @@ enum State {
 
 impl AnswerStream {
     pub(crate) fn new(
-        body: Incoming,
+        body: AnswerBody,
         framing: Framing,
         conversion: Box<dyn Conversion>,
         idle: Duration,

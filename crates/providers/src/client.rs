@@ -1,14 +1,16 @@
 //! HTTP to model servers: one pooled client, time limits on everything, no redirects, only our own headers.
 
+mod body;
 mod connect;
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, CONTENT_TYPE, DATE, HeaderValue, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, DATE, HeaderValue, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT,
+};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -16,9 +18,11 @@ use tokio::time::timeout;
 use url::Url;
 
 use crate::ProviderError;
+use crate::coding::{Decoder, UnknownCoding};
 use crate::failure::Failure;
 use crate::network::{Network, Proxy};
 use crate::protocol::Outgoing;
+pub(crate) use body::AnswerBody;
 use connect::Connector;
 
 /// A whole answer ends here.
@@ -99,13 +103,15 @@ impl HttpClient {
         outgoing: Outgoing,
         accept: &'static str,
         failure: impl Fn(&[u8]) -> Failure,
-    ) -> Result<Response<Incoming>, ProviderError> {
+    ) -> Result<Response<AnswerBody>, ProviderError> {
         let mut request = Request::new(Full::new(outgoing.body));
         *request.method_mut() = method;
         *request.uri_mut() = outgoing.uri;
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        // Chunks must come as they are made, and some servers collect them to code more at once.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         headers.extend(outgoing.headers);
         headers.extend(self.headers.clone());
@@ -127,7 +133,18 @@ impl HttpClient {
             }
             Ok(Ok(response)) => response,
         };
-        if response.status().is_success() { Ok(response) } else { Err(self.failure(response, failure).await) }
+        let is_success = response.status().is_success();
+        let (head, body) = response.into_parts();
+        let decoder = match Decoder::of(&head.headers) {
+            Ok(decoder) => decoder,
+            // Of an error the status counts.
+            Err(_) if !is_success => None,
+            Err(UnknownCoding(name)) => {
+                return Err(ProviderError::Broken { what: format!("an answer in the coding {name}") });
+            }
+        };
+        let response = Response::from_parts(head, AnswerBody::new(body, decoder));
+        if is_success { Ok(response) } else { Err(self.failure(response, failure).await) }
     }
 
     /// Nothing was sent. Whoever runs this is told why.
@@ -138,11 +155,11 @@ impl HttpClient {
     }
 
     /// The whole body of an answer.
-    pub(crate) async fn read(&self, body: Incoming) -> Result<Bytes, ProviderError> {
+    pub(crate) async fn read(&self, body: AnswerBody) -> Result<Bytes, ProviderError> {
         self.read_up_to(body, LARGEST_ANSWER).await
     }
 
-    async fn read_up_to(&self, mut body: Incoming, most: usize) -> Result<Bytes, ProviderError> {
+    async fn read_up_to(&self, mut body: AnswerBody, most: usize) -> Result<Bytes, ProviderError> {
         let mut whole = BytesMut::new();
         loop {
             match timeout(self.limits.idle, body.frame()).await {
@@ -162,7 +179,11 @@ impl HttpClient {
         }
     }
 
-    async fn failure(&self, response: Response<Incoming>, read: impl Fn(&[u8]) -> Failure) -> ProviderError {
+    async fn failure(
+        &self,
+        response: Response<AnswerBody>,
+        read: impl Fn(&[u8]) -> Failure,
+    ) -> ProviderError {
         let status = response.status();
         let wait = retry_after(response.headers());
         // Whatever comes as the body of an error, the status counts.

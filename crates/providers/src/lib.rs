@@ -7,6 +7,7 @@ mod answer;
 mod anthropic;
 mod chunk;
 mod client;
+mod coding;
 mod conversation;
 mod error;
 mod failure;
@@ -35,6 +36,7 @@ mod words;
 
 pub use answer::{Answer, AnswerStream, Chunk, Complete, Produced, Reported, StreamEvent, What};
 pub use client::TimeLimits;
+pub use coding::{Decoder, UnknownCoding, WithoutMark};
 pub use error::{BadRequest, ConfigError, ProviderError, Said};
 pub use large::LargeBuffer;
 pub use network::{Network, Proxy, is_loopback};

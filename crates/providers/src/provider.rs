@@ -8,10 +8,9 @@ use accounting::{ModelId, ProviderName};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
-use hyper::body::Incoming;
 use url::Url;
 
-use crate::client::{HttpClient, answered_at, retry_after};
+use crate::client::{AnswerBody, HttpClient, answered_at, retry_after};
 use crate::framing::Framing;
 use crate::network::{Network, Proxy};
 use crate::protocol::{Asked, KeyHeader, Outgoing, Protocol, Setup};
@@ -272,7 +271,7 @@ impl Provider {
         request: &ChatRequest,
         asks_usage: bool,
         is_named: Option<&AtomicBool>,
-    ) -> Result<(Response<Incoming>, Vec<String>), ProviderError> {
+    ) -> Result<(Response<AnswerBody>, Vec<String>), ProviderError> {
         let protocol = &self.0.protocol;
         let outgoing =
             if asks_usage { protocol.chat(request) } else { protocol.chat_without(request, STREAM_OPTIONS) };
@@ -302,7 +301,7 @@ impl Provider {
         method: Method,
         outgoing: Outgoing,
         accept: &'static str,
-    ) -> Result<Response<Incoming>, ProviderError> {
+    ) -> Result<Response<AnswerBody>, ProviderError> {
         self.0.client.send(method, outgoing, accept, |body| self.0.protocol.error(body)).await
     }
 
@@ -335,7 +334,7 @@ impl Provider {
     }
 
     /// The whole body of an answer, which must be JSON.
-    async fn body(&self, response: Response<Incoming>) -> Result<Bytes, ProviderError> {
+    async fn body(&self, response: Response<AnswerBody>) -> Result<Bytes, ProviderError> {
         if content_type(&response).starts_with("text/html") {
             return Err(ProviderError::BadAnswer { what: "a page" });
         }
@@ -415,12 +414,12 @@ fn extra_headers(kind: Kind, extra: &[(String, Secret)]) -> Result<HeaderMap, St
 }
 
 /// What an answer says that it is; types have no case.
-fn content_type(response: &Response<Incoming>) -> String {
+fn content_type(response: &Response<AnswerBody>) -> String {
     let said = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     said.unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-fn asked(model: &str, response: &Response<Incoming>) -> Asked {
+fn asked(model: &str, response: &Response<AnswerBody>) -> Asked {
     let id = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
     let request_id = ["x-request-id", "request-id", "apim-request-id"].into_iter().find_map(id);
     Asked {

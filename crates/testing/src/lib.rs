@@ -2,6 +2,7 @@
 //! a clock that can be set. Not published.
 
 pub mod clock;
+pub mod codings;
 pub mod databases;
 pub mod pgbouncer;
 pub mod postgres;

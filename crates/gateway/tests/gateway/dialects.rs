@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::app::{App, Entry, read};
 
 /// Cases that are not right yet.
-const NOT_YET: &[&str] = &["13 gzip, streamed", "13 gzip, whole"];
+const NOT_YET: &[&str] = &[];
 
 #[derive(Debug, Deserialize)]
 struct File {

@@ -5,6 +5,7 @@
 mod allowances;
 mod app;
 mod bounds;
+mod codings;
 mod dialects;
 mod doors;
 mod errors;

@@ -2,6 +2,10 @@
 //! the feature `fuzzing`.
 #![expect(clippy::panic, reason = "a panic is how a fuzzer is told of a finding")]
 
+mod fields;
+
+pub use fields::broken_fields;
+
 use accounting::Usage;
 use bytes::Bytes;
 use url::Url;
@@ -109,8 +113,7 @@ pub fn streams(data: &[u8]) {
 /// Converts the pieces of a streamed answer as they come, as on its way from that kind of server to a client. How many
 /// events it became; `None` if such a server takes no requests of that shape, or the answer breaks off.
 pub fn convert<'a>(kind: Kind, shape: Shape, pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<usize> {
-    let base_url = Url::parse("http://localhost/v1").ok()?;
-    let protocol = (kind.entry().open)(&Setup { base_url, options: ProviderOptions::default() }).ok()?;
+    let protocol = protocol_of(kind)?;
     let request = request(shape).filter(|_| protocol.takes(shape))?;
     let mut conversion = protocol.conversion(&request, asked());
     let mut parser = Parser::new(protocol.framing());
@@ -146,6 +149,11 @@ fn protocols() -> impl Iterator<Item = Box<dyn Protocol>> {
     ENTRIES.iter().filter_map(move |entry| {
         (entry.open)(&Setup { base_url: base.clone()?, options: ProviderOptions::default() }).ok()
     })
+}
+
+fn protocol_of(kind: Kind) -> Option<Box<dyn Protocol>> {
+    let base_url = Url::parse("http://localhost/v1").ok()?;
+    (kind.entry().open)(&Setup { base_url, options: ProviderOptions::default() }).ok()
 }
 
 fn request(shape: Shape) -> Option<ChatRequest> {
@@ -226,12 +234,13 @@ mod tests {
     #[test]
     fn no_seed_is_a_finding() {
         let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds");
-        let targets: [(&str, Target); 5] = [
+        let targets: [(&str, Target); 6] = [
             ("framing", framing),
             ("requests", requests),
             ("answers", answers),
             ("streams", streams),
             ("errors", errors),
+            ("fields", broken_fields),
         ];
         for (name, target) in targets {
             let files: Vec<_> = std::fs::read_dir(seeds.join(name)).unwrap().collect();

@@ -182,8 +182,11 @@ mod tests {
         word: Option<Cow<'a, str>>,
     }
 
-    /// What could be read: text, raw JSON, and of each entry of the list its number and its word.
-    fn told(json: &[u8]) -> Option<(String, String, Vec<(Option<u64>, String)>)> {
+    /// Text, raw JSON, and of each entry of the list its number and its word.
+    type Told = (String, String, Vec<(Option<u64>, String)>);
+
+    /// What could be read.
+    fn told(json: &[u8]) -> Option<Told> {
         let scratch = Scratch::default();
         let outer: Outer<'_> = read(json, &scratch)?;
         let list = outer.list.unwrap_or_default().into_iter();

@@ -348,8 +348,8 @@ mod tests {
                 output.iter().for_each(|told| later.tell(Count::Output, *told));
                 grown.grow(&later);
             }
-            let told = |one: fn(&(Option<u64>, Option<u64>)) -> Option<u64>| reports.iter().filter_map(one).max();
-            let (input, output) = (told(|report| report.0), told(|report| report.1));
+            let input = reports.iter().filter_map(|report| report.0).max();
+            let output = reports.iter().filter_map(|report| report.1).max();
             prop_assert_eq!(grown.get(Count::Input).is_some(), input.is_some());
             prop_assert_eq!(grown.or_zero(Count::Input) > 0, input > Some(0));
             prop_assert_eq!(grown.or_zero(Count::Output) > 0, output > Some(0));

@@ -97,12 +97,13 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         None => None,
     };
     let shutdown = CancellationToken::new();
+    // Whoever reads that it listens may ask it to end.
+    let mut terminated = signals::Terminated::watch()?;
     output::line(format!("listening on http://{}", listener.local_addr()?))?;
     if let Some(listener) = &metrics_listener {
         output::line(format!("metrics on http://{}/metrics", listener.local_addr()?))?;
     }
     let gateway = Gateway::new(config.gateway, meter, &database, clock, Some(metrics));
-    let mut terminated = signals::Terminated::watch()?;
     let asked_to_end = shutdown.clone();
     let serving = gateway::serve(listener.into(), metrics_listener.map(Into::into), gateway, shutdown);
     tokio::pin!(serving);

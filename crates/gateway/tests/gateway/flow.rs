@@ -370,7 +370,19 @@ each_database!(only_our_own_headers_go_upstream_and_labels_go_into_the_ledger, a
     let received = app.simulator.received().remove(0);
     let mut names: Vec<&str> = received.headers.keys().map(http::HeaderName::as_str).collect();
     names.sort_unstable();
-    assert_eq!(names, ["accept", "authorization", "content-length", "content-type", "host", "user-agent"]);
+    assert_eq!(
+        names,
+        [
+            "accept",
+            "accept-encoding",
+            "authorization",
+            "content-length",
+            "content-type",
+            "host",
+            "user-agent"
+        ]
+    );
+    assert_eq!(received.headers["accept-encoding"], "identity");
     assert_eq!(received.headers["authorization"], "Bearer provider-key");
     assert_eq!(received.body["metadata"].to_string(), r#"{"kept":[1,2.5]}"#);
     assert_eq!(received.body["stream_options"], json!({"include_usage": true}));

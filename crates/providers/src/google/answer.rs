@@ -195,6 +195,10 @@ impl Conversion for Stream {
             Some(usage) if reader.all_ended() => Some(Reported::Final(usage)),
             _ => reader.usage_so_far().map(Reported::SoFar),
         };
+        // Where nothing was said, what is known is told all the same.
+        if let (true, Some(Reported::SoFar(usage))) = (pieces.is_empty(), usage) {
+            out.push(writer.delta_so_far(0, &json!({}), String::new(), usage));
+        }
         let last = pieces.len().saturating_sub(1);
         out.extend(pieces.into_iter().enumerate().map(|(place, piece)| {
             let Piece { index, delta, logprobs, produced } = piece;

@@ -203,13 +203,14 @@ impl Conversion for Lines {
         if first || !produced.is_empty() || logprobs.is_some() {
             out.push(writer.delta_with_logprobs(0, &delta, logprobs.as_ref(), produced));
         }
+        let usage = answering.usage(&answer);
         if answer.done {
             self.ended = true;
             out.push(writer.finish(0, answering.reason(&answer)));
-            if let Some(usage) = answering.usage(&answer) {
-                out.push(writer.usage(Reported::Final(usage)));
-            }
+            out.extend(usage.map(|usage| writer.usage(Reported::Final(usage))));
             out.push(StreamEvent::done());
+        } else if let Some(usage) = usage {
+            out.push(writer.delta_so_far(0, &Delta::default(), String::new(), usage));
         }
         Ok(())
     }

@@ -425,8 +425,9 @@ def blocked(talk: Talk) -> None:
         return missing()
     for answer in talk.both("blocked=1 input=10"):
         assert answer.finish == "content_filter"
-        # Google says why in a field of its own, which becomes a text.
-        assert ("blocked" in answer.text) if talk.column.kind == "google" else not answer.text
+        # Google and Anthropic say why in a field of its own, which becomes a text.
+        why = {"google": "blocked", "anthropic": "stopped this answer"}.get(talk.column.kind)
+        assert (why in answer.text) if why else not answer.text
 
 
 @feature("Stop in mid-stream")

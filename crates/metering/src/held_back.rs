@@ -7,8 +7,10 @@ use bytes::Bytes;
 use providers::{Shape, StreamEvent, What};
 use serde_json::{Map, Value, json};
 
-/// A server that goes on with events that say nothing gets them passed on.
+/// A server that goes on with events that say nothing gets them passed on: the oldest of more than so many, and of those that
+/// have more than so many bytes beside the last one.
 const MOST: usize = 256;
+const MOST_BYTES: usize = 256 * 1024;
 
 /// The events that are held back.
 #[derive(Debug, Default)]
@@ -45,7 +47,7 @@ impl HeldBack {
                 return Some(event.raw);
             }
             self.hold(event, None);
-            return (self.0.len() > MOST).then(|| self.flush(None));
+            return self.too_much();
         }
         if !chunk.finish {
             // Another choice goes on: what was held back was not the end.
@@ -53,11 +55,12 @@ impl HeldBack {
         }
         let Some(parts) = Parts::of(&event, shape) else {
             self.hold(event, None);
-            return None;
+            return self.too_much();
         };
         let mut now = self.drop_ends_of(&parts.choices);
-        now.push(parts.text);
         self.hold(parts.end, Some(parts.choices));
+        now.extend(self.too_much());
+        now.push(parts.text);
         Some(now.concat().into())
     }
 
@@ -68,6 +71,17 @@ impl HeldBack {
 
     fn hold(&mut self, event: StreamEvent, cut_off: Option<Vec<u64>>) {
         self.0.push(Held { event, cut_off });
+    }
+
+    /// What is too much to be held back: all but the last event, which may be the end.
+    fn too_much(&mut self) -> Option<Bytes> {
+        let before = self.0.len().checked_sub(1).filter(|before| *before > 0)?;
+        let bytes: usize = self.0[..before].iter().map(|held| held.event.raw.len()).sum();
+        if before < MOST && bytes <= MOST_BYTES {
+            return None;
+        }
+        let passed: Vec<Bytes> = self.0.drain(..before).map(|held| held.event.raw).collect();
+        Some(passed.concat().into())
     }
 
     fn flush(&mut self, next: Option<Bytes>) -> Bytes {

@@ -82,6 +82,11 @@ enum End {
     Cut(Option<StreamEvent>),
 }
 
+/// The head waits no longer once so many bytes have come that say nothing.
+const MOST_AHEAD: usize = 64 * 1024;
+/// A larger chunk is no pattern to keep.
+const LARGEST_PATTERN: usize = 64 * 1024;
+
 /// Behind a first event that says nothing, the head waits for so long for the next: a server that fails at once often says
 /// first that it begins. Longer would hold back what has come.
 const NEXT_EVENT: std::time::Duration = std::time::Duration::from_millis(50);
@@ -127,6 +132,7 @@ impl MeteredStream {
         };
         let wait = sleep(longest);
         tokio::pin!(wait);
+        let mut ahead = 0;
         while flowing.said < Begun::Answer {
             let before = flowing.said;
             let polled = std::future::poll_fn(|cx| match flowing.poll(cx) {
@@ -141,7 +147,13 @@ impl MeteredStream {
             };
             match polled {
                 None => {}
-                Some(Ok(bytes)) => self.ahead.push(bytes),
+                Some(Ok(bytes)) => {
+                    ahead += bytes.len();
+                    self.ahead.push(bytes);
+                    if ahead > MOST_AHEAD {
+                        break;
+                    }
+                }
                 Some(Err(End::Failed(error))) => return Err(Box::new((flowing.flight, error))),
                 Some(Err(end)) => {
                     self.state = State::Ending(Box::pin(flowing.end(end, self.settle_wait)));
@@ -231,7 +243,7 @@ impl Flowing {
                     let says = !chunk.produced.is_empty() || chunk.finish || is_final;
                     self.said = if says { Begun::Answer } else { Begun::Event };
                 }
-                if self.pattern.is_none() && !chunk.no_choices {
+                if self.pattern.is_none() && !chunk.no_choices && event.raw.len() <= LARGEST_PATTERN {
                     self.pattern = Some(event.copied());
                 }
                 if self.held_back.concerns(&event) {

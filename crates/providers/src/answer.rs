@@ -13,7 +13,7 @@ use hyper::body::Body;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, Sleep};
 
-use crate::client::AnswerBody;
+use crate::client::{AnswerBody, LAST_LOOK};
 use crate::framing::{Event, Framing, Parser};
 use crate::lenient;
 use crate::protocol::{Conversion, ended_too_soon};
@@ -187,6 +187,8 @@ pub struct AnswerStream {
     fresh: Vec<StreamEvent>,
     idle: Duration,
     silence: Pin<Box<Sleep>>,
+    /// Whether the silence has lasted too long, and what may be there by now is looked for.
+    last_look: bool,
     state: State,
     done: bool,
 }
@@ -219,6 +221,7 @@ impl AnswerStream {
             fresh: Vec::new(),
             idle,
             silence: Box::pin(tokio::time::sleep(idle)),
+            last_look: false,
             state: State::Flowing,
             done: false,
         }
@@ -317,6 +320,7 @@ impl Stream for AnswerStream {
                         this.parser.push(bytes);
                     }
                     this.silence.as_mut().reset(Instant::now() + this.idle);
+                    this.last_look = false;
                 }
                 Poll::Ready(Some(Err(error))) => {
                     this.break_off(ProviderError::Broken { what: error.to_string() });
@@ -324,6 +328,11 @@ impl Stream for AnswerStream {
                 Poll::Ready(None) => this.state = State::Draining,
                 Poll::Pending => {
                     ready!(this.silence.as_mut().poll(cx));
+                    if !this.last_look {
+                        this.last_look = true;
+                        this.silence.as_mut().reset(Instant::now() + LAST_LOOK);
+                        continue;
+                    }
                     this.break_off(ProviderError::TimedOut { before_output: false });
                 }
             }

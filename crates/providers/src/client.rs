@@ -14,6 +14,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use url::Url;
 
@@ -29,6 +30,9 @@ use connect::Connector;
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 /// Of an error's body, no more than this is read.
 const LARGEST_ERROR: usize = 64 * 1024;
+/// When nothing came for too long, it is looked once more whether something did: a process that was stopped for a while finds
+/// the end of its patience and what came meanwhile at once, and what came has to be read first.
+pub(crate) const LAST_LOOK: Duration = Duration::from_millis(100);
 const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 const AGENT: &str = concat!("openwebui-token-tracking/", env!("CARGO_PKG_VERSION"));
 
@@ -119,7 +123,7 @@ impl HttpClient {
             headers.append(name, value.clone());
         }
         let connection = capture_connection(&mut request);
-        let response = match timeout(self.limits.first_byte, self.client.request(request)).await {
+        let response = match within(self.limits.first_byte, self.client.request(request)).await {
             Err(_) if connection.connection_metadata().is_none() => {
                 return Err(self.not_connected("it took too long"));
             }
@@ -162,7 +166,7 @@ impl HttpClient {
     async fn read_up_to(&self, mut body: AnswerBody, most: usize) -> Result<Bytes, ProviderError> {
         let mut whole = BytesMut::new();
         loop {
-            match timeout(self.limits.idle, body.frame()).await {
+            match within(self.limits.idle, body.frame()).await {
                 Err(_) => return Err(ProviderError::TimedOut { before_output: false }),
                 Ok(None) => return Ok(whole.freeze()),
                 Ok(Some(Err(error))) => return Err(ProviderError::Broken { what: error.to_string() }),
@@ -191,6 +195,15 @@ impl HttpClient {
         let failure = read(&body);
         tracing::debug!(%status, code = failure.code, said = failure.message, "a model server refused a request");
         failure.at_status(status.as_u16(), wait)
+    }
+}
+
+/// What comes within that time, or is there when it is over.
+async fn within<F: Future>(limit: Duration, awaited: F) -> Result<F::Output, Elapsed> {
+    tokio::pin!(awaited);
+    match timeout(limit, &mut awaited).await {
+        Err(_) => timeout(LAST_LOOK, &mut awaited).await,
+        come => come,
     }
 }
 

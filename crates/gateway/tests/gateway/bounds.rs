@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use accounting::ProviderName;
+use bytes::Bytes;
 use futures_util::future::join_all;
+use http_body_util::BodyExt;
 use providers::{Kind, Provider, ProviderConfig, ProviderOptions, TimeLimits};
 use serde_json::{Value, json};
 use testing::databases::TestDatabase;
@@ -17,6 +19,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::app::{App, chat, read};
+use crate::scripted::{Scripted, ScriptedServer};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -175,5 +178,62 @@ each_database!(what_would_take_too_much_is_refused_with_the_bound, async |test: 
     assert!(post(magic.into()).await.starts_with("HTTP/1.1 400"));
     // Of the model server, only its list of models was asked for.
     assert!(app.simulator.received().iter().all(|received| received.path.ends_with("/models")));
+    app.end().await;
+});
+
+each_database!(what_may_be_the_end_is_held_back_up_to_a_number_of_bytes, async |test: TestDatabase| {
+    let end = |number: usize, padding: usize| {
+        let chunk = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt-test",
+            "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "n": number, "x": "x".repeat(padding)});
+        Bytes::from(format!("data: {chunk}\n\n"))
+    };
+    const ENDS: usize = 40;
+    const LARGE: usize = 100_000;
+    let server = ScriptedServer::start(move |_| {
+        let head = "200 OK\r\ncontent-type: text/event-stream".into();
+        let large = (0..ENDS).map(|number| end(number, LARGE));
+        let pieces = large.chain([end(ENDS, 0), Bytes::from_static(b"data: [DONE]\n\n")]).collect();
+        Scripted { head, pieces }
+    })
+    .await;
+    server.pieces.forget_permits(usize::MAX);
+    let app = server.gateway(test, "", "").await;
+    server.pieces.add_permits(ENDS);
+    let mut response = timeout(SOON, app.send("ann", chat("gpt-test", "", true))).await.unwrap();
+    let mut text = String::new();
+    // What is not passed on now is not more than that.
+    while text.len() < (ENDS - 4) * LARGE {
+        let frame = timeout(SOON, response.body_mut().frame()).await.expect("it is held back");
+        text.push_str(std::str::from_utf8(&frame.unwrap().unwrap().into_data().unwrap()).unwrap());
+    }
+    server.pieces.add_permits(2);
+    text.push_str(&read(response).await.text);
+    let numbers: Vec<usize> =
+        (0..=ENDS).filter(|number| text.contains(&format!("\"n\":{number},"))).collect();
+    assert_eq!(numbers.len(), ENDS + 1);
+    assert_eq!(text.matches("\"credits\":").count(), 1);
+    assert!(text.ends_with("data: [DONE]\n\n"));
+    app.end().await;
+});
+
+each_database!(comments_before_an_answer_are_not_gathered_without_end, async |test: TestDatabase| {
+    let server = ScriptedServer::start(|_| Scripted {
+        head: "200 OK\r\ncontent-type: text/event-stream".into(),
+        pieces: vec![
+            format!(": {}\n\n", "x".repeat(100_000)).into(),
+            Scripted::stream(&[json!({"id": "c", "model": "gpt-test",
+                "choices": [{"index": 0, "delta": {"content": "hello"}, "finish_reason": "stop"}]})])
+            .pieces
+            .concat()
+            .into(),
+        ],
+    })
+    .await;
+    server.pieces.forget_permits(usize::MAX);
+    let app = server.gateway(test, "", "head_wait = 300").await;
+    server.pieces.add_permits(1);
+    let response = timeout(SOON, app.send("ann", chat("gpt-test", "", true))).await.expect("the head waits");
+    server.pieces.add_permits(1);
+    assert!(read(response).await.text.contains("hello"));
     app.end().await;
 });

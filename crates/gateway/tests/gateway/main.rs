@@ -16,6 +16,7 @@ mod mutations;
 mod native_counts;
 mod network;
 mod newer_data;
+mod pauses;
 mod periods;
 mod prices;
 mod provider_options;

@@ -1,7 +1,48 @@
-//! Which database a command works on.
+//! Which database a command works on, and how it is left: every connection is closed at the end of the process, so that SQLite
+//! leaves no log behind.
+
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, bail};
 use storage::{Database, DatabaseUrl, migrate};
+
+/// What this process has connected to, or tried to.
+static USED: Mutex<Vec<(DatabaseUrl, Option<Database>)>> = Mutex::new(Vec::new());
+
+/// Connects.
+pub(crate) async fn connect(url: &DatabaseUrl) -> Result<Database, storage::Error> {
+    remember(url, Database::open(url).await)
+}
+
+/// Connects, and makes the SQLite file if there is none.
+pub(crate) async fn create(url: &DatabaseUrl) -> Result<Database, storage::Error> {
+    remember(url, Database::create(url).await)
+}
+
+fn remember(url: &DatabaseUrl, opened: Result<Database, storage::Error>) -> Result<Database, storage::Error> {
+    let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
+    used.push((url.clone(), opened.as_ref().ok().cloned()));
+    opened
+}
+
+/// Closes all that was opened.
+pub(crate) async fn close_all() {
+    let used = std::mem::take(&mut *USED.lock().unwrap_or_else(PoisonError::into_inner));
+    for database in used.into_iter().filter_map(|(_, database)| database) {
+        database.close().await;
+    }
+}
+
+/// Who keeps the database locked, if it could not be used.
+pub(crate) fn locked_by(error: &anyhow::Error) -> Option<String> {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<storage::Error>());
+    if !causes.any(|cause| matches!(cause, storage::Error::Unavailable { .. })) {
+        return None;
+    }
+    let used = USED.lock().unwrap_or_else(PoisonError::into_inner);
+    let holders: Vec<String> = used.iter().flat_map(|(url, _)| storage::holders(url)).collect();
+    (!holders.is_empty()).then(|| format!("It is locked by {}.", holders.join(", ")))
+}
 
 /// The database, as an option of each command.
 #[derive(Debug, Clone, clap::Args)]
@@ -28,7 +69,7 @@ impl CreateArguments {
                 std::path::absolute(path)?.display()
             );
         }
-        Database::create(url).await.with_context(|| format!("opening {url}"))
+        self::create(url).await.with_context(|| format!("opening {url}"))
     }
 }
 
@@ -68,7 +109,7 @@ impl DatabaseArguments {
     /// The database, with tables as this program needs them.
     pub(crate) async fn open(&self) -> anyhow::Result<Database> {
         let url = self.url()?;
-        let database = Database::open(&url).await.with_context(|| format!("opening {url}"))?;
+        let database = connect(&url).await.with_context(|| format!("opening {url}"))?;
         migrate::require_usable(&database).await?;
         Ok(database.acting_as(&whoever_runs_this()))
     }

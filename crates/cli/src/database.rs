@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use storage::original::{Revision, Status};
 use storage::{Database, DatabaseUrl, SystemClock, migrate};
 
-use crate::connect::{CreateArguments, DatabaseArguments, LastDatabase};
+use crate::connect::{self, CreateArguments, DatabaseArguments, LastDatabase};
 use crate::original::{self, ImportBar};
 use crate::output::{self, Format, FormatArguments};
 use crate::private_file;
@@ -65,7 +65,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Migrate { database, create } => migrate_tables(&database.chosen().url()?, create).await,
         Command::Status { database, format } => {
-            let database = Database::open(&database.chosen().url()?).await?;
+            let database = connect::connect(&database.chosen().url()?).await?;
             show(&storage::original::status(&database).await?, format.format)
         }
         Command::Sync { database, format } => sync(&database.chosen().open().await?, format.format).await,

@@ -11,7 +11,7 @@ use storage::admin::settings;
 use storage::original::{Absorbed, Imported};
 use storage::{Database, DatabaseUrl, Settings, SystemClock, migrate};
 
-use crate::connect::{CreateArguments, DatabaseArguments, whoever_runs_this};
+use crate::connect::{self, CreateArguments, DatabaseArguments, whoever_runs_this};
 use crate::original::{self, ImportBar};
 use crate::{models, output};
 
@@ -170,7 +170,7 @@ async fn preview(
         ))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let database = Database::open(url).await.with_context(|| format!("opening {url}"))?;
+    let database = connect::connect(url).await.with_context(|| format!("opening {url}"))?;
     let status = storage::original::status(&database).await?;
     output::line(format!("Database  {url}: this is what `init` would do; nothing was changed."))?;
     let schema = status.schema;

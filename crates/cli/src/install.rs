@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use serde_json::{Map, Value, json};
-use storage::{Database, DatabaseUrl, migrate};
+use storage::{DatabaseUrl, migrate};
 
+use crate::connect;
 use crate::open_webui::OpenWebUi;
 use crate::output::{self, Format, FormatArguments, text};
 
@@ -169,7 +170,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 async fn require_initialised() -> anyhow::Result<()> {
     let Some(url) = DatabaseUrl::from_environment(|name| std::env::var(name).ok())? else { return Ok(()) };
     // From here it may be out of reach.
-    let Ok(database) = Database::open(&url).await else { return Ok(()) };
+    let Ok(database) = connect::connect(&url).await else { return Ok(()) };
     let is_new = migrate::status(&database).await?.found == 0;
     // What only the original used is taken over by the first request.
     if is_new && !database.has_table("token_tracking_usage_log").await? {

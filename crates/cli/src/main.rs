@@ -133,15 +133,20 @@ async fn main() -> ExitCode {
         Command::Man(arguments) => man::run(&arguments, Arguments::command()),
         Command::Worker(arguments) => worker::run(arguments).await,
     };
-    match done {
+    let code = match done {
         Ok(code) => code,
         // Whoever reads has enough, as `head` does.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", escape::terminal(&format!("{error:#}")));
+            if let Some(said) = connect::locked_by(&error) {
+                eprintln!("{}", escape::terminal(&said));
+            }
             ExitCode::FAILURE
         }
-    }
+    };
+    connect::close_all().await;
+    code
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

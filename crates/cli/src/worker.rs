@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::connect::DatabaseArguments;
+use crate::connect::{self, DatabaseArguments};
 use crate::serve::{LogFormat, log_to_stderr};
 use crate::{init, memory, models, output, signals};
 
@@ -118,7 +118,7 @@ fn greeted() -> anyhow::Result<(Greeting, oneshot::Receiver<()>)> {
 /// of ours is never migrated unasked, because others may be using it; this program runs where it can.
 async fn open(arguments: &DatabaseArguments) -> anyhow::Result<Database> {
     let url = arguments.url()?;
-    let database = Database::open(&url).await.with_context(|| format!("opening {url}"))?;
+    let database = connect::connect(&url).await.with_context(|| format!("opening {url}"))?;
     let schema = migrate::status(&database).await?;
     if schema.found > 0 || !database.has_table("token_tracking_usage_log").await? {
         schema.usable()?;

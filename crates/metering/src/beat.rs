@@ -14,6 +14,8 @@ use crate::shared::Shared;
 
 /// Leases last 12 s (see `storage::ledger`).
 const BEAT: Duration = Duration::from_secs(2);
+/// A lease that could not be renewed is tried again after this.
+const AGAIN: Duration = Duration::from_secs(1);
 /// With the time that writing it takes, what a crash loses of a stream is less than half a second.
 const SAVE: Duration = Duration::from_millis(250);
 /// How often it looks for days to sum.
@@ -29,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut saves = interval(SAVE);
     saves.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut renew_at, mut saved) = (Instant::now(), true);
+    let (mut renew_at, mut renewed, mut saved) = (Instant::now(), true, true);
     loop {
         tokio::select! {
             biased;
@@ -37,8 +39,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             _ = saves.tick() => {}
         }
         if Instant::now() >= renew_at {
-            renew_at = Instant::now() + BEAT;
-            renew(&shared).await;
+            let began = Instant::now();
+            renewed = renew(&shared, renewed).await;
+            renew_at = began + if renewed { BEAT } else { AGAIN };
         }
         saved = save(&shared, saved).await;
     }
@@ -102,15 +105,27 @@ pub(crate) async fn sum(shared: Arc<Shared>) {
     shared.closing.run_until_cancelled(summing).await;
 }
 
-async fn renew(shared: &Shared) {
+/// Whether the lease was renewed. What could not be done before either is no news.
+async fn renew(shared: &Shared, renewed_before: bool) -> bool {
     let progress = shared.flights.to_note();
     let noted: Vec<RequestId> = progress.iter().map(|(id, _)| *id).collect();
     match shared.ledger.renew(progress).await {
-        Ok(Lease::Held) => {}
-        Ok(Lease::Lost) => lost(shared).await,
+        Ok(Lease::Held) => {
+            if !renewed_before {
+                tracing::info!("the lease is renewed again");
+            }
+            true
+        }
+        Ok(Lease::Lost) => {
+            lost(shared).await;
+            true
+        }
         Err(error) => {
             shared.flights.note_again(&noted);
-            tracing::warn!(%error, "the lease could not be renewed");
+            if renewed_before {
+                tracing::warn!(%error, "the lease could not be renewed; it is tried every second");
+            }
+            false
         }
     }
 }

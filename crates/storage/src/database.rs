@@ -8,6 +8,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{AssertSqlSafe, Executor};
+use tokio::sync::watch;
 
 use crate::file::{self, Place};
 use crate::pooled::PgConnections;
@@ -17,6 +18,8 @@ use crate::{DatabaseUrl, Error, Kind};
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a caller waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long connections may take to be closed.
+const CLOSING: Duration = Duration::from_secs(5);
 /// One number for all processes of ours: the key of PostgreSQL's advisory lock for migrations and administration.
 pub(crate) const LOCK: i64 = 0x6f77_7569_7474;
 
@@ -41,6 +44,8 @@ pub struct Database {
     actor: Arc<str>,
     /// The file that was opened, of an SQLite database.
     place: Option<Place>,
+    /// Has a receiver for each writer that has a connection of its own.
+    writers: watch::Sender<()>,
 }
 
 /// Runs one body on the pool of either kind of database: SQL exists once, written with `$1` placeholders and with types
@@ -149,6 +154,7 @@ impl Database {
             pool: Pool::Sqlite(pool),
             actor: OURSELVES.into(),
             place: url.path().and_then(|path| Place::of(path).ok()),
+            writers: watch::Sender::default(),
         })
     }
 
@@ -178,6 +184,7 @@ impl Database {
             pool: Pool::Postgres(pool),
             actor: OURSELVES.into(),
             place: None,
+            writers: watch::Sender::default(),
         })
     }
 
@@ -308,8 +315,20 @@ impl Database {
         Ok(())
     }
 
-    /// Closes all connections.
+    /// For a writer with a connection of its own: [`close`](Self::close) waits until this is dropped.
+    pub(crate) fn writer(&self) -> watch::Receiver<()> {
+        self.writers.subscribe()
+    }
+
+    /// Closes all connections, and waits for those of the ledger's writers, which end with the last handle on their ledger. The
+    /// last connection to an SQLite file writes its log back and removes it.
     pub async fn close(&self) {
-        on_pool!(self, pool => pool.close().await);
+        let closed = async {
+            on_pool!(self, pool => pool.close().await);
+            self.writers.closed().await;
+        };
+        if tokio::time::timeout(CLOSING, closed).await.is_err() {
+            tracing::warn!("connections to the database were left to be closed by the system");
+        }
     }
 }

@@ -37,6 +37,15 @@ pub enum Error {
         /// What was refused.
         what: String,
     },
+    /// An SQLite file that this program may not write.
+    #[error(
+        "the database can't be written: {what}. Let this program's user write the file and its folder, or run this as the \
+         user who owns them"
+    )]
+    ReadOnly {
+        /// What SQLite says.
+        what: String,
+    },
     /// An address of a database that can't be used.
     #[error("{0}")]
     BadUrl(String),
@@ -118,18 +127,27 @@ impl From<sqlx::Error> for Error {
                 sqlx::Error::RowNotFound | sqlx::Error::Encode(_) | sqlx::Error::TypeNotFound { .. } => {
                     Self::Invalid { what: error.to_string() }
                 }
+                sqlx::Error::PoolTimedOut => {
+                    Self::Unavailable { what: "it gave no connection for 5 s; try again later".into() }
+                }
                 error => Self::Unavailable { what: error.to_string() },
             };
         };
+        let said =
+            error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
         let what = error.to_string();
         // PostgreSQL: five characters; SQLite: the extended result code as a number.
         match code.parse::<i64>().ok().filter(|_| code.len() < 5) {
             Some(sqlite) => match sqlite & 0xff {
+                // READONLY
+                8 => Self::ReadOnly { what: sqlite_says(8, &said) },
                 // BUSY, LOCKED, NOMEM, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL, SCHEMA, NOTADB: also a file that was replaced
                 // by another one, until it is put back.
-                5 | 6 | 7 | 10 | 11 | 13 | 14 | 15 | 17 | 26 => Self::Unavailable { what },
-                // PERM, READONLY, AUTH
-                3 | 8 | 23 => Self::NoRights { what },
+                5 | 6 | 7 | 10 | 11 | 13 | 14 | 15 | 17 | 26 => {
+                    Self::Unavailable { what: sqlite_says(sqlite & 0xff, &said) }
+                }
+                // PERM, AUTH
+                3 | 23 => Self::NoRights { what },
                 19 => Self::Conflict { what },
                 _ => Self::Invalid { what },
             },
@@ -141,6 +159,59 @@ impl From<sqlx::Error> for Error {
                 _ if code == "42501" => Self::NoRights { what },
                 _ => Self::Invalid { what },
             },
+        }
+    }
+}
+
+/// What an error of SQLite means for people, with its own words.
+pub(crate) fn sqlite_says(primary_code: i64, message: &str) -> String {
+    let meaning = match primary_code {
+        // BUSY, LOCKED
+        5 | 6 => {
+            "another program is writing to it and keeps it locked; let it finish, or end it, and try again"
+        }
+        // READONLY
+        8 => "its file is read-only here",
+        // IOERR
+        10 => "its file can't be read or written; see whether its disk is full or fails",
+        // CORRUPT
+        11 => "its file is damaged",
+        // FULL
+        13 => "its disk is full; make room",
+        // CANTOPEN
+        14 => {
+            "its file, or one beside it, can't be opened; let this program's user read and write it and its folder"
+        }
+        // NOTADB
+        26 => "its file is no SQLite database",
+        _ => return message.to_owned(),
+    };
+    format!("{meaning} ({message})")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Database, DatabaseUrl};
+
+    async fn empty() -> (tempfile::TempDir, Database) {
+        let folder = tempfile::tempdir().unwrap();
+        let url = DatabaseUrl::sqlite_file(folder.path().join("x.db"));
+        let database = Database::create(&url).await.unwrap();
+        (folder, database)
+    }
+
+    #[tokio::test]
+    async fn a_file_that_can_not_be_written_says_why_and_what_to_do() {
+        for (limit, expected) in [
+            ("PRAGMA query_only = 1", "can't be written: its file is read-only here"),
+            ("PRAGMA max_page_count = 1", "its disk is full; make room"),
+        ] {
+            let (_folder, database) = empty().await;
+            let text = "x".repeat(10_000);
+            let sql = format!("{limit}; CREATE TABLE a (b TEXT); INSERT INTO a VALUES ('{text}')");
+            let said = database.run(sql).await.unwrap_err().to_string();
+            assert!(said.contains(expected), "{limit}: {said}");
+            assert!(!said.contains("code:"), "{said}");
         }
     }
 }

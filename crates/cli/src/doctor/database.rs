@@ -9,6 +9,7 @@ use storage::reports::health;
 use storage::{Database, DatabaseUrl, SystemClock, migrate};
 
 use super::{Finding, Known};
+use crate::connect;
 
 /// A clock that differs by more than this many seconds should be set; by more than the second, it must be.
 const UNUSUAL: i64 = 2;
@@ -17,7 +18,7 @@ const WRONG: i64 = 30;
 /// Connects.
 pub(super) async fn open(url: anyhow::Result<DatabaseUrl>, findings: &mut Vec<Finding>) -> Option<Database> {
     let (found, advice) = match url {
-        Ok(url) => match Database::open(&url).await {
+        Ok(url) => match connect::connect(&url).await {
             Ok(database) => {
                 let by_transaction = ", behind a pooler that hands connections out by transaction";
                 let pooler = if database.is_pooled_by_transaction() { by_transaction } else { "" };
@@ -116,11 +117,14 @@ async fn rights(database: &Database) -> Finding {
                 Finding::problem(check, format!("missing: {found}"), "GRANT them to the database user")
             }
         }
-        Err(error) => Finding::problem(
-            check,
-            format!("nothing can be written: {error}"),
-            "let this user write the file and its folder, and end programs that hold it locked",
-        ),
+        Err(error) => {
+            let advice = match storage::holders(database.url()).as_slice() {
+                [] => "let this user write the file and its folder, and end programs that hold it locked"
+                    .to_owned(),
+                holders => format!("let {} finish, or end it", holders.join(", ")),
+            };
+            Finding::problem(check, format!("nothing can be written: {error}"), advice)
+        }
     }
 }
 

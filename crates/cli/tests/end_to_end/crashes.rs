@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -11,8 +10,9 @@ use testing::databases::TestDatabase;
 use testing::each_database;
 use testing::postgres::Server;
 use testing::simulator::{Fate, Simulator};
+use tokio::sync::watch;
 
-use crate::process::{HttpClient, Place, chat_of, text};
+use crate::process::{HttpClient, Place, chat_of, pause, text};
 
 const KILLS: u64 = 50;
 const CLIENTS: usize = 8;
@@ -25,16 +25,16 @@ fn moment(round: u64) -> Duration {
 each_database!(killed_fifty_times_under_load, async |test: TestDatabase| {
     let simulator = Simulator::start().await.unwrap();
     let place = Place::new(&test, &simulator, &[("base_credit_allowance", "1000000")]).await;
-    let url = Arc::new(Mutex::new(String::new()));
+    let (gateway_at, url) = watch::channel(String::new());
     let (over, count) = (AtomicBool::new(false), AtomicU64::new(0));
     let client = HttpClient::new();
     let load = join_all((0..CLIENTS).map(|client_number| {
-        let (url, over, count, client) = (&url, &over, &count, &client);
+        let (mut url, over, count, client) = (url.clone(), &over, &count, &client);
         async move {
             let mut answered = 0_u64;
             while !over.load(Ordering::Relaxed) {
                 let chat = format!("chat-{}", count.fetch_add(1, Ordering::Relaxed));
-                let at = url.lock().unwrap().clone();
+                let at = url.borrow_and_update().clone();
                 let (status, text) = client
                     .ask(
                         &at,
@@ -46,7 +46,7 @@ each_database!(killed_fifty_times_under_load, async |test: TestDatabase| {
                 answered += u64::from(status == 200 && text.ends_with("data: [DONE]\n\n"));
                 if status == 0 {
                     // Between two gateways there is nobody to ask.
-                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    url.changed().await.unwrap();
                 }
             }
             answered
@@ -55,12 +55,12 @@ each_database!(killed_fifty_times_under_load, async |test: TestDatabase| {
     let kills = async {
         for round in 0..KILLS {
             let gateway = place.serve();
-            url.lock().unwrap().clone_from(&gateway.url);
-            tokio::time::sleep(moment(round)).await;
+            gateway_at.send_replace(gateway.url.clone());
+            pause(moment(round)).await;
             gateway.kill();
         }
         let last = place.serve();
-        url.lock().unwrap().clone_from(&last.url);
+        gateway_at.send_replace(last.url.clone());
         over.store(true, Ordering::Relaxed);
         last
     };

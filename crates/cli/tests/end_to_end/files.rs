@@ -98,3 +98,71 @@ async fn a_foreign_lock_on_the_lock_file_stops_nothing() {
     gateway.terminate();
     place.assert_clean().await;
 }
+
+/// The files beside the database.
+fn logs(place: &Place) -> Vec<String> {
+    let path = place.database.url().path().unwrap();
+    let names = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut logs: Vec<String> = names
+        .map(|name| name.to_string_lossy().into_owned())
+        .filter(|name| name.ends_with("-wal") || name.ends_with("-shm"))
+        .collect();
+    logs.sort();
+    logs
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_orderly_end_leaves_no_log_behind_and_takes_none_from_others() {
+    let (test, simulator) = (TestDatabase::sqlite().await.unwrap(), Simulator::start().await.unwrap());
+    let place = Place::new(&test, &simulator, &[]).await;
+    let client = HttpClient::new();
+    for other_runs in [true, false] {
+        let (gateway, other) = (place.serve(), other_runs.then(|| place.serve()));
+        assert_eq!(client.ask(&gateway.url, "ann", "chat", ASKED).await.0, 200);
+        gateway.terminate();
+        if let Some(other) = other {
+            assert_eq!(logs(&place).len(), 2, "another gateway uses them");
+            assert_eq!(client.ask(&other.url, "ann", "chat", ASKED).await.0, 200);
+            other.terminate();
+        }
+        // The test itself has connections.
+        assert!(place.run(&["verify"]).status.success());
+    }
+    place.database.close().await;
+    assert!(logs(&place).is_empty(), "{:?}", logs(&place));
+    let gateway = place.serve();
+    assert_eq!(client.ask(&gateway.url, "ann", "chat", ASKED).await.0, 200);
+    assert_eq!(logs(&place).len(), 2);
+    gateway.terminate();
+    assert!(logs(&place).is_empty(), "after `serve`: {:?}", logs(&place));
+    for command in [
+        &["settings", "set", "timezone", "Etc/UTC"][..],
+        &["usage", "--by", "model"],
+        &["usage", "export"],
+        &["doctor", "--offline"],
+        &["credit-group", "get", "nobody"],
+        &["database", "status"],
+        &["init", "--dry-run"],
+    ] {
+        place.run(command);
+        assert!(logs(&place).is_empty(), "after {command:?}: {:?}", logs(&place));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_database_is_named_with_who_locks_it() {
+    let (test, simulator) = (TestDatabase::sqlite().await.unwrap(), Simulator::start().await.unwrap());
+    let place = Place::new(&test, &simulator, &[]).await;
+    let storage::Pool::Sqlite(pool) = place.database.pool() else { unreachable!() };
+    let lock = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    for command in [&["settings", "set", "timezone", "Etc/UTC"][..], &["key", "create", "laptop"]] {
+        let output = place.run(command);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command:?}");
+        assert!(said.contains("keeps it locked; let it finish, or end it, and try again"), "{said}");
+        let who = format!("(process {})", std::process::id());
+        assert!(!cfg!(target_os = "linux") || said.contains(&who), "{command:?}: {said}");
+    }
+    lock.rollback().await.unwrap();
+    place.ok(&["key", "create", "laptop"]);
+}

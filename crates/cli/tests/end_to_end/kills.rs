@@ -4,8 +4,8 @@
 //! `OWUI_TEST_KILLS` says how often the gateway is killed, ten times without it (`make kills`: a hundred times).
 
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -13,8 +13,9 @@ use http_body_util::BodyExt;
 use testing::databases::TestDatabase;
 use testing::each_database;
 use testing::simulator::Simulator;
+use tokio::sync::watch;
 
-use crate::process::{HttpClient, Place};
+use crate::process::{HttpClient, Place, pause};
 
 const CLIENTS: usize = 8;
 /// A stream of five seconds: two tokens every 20 ms. The provider tells its input in the first event.
@@ -48,20 +49,23 @@ each_database!(what_streamed_before_a_kill_is_charged, async |test: TestDatabase
         simulator.base_url_of("anthropic")
     );
     std::fs::write(place.file("config.toml"), provider).unwrap();
-    let (url, over, count) = (Arc::new(Mutex::new(String::new())), AtomicBool::new(false), AtomicU64::new(0));
+    let (gateway_at, url) = watch::channel(String::new());
+    let (over, count) = (AtomicBool::new(false), AtomicU64::new(0));
     let seen: Mutex<HashMap<String, u64>> = Mutex::default();
     let client = HttpClient::new();
     let load = join_all((0..CLIENTS).map(|number| {
-        let (url, over, count, seen, client) = (&url, &over, &count, &seen, &client);
+        let (mut url, over, count, seen, client) = (url.clone(), &over, &count, &seen, &client);
         async move {
             let model = if number % 2 == 0 { "gpt-test" } else { "claude-sonnet-4-5" };
             while !over.load(Ordering::Relaxed) {
                 let chat = format!("{model}-{}", count.fetch_add(1, Ordering::Relaxed));
-                let at = url.lock().unwrap().clone();
+                let at = url.borrow_and_update().clone();
                 let Some(response) = client.stream(&at, model, &format!("user{number}"), &chat, STREAM).await
                 else {
-                    // Between two gateways there is nobody to ask.
-                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    // Between two gateways there is nobody to ask; after the last one nobody comes.
+                    if url.changed().await.is_err() {
+                        return;
+                    }
                     continue;
                 };
                 let mut body = response.into_body();
@@ -74,15 +78,17 @@ each_database!(what_streamed_before_a_kill_is_charged, async |test: TestDatabase
             }
         }
     }));
-    let killing = async {
+    let (place_of, over_now) = (&place, &over);
+    let killing = async move {
         for round in 0..kills {
-            let gateway = place.serve();
-            url.lock().unwrap().clone_from(&gateway.url);
-            tokio::time::sleep(moment(round)).await;
+            let gateway = place_of.serve();
+            gateway_at.send_replace(gateway.url.clone());
+            pause(moment(round)).await;
             gateway.kill();
         }
-        over.store(true, Ordering::Relaxed);
-        place.serve()
+        over_now.store(true, Ordering::Relaxed);
+        drop(gateway_at);
+        place_of.serve()
     };
     let (_, last) = futures_util::join!(load, killing);
     place.assert_clean().await;

@@ -11,7 +11,7 @@ use testing::databases::TestDatabase;
 use testing::each_database;
 use testing::simulator::{Fate, Simulator};
 
-use crate::process::{HttpClient, Place, text};
+use crate::process::{HttpClient, Place, pause, text};
 
 /// Streams of each gateway, each of half a second.
 const STREAMS: usize = 5;
@@ -46,10 +46,10 @@ async fn outages(test: TestDatabase, processes: usize) {
             // Every request ends meanwhile, and its charge waits.
             simulator.until(|all| all.iter().filter(|one| one.fate == Fate::Answered).count() == asked).await;
             match seconds {
-                Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+                Some(seconds) => pause(Duration::from_secs(seconds)).await,
                 None => {
                     // Two beats: what other processes do about dead ones waits, too.
-                    tokio::time::sleep(Duration::from_secs(4)).await;
+                    pause(Duration::from_secs(4)).await;
                     away.run(
                         &place.qualified(
                             "UPDATE {owner} SET renewed_at = renewed_at - 13000000 WHERE dead = 0",
@@ -84,6 +84,22 @@ each_database!(two_gateways_and_a_database_that_is_away, async |test: TestDataba
 
 each_database!(four_gateways_and_a_database_that_is_away, async |test: TestDatabase| {
     outages(test, 4).await;
+});
+
+each_database!(a_gateway_that_can_write_nothing_is_not_ready, async |test: TestDatabase| {
+    let simulator = Simulator::start().await.unwrap();
+    let place = Place::new(&test, &simulator, &[]).await;
+    let (gateway, client) = (place.serve(), HttpClient::new());
+    let readyz = format!("{}/readyz", gateway.url);
+    client.until(&readyz, 200).await;
+    let away = Away::begin(&place).await;
+    let said = client.until(&readyz, 503).await;
+    assert!(said.contains("nothing could be written for"), "{said}");
+    // It lives, and is not to be ended.
+    assert_eq!(client.get(&format!("{}/healthz", gateway.url)).await.0, 200);
+    away.end().await;
+    client.until(&readyz, 200).await;
+    gateway.terminate();
 });
 
 /// A transaction of somebody else that keeps all others out.

@@ -133,6 +133,12 @@ impl Place {
     }
 }
 
+/// A pause whose length is what a test is about: how long an outage lasts, or when a kill comes. Whoever waits for something
+/// waits for the thing itself.
+pub async fn pause(length: Duration) {
+    tokio::time::sleep(length).await;
+}
+
 /// A command of ours, with no variables but those given.
 pub fn program(folder: &Path, environment: &[(&'static str, String)]) -> Command {
     let mut command = Command::new(PROGRAM);
@@ -145,9 +151,13 @@ pub fn run(folder: &Path, environment: &[(&'static str, String)], arguments: &[&
 }
 
 impl GatewayProcess {
-    pub fn start(mut command: Command) -> Self {
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::null()).stdin(Stdio::null()).spawn().unwrap();
+    pub fn start(command: Command) -> Self {
+        Self::logging(command, Stdio::null())
+    }
+
+    /// The same, with its log there.
+    pub fn logging(mut command: Command, log: impl Into<Stdio>) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(log).stdin(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let url = loop {
             let line = lines.next().expect("the gateway says where it listens").unwrap();
@@ -265,6 +275,21 @@ impl HttpClient {
         let request = Request::get(url).body(Full::default()).unwrap();
         let response = self.0.request(request).await.unwrap();
         (response.status().as_u16(), text(response).await)
+    }
+
+    /// Waits until that address answers with that status; the text.
+    pub async fn until(&self, url: &str, status: u16) -> String {
+        let mut looks = tokio::time::interval(LOOK);
+        let waiting = async {
+            loop {
+                looks.tick().await;
+                let (found, text) = self.get(url).await;
+                if found == status {
+                    return text;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never {status}: {url}"))
     }
 
     /// Sends a chat and reads its answer to the end; the status and the text, as far as they came.

@@ -20,6 +20,7 @@ mod postponed;
 mod progress;
 mod sqlite;
 mod turn;
+mod writable;
 mod writer;
 
 pub(crate) use turn::Turn;
@@ -40,6 +41,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{Database, Error, Kind};
 use hold::Op;
+use writable::Writable;
 use writer::Writer;
 
 /// A handle on the ledger of one process. Cheap to clone; the writer ends when the last handle and hold are gone.
@@ -49,6 +51,7 @@ pub struct Ledger {
     queue: Queue,
     owner: Arc<owner::Owner>,
     carrier: Arc<carry::Carrier>,
+    writable: Arc<Writable>,
 }
 
 /// Where operations wait for the writer. Unbounded by type, bounded by use: each caller waits for its own answer.
@@ -84,22 +87,28 @@ impl Ledger {
         let runtime = tokio::runtime::Handle::current();
         let seat = Arc::clone(&owner);
         let database_of_writer = database.clone();
+        let writable = Arc::new(Writable::default());
+        let (seen, open) = (Arc::clone(&writable), database.writer());
         // A thread of its own: SQLite blocks, and neither database's writer should wait behind other tasks.
-        let run = move || match database_of_writer.kind() {
-            Kind::Sqlite => {
-                let engine = sqlite::SqliteEngine::new(&database_of_writer);
-                runtime.block_on(Writer::new(engine, receiver, seat).run());
+        let run = move || {
+            match database_of_writer.kind() {
+                Kind::Sqlite => {
+                    let engine = sqlite::SqliteEngine::new(&database_of_writer);
+                    runtime.block_on(Writer::new(engine, receiver, seat, seen).run());
+                }
+                Kind::Postgres => {
+                    let engine = postgres::PostgresEngine::new(&database_of_writer);
+                    runtime.block_on(Writer::new(engine, receiver, seat, seen).run());
+                }
             }
-            Kind::Postgres => {
-                let engine = postgres::PostgresEngine::new(&database_of_writer);
-                runtime.block_on(Writer::new(engine, receiver, seat).run());
-            }
+            // The engine's connection is closed.
+            drop(open);
         };
         std::thread::Builder::new()
             .name("ledger".into())
             .spawn(run)
             .map_err(|error| Error::Unavailable { what: format!("no thread for the ledger: {error}") })?;
-        Ok(Self { database: database.clone(), queue, owner, carrier: Arc::default() })
+        Ok(Self { database: database.clone(), queue, owner, carrier: Arc::default(), writable })
     }
 
     /// The owner under whose name this process holds at present.
@@ -107,11 +116,13 @@ impl Ledger {
         self.owner.id()
     }
 
-    /// Whether the database answers and has a schema that this program may use.
+    /// Whether the database answers, has a schema that this program may use, and takes what the writer writes. Writes nothing
+    /// itself: the writer renews its lease every two seconds anyway.
     ///
     /// # Errors
     /// What is in the way.
     pub async fn ping(&self) -> Result<(), Error> {
+        self.writable.check(tokio::time::Instant::now())?;
         self.database.ping().await?;
         crate::migrate::require_usable(&self.database).await
     }

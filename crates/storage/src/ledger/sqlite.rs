@@ -15,6 +15,7 @@ use super::foreign::{clamped, is_mirrored, log_date};
 use super::plan::{Changes, Entry, Loaded, NewHold, Recorded, StoredHold, Wanted};
 use super::turn::Turns;
 use super::writer::{Committed, Engine};
+use crate::error::sqlite_says;
 use crate::settings::Settings;
 use crate::{Database, Error, SystemClock};
 
@@ -375,7 +376,8 @@ impl From<rusqlite::Error> for Error {
             )
         );
         if passing {
-            Self::Unavailable { what: format!("SQLite: {error}") }
+            let code = error.sqlite_error().map_or(0, |error| i64::from(error.extended_code & 0xff));
+            Self::Unavailable { what: sqlite_says(code, &error.to_string()) }
         } else {
             Self::Invalid { what: format!("SQLite: {error}") }
         }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::hold::{Hold, HoldOutcome, Op, PendingHold};
 use super::owner::{Lease, Owner};
 use super::plan::{Answer, Changes, Loaded, Wanted, plan};
+use super::writable::Writable;
 use crate::Error;
 
 /// How a database applies one batch: load under lock, then write and commit; or decide on what is remembered, and write
@@ -75,10 +76,16 @@ pub(super) struct Writer<E> {
     /// So many operations fit into the time for which a batch may lock the database.
     batch: usize,
     pause: Duration,
+    writable: Arc<Writable>,
 }
 
 impl<E: Engine> Writer<E> {
-    pub(super) fn new(engine: E, arrivals: mpsc::UnboundedReceiver<Op>, owner: Arc<Owner>) -> Self {
+    pub(super) fn new(
+        engine: E,
+        arrivals: mpsc::UnboundedReceiver<Op>,
+        owner: Arc<Owner>,
+        writable: Arc<Writable>,
+    ) -> Self {
         Self {
             engine,
             arrivals,
@@ -89,6 +96,7 @@ impl<E: Engine> Writer<E> {
             look_again: Instant::now(),
             batch: MOST_PER_BATCH,
             pause: SHORTEST_PAUSE,
+            writable,
         }
     }
 
@@ -171,14 +179,17 @@ impl<E: Engine> Writer<E> {
         let began = Instant::now();
         let owner = self.owner.id();
         let mut late = false;
+        self.writable.trying(began);
         match self.decide(&ops, owner, &mut late).await {
             Ok((answers, committed)) => {
+                self.writable.written();
                 self.measure(began.elapsed(), ops.len());
                 self.answer(places, ops, answers, committed);
                 Ok(())
             }
             Err(error) => {
                 self.engine.abandon().await;
+                self.writable.failed(&error, Instant::now());
                 if late && matches!(error, Error::Unavailable { .. }) {
                     for op in &mut ops {
                         if let Op::Hold(pending) = op {

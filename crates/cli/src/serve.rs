@@ -4,18 +4,21 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use accounting::ProviderName;
 use anyhow::{Context, bail};
 use gateway::{Config, Gateway};
 use metering::{Meter, MeterOptions};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use providers::Provider;
 use storage::admin::{prices, settings};
-use storage::{Database, DatabaseUrl, SystemClock, migrate};
+use storage::nearest::nearest;
+use storage::{Database, DatabaseUrl, Snapshot, SystemClock, Unpriced, migrate};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::{escape, init, memory, models, output, signals};
+use crate::doctor::servers::no_key;
+use crate::{connect, escape, init, memory, models, output, signals};
 
 const DEFAULT_FILE: &str = "owui-token-tracking.toml";
 const OWN_DATABASE: &str = "owui-token-tracking.db";
@@ -81,6 +84,17 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     let database = open_database(config.database.as_ref(), arguments.create).await?;
+    for config in &config.providers {
+        if let Some(what) = no_key(config) {
+            tracing::warn!(provider = %config.name, "this provider has no key, and its server will refuse every request: {what}");
+        }
+    }
+    let snapshot = Snapshot::of(&database, &SystemClock).await?;
+    for provider in &providers {
+        if let Some(what) = nothing_offered(provider.name(), &snapshot) {
+            tracing::warn!(provider = %provider.name(), "no model of this provider has a price, and so none is offered: {what}");
+        }
+    }
     let metrics = PrometheusBuilder::new().install_recorder().context("starting the metrics")?;
     let clock = Arc::new(SystemClock);
     let options = MeterOptions {
@@ -123,6 +137,24 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What to do about a provider under whose name there are no prices, where a price is needed.
+pub(crate) fn nothing_offered(provider: &ProviderName, snapshot: &Snapshot) -> Option<String> {
+    let is_refused = snapshot.settings().unpriced_models == Unpriced::Refuse;
+    if !is_refused || snapshot.models().any(|model| model.provider == *provider) {
+        return None;
+    }
+    let known = snapshot.models().map(|model| model.provider.as_str());
+    let meant = nearest(provider.as_str(), known).map(|name| {
+        format!(
+            "if `{name}` is meant, as the prices call it, give it that name in the configuration; or else "
+        )
+    });
+    Some(format!(
+        "{}run `owui-token-tracking pricing add --provider {provider} …`",
+        meant.unwrap_or_default()
+    ))
+}
+
 /// The configuration, from that file or the usual one, and the environment.
 pub(crate) fn read(file: Option<&Path>) -> anyhow::Result<Config> {
     let path = file.map_or_else(|| PathBuf::from(DEFAULT_FILE), Path::to_path_buf);
@@ -131,15 +163,41 @@ pub(crate) fn read(file: Option<&Path>) -> anyhow::Result<Config> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.is_none() => String::new(),
         Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
     };
-    Config::read(&text, |name| std::env::var(name).ok())
-        .with_context(|| format!("in {} or the environment", path.display()))
+    let mut config = Config::read(&text, |name| std::env::var(name).ok())
+        .with_context(|| format!("in {} or the environment", path.display()))?;
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let named = |name: &String| text.contains(&format!("env:{name}"));
+    config.warnings.extend(names.filter(|name| !named(name)).filter_map(|name| unknown_variable(&name)));
+    Ok(config)
+}
+
+/// The variables that begin like ours.
+const VARIABLES: [&str; 9] = [
+    "OWUI_TRACKING_CONNECTIONS",
+    "OWUI_TRACKING_EXECUTABLE",
+    "OWUI_TRACKING_INSTANCE",
+    "OWUI_TRACKING_JWT_SECRET",
+    "OWUI_TRACKING_KEY",
+    "OWUI_TRACKING_LISTEN",
+    "OWUI_TRACKING_LOG_FORMAT",
+    "OWUI_TRACKING_POOLING",
+    "OWUI_TRACKING_URL",
+];
+
+/// What to say of a variable that looks like one of ours and is none: a mistyped secret would leave a door open unnoticed.
+fn unknown_variable(name: &str) -> Option<String> {
+    if !name.starts_with("OWUI_TRACKING_") || VARIABLES.contains(&name) {
+        return None;
+    }
+    let meant = nearest(name, VARIABLES).map(|name| format!("; did you mean {name}?"));
+    Some(format!("nothing reads the variable {name}{}", meant.unwrap_or_default()))
 }
 
 /// The database that is configured, which must have been initialised; or one of our own, which is. A new one is made only where
 /// that is asked for: in a shell without the variables everybody would have spent nothing.
 async fn open_database(configured: Option<&DatabaseUrl>, create: bool) -> anyhow::Result<Database> {
     if let Some(url) = configured {
-        let database = Database::open(url).await.with_context(|| format!("opening {url}"))?;
+        let database = connect::connect(url).await.with_context(|| format!("opening {url}"))?;
         migrate::require_usable(&database).await?;
         return Ok(database);
     }
@@ -152,7 +210,7 @@ async fn open_database(configured: Option<&DatabaseUrl>, create: bool) -> anyhow
         );
     }
     let url = DatabaseUrl::sqlite_file(&path);
-    let database = Database::create(&url).await.with_context(|| format!("creating {}", path.display()))?;
+    let database = connect::create(&url).await.with_context(|| format!("creating {}", path.display()))?;
     init::initialise(
         &database,
         &models::built_in(accounting::Clock::now(&SystemClock))?,
@@ -184,4 +242,27 @@ pub(crate) fn log_to_stderr(format: LogFormat) {
         }
         LogFormat::Json => builder.json().with_writer(|| escape::JsonLines(std::io::stderr())).try_init(),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn a_mistyped_variable_is_noticed_and_none_that_is_read() {
+        let said = unknown_variable("OWUI_TRACKING_JWT_SECERT").unwrap();
+        assert!(said.contains("did you mean OWUI_TRACKING_JWT_SECRET?"), "{said}");
+        assert_eq!(unknown_variable("PATH"), None);
+        let asked = RefCell::new(Vec::new());
+        let get = |name: &str| {
+            asked.borrow_mut().push(name.to_owned());
+            None
+        };
+        Config::read("", get).unwrap();
+        let asked = asked.into_inner();
+        assert!(asked.iter().any(|name| name == "OWUI_TRACKING_KEY"), "{asked:?}");
+        assert!(asked.iter().all(|name| unknown_variable(name).is_none()), "{asked:?}");
+    }
 }

@@ -13,6 +13,7 @@ use accounting::{Label, ProviderName, UserId};
 use providers::{Kind, Network, Provider, ProviderConfig, ProviderOptions, Secret, TimeLimits};
 use serde::Deserialize;
 use storage::DatabaseUrl;
+use storage::nearest::nearest;
 use url::Url;
 
 use crate::hosts::AllowedHost;
@@ -252,7 +253,7 @@ impl Config {
     /// # Errors
     /// Says what is wrong and what to write instead.
     pub fn read(file: &str, get: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigProblem> {
-        let file: File = toml::from_str(file).map_err(|error| ConfigProblem(error.to_string()))?;
+        let file: File = toml::from_str(file).map_err(|error| unreadable(file, &error))?;
         let texts = Texts(get);
         let get = |name: &str| texts.variable(name);
         let table = file.gateway;
@@ -351,6 +352,26 @@ impl Config {
     }
 }
 
+/// Why a file can't be read. It names the line and does not quote it, because there may be a secret in it.
+fn unreadable(file: &str, error: &toml::de::Error) -> ConfigProblem {
+    let message = error.message();
+    let before = error.span().and_then(|span| file.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let is_key = |name: &&str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+    };
+    let key = file.lines().nth(line - 1).and_then(|text| text.split_once('=')).map(|(key, _)| key.trim());
+    let key = key.filter(is_key).map(|key| format!(" ({key})")).unwrap_or_default();
+    // Serde's own words for an unknown key: "unknown field `x`, expected one of `a`, `b`".
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let meant = quoted
+        .next()
+        .filter(|_| message.starts_with("unknown field"))
+        .and_then(|given| nearest(given, quoted))
+        .map(|name| format!("; did you mean `{name}`?"));
+    ConfigProblem(format!("line {line}{key}: {message}{}", meant.unwrap_or_default()))
+}
+
 /// The database that is named; what the file says of it goes before the environment.
 fn database<F: Fn(&str) -> Option<String>>(
     texts: &Texts<F>,
@@ -384,7 +405,10 @@ fn provider(
     network: Network,
 ) -> Result<ProviderConfig, ConfigProblem> {
     let wrong = |what: String| ConfigProblem(format!("provider {}: {what}", table.name));
-    let kind: Kind = table.kind.parse().map_err(wrong)?;
+    let kind: Kind = table.kind.parse().map_err(|error: String| {
+        let meant = nearest(&table.kind, Kind::all().map(|kind| kind.entry().name));
+        wrong(meant.map_or(error.clone(), |name| format!("{error}; did you mean `{name}`?")))
+    })?;
     let base_url = table.base_url.unwrap_or_else(|| kind.entry().base_url.into());
     if base_url.is_empty() {
         return Err(wrong("write its base_url: servers of this kind have no common address".into()));

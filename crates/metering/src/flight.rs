@@ -300,6 +300,13 @@ impl Flight {
     /// Ends a request that its provider has failed: for nothing, if the provider says so itself and has told of nothing that
     /// it made.
     pub(crate) async fn fail(mut self, error: &ProviderError) {
+        // What the request itself asks for in vain is no fault of a server.
+        if let (Some(Cargo { route, .. }), false) =
+            (&self.cargo, matches!(error, ProviderError::Unsupported(_)))
+        {
+            let (provider, model, request) = (&route.provider, &route.model, &self.id);
+            tracing::warn!(%error, %provider, %model, %request, "a model server failed in a request");
+        }
         if let ProviderError::Reported { usage: Some(usage), .. } = error {
             self.note("", Some(Reported::Final(*usage)), None);
         }

@@ -433,7 +433,6 @@ impl Meter {
         if let ProviderError::Unsupported(refused) = error {
             return Unserved { error: refused.into(), id };
         }
-        tracing::warn!(%error, "a provider did not serve a request");
         Unserved { error: MeterError::Provider(error), id }
     }
 

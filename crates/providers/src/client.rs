@@ -65,6 +65,8 @@ pub(crate) struct HttpClient {
     headers: HeaderMap,
     /// Sent with each request as well: what the configuration adds.
     extra: HeaderMap,
+    /// Where it is, for the log.
+    server: String,
     proxy: Option<Proxy>,
     /// Whether requests are sent to the proxy itself, not through a tunnel.
     is_forwarded: bool,
@@ -92,7 +94,9 @@ impl HttpClient {
             .pool_idle_timeout(IDLE_CONNECTION)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Ok(Self { client, headers, extra, proxy, is_forwarded, limits })
+        let host = server.host_str().unwrap_or_default();
+        let server = server.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        Ok(Self { client, headers, extra, server, proxy, is_forwarded, limits })
     }
 
     /// The proxy in the way.
@@ -154,7 +158,7 @@ impl HttpClient {
     /// Nothing was sent. Whoever runs this is told why.
     fn not_connected(&self, why: &str) -> ProviderError {
         let proxy = self.proxy.as_ref().map(ToString::to_string);
-        tracing::warn!(error = why, proxy, "no connection to a model server");
+        tracing::warn!(error = why, server = self.server, proxy, "no connection to a model server");
         ProviderError::NotConnected
     }
 

@@ -7,7 +7,7 @@ mod books;
 mod database;
 mod models;
 mod open_webui;
-mod servers;
+pub(crate) mod servers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

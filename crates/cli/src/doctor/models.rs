@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use providers::{Kind, ProviderConfig};
 use serde_json::Value;
+use storage::nearest::nearest;
 use storage::reports::health::Pipe;
 
 use super::{Finding, Known, named};
@@ -51,6 +52,7 @@ pub(super) fn is_tracked(pipe: &Pipe) -> bool {
 
 pub(super) fn check(known: &Known, configured: &[ProviderConfig], findings: &mut Vec<Finding>) {
     let priced: BTreeSet<String> = known.snapshot.models().map(|model| model.provider.to_string()).collect();
+    let names: Vec<String> = priced.iter().cloned().collect();
     let pipes: Vec<Tracked<'_>> = tracked(&known.pipes).collect();
     let used: BTreeSet<String> = configured
         .iter()
@@ -63,17 +65,22 @@ pub(super) fn check(known: &Known, configured: &[ProviderConfig], findings: &mut
     }
     for provider in used {
         let check = format!("prices of {provider}");
+        let add = format!("`owui-token-tracking pricing add --provider {provider} …`");
         let count = known.snapshot.models().filter(|model| model.provider.as_str() == provider).count();
         findings.push(match count {
             0 => Finding::problem(
                 check,
                 "none, so that nothing is offered",
-                format!("`owui-token-tracking pricing add --provider {provider} …`, or name the provider as the prices do"),
+                match nearest(&provider, names.iter().map(String::as_str)) {
+                    Some(name) => {
+                        format!("call it `{name}`, as the prices do, if that is meant; or else {add}")
+                    }
+                    None => format!("{add}, or name the provider as the prices do"),
+                },
             ),
             _ => Finding::ok(check, format!("{count} model(s)")),
         });
     }
-    let names: Vec<String> = priced.iter().cloned().collect();
     for pipe in &pipes {
         let (check, id) = (format!("function {}", pipe.id), pipe.id.to_lowercase());
         if priced.contains(&id) {

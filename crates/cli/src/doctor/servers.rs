@@ -97,9 +97,19 @@ fn key(server: &Server) -> Option<Finding> {
         (None, true) => Some(Finding::problem(
             check,
             format!("{} has none", server.whose),
-            format!("set {}, or the api_key of the provider in the file", entry.key_variable),
+            // The environment alone makes no provider without a key, so this one is in the file.
+            no_key(&server.config).unwrap_or_default(),
         )),
     }
+}
+
+/// What to do about a configured provider without a key, if its server needs one.
+pub(crate) fn no_key(config: &ProviderConfig) -> Option<String> {
+    let entry = config.kind.entry();
+    (config.api_key.is_none() && entry.needs_key).then(|| {
+        let variable = entry.key_variable;
+        format!("write `api_key = \"env:{variable}\"` into its [[provider]], and set {variable}")
+    })
 }
 
 async fn ask(server: &Server, known: Option<&Known>) -> Vec<Finding> {

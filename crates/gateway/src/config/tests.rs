@@ -196,3 +196,21 @@ fn streams_wait_and_get_comments_as_configured_but_none_for_pipes() {
     let private = GatewayConfig::private(Secret::new("k"), |_| None);
     assert!(private.keep_alive.is_zero() && !private.head_wait.is_zero());
 }
+
+#[test]
+fn mistyped_keys_and_kinds_are_answered_with_the_nearest_and_no_secret_is_quoted() {
+    for (file, says) in [
+        ("[gateway]\nlissten = \"sk-secret\"", "line 2 (lissten): unknown field `lissten`"),
+        ("[gateway]\nlissten = \"sk-secret\"", "did you mean `listen`?"),
+        ("[gatway]\nkey = \"sk-secret\"", "did you mean `gateway`?"),
+        ("[gateway.headers]\nuser_jtw = \"sk-secret\"", "did you mean `user_jwt`?"),
+        ("[[provider]]\nname = \"a\"\nkind = \"opnai\"\napi_key = \"sk-secret\"", "did you mean `openai`?"),
+        ("[[provider]]\nname = \"a\"\nkind = \"openai\"\n\napi_kye = \"sk-secret\"", "line 5 (api_kye): "),
+        ("[[provider]]\nname = \"a\"\nkind = \"openai\"\napi_kye = \"sk-secret\"", "did you mean `api_key`?"),
+        ("[gateway]\nkey = \"sk-secret", "line 2 (key): "),
+    ] {
+        let said = read(file, &[]).unwrap_err().to_string();
+        assert!(said.contains(says), "{file}: {said}");
+        assert!(!said.contains("sk-secret"), "{said}");
+    }
+}

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use benches::{machine, short, table};
 use jiff::{SignedDuration, Timestamp};
-use storage::reports::export::{self, Value};
+use storage::reports::export::{self, Entries, Value};
 use storage::reports::usage::{By, Question, usage};
 use storage::reports::verify::verify;
 use storage::{Database, Error, Kind, rollup};
@@ -108,7 +108,7 @@ async fn run(test: TestDatabase, rows: i64) -> Vec<(&'static str, String)> {
         }
         Ok::<(), Error>(())
     };
-    export::entries(&database, &Question::default(), each).await.unwrap();
+    export::entries(&database, &Question::default(), Entries::Usage, each).await.unwrap();
     let took = began.elapsed().as_secs_f64();
     note("export of everything", began);
     let exported = count.load(Ordering::Relaxed);

@@ -2,8 +2,11 @@
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use serde_json::Value;
-use storage::admin::audit::{self, Noted, Wanted};
+use storage::Database;
+use storage::admin::audit::{self, ACTIONS, Noted, Wanted};
+use storage::nearest::nearest;
 
 use crate::connect::DatabaseArguments;
 use crate::output::{self, Format, FormatArguments, text};
@@ -43,8 +46,36 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         None => None,
     };
     let wanted = Wanted { since, subject: arguments.subject, action: arguments.action, most: arguments.last };
-    show(audit::list(&database, &wanted).await?, arguments.format.format)?;
+    let found = audit::list(&database, &wanted).await?;
+    if found.is_empty() && (wanted.subject.is_some() || wanted.action.is_some()) {
+        require_known(&database, &wanted).await?;
+    }
+    show(found, arguments.format.format)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a subject, or the begin of an action, that the audit does not have at any time.
+async fn require_known(database: &Database, wanted: &Wanted) -> anyhow::Result<()> {
+    let all = audit::list(database, &Wanted::default()).await?;
+    let refuse = |what: &str, given: &str, known: &[&str]| match nearest(given, known.iter().copied()) {
+        Some(name) => bail!("nothing is noted of the {what} `{given}`; did you mean `{name}`?"),
+        None => {
+            bail!("nothing is noted of the {what} `{given}`; `owui-token-tracking audit` shows all changes")
+        }
+    };
+    if let Some(subject) = &wanted.subject {
+        let known: Vec<&str> = all.iter().map(|noted| noted.subject.as_str()).collect();
+        if !known.contains(&subject.as_str()) {
+            return refuse("subject", subject, &known);
+        }
+    }
+    if let Some(action) = &wanted.action {
+        let known: Vec<&str> = all.iter().map(|noted| noted.action.as_str()).chain(ACTIONS).collect();
+        if !known.iter().any(|one| one.starts_with(action.as_str())) {
+            return refuse("action", action, &known);
+        }
+    }
+    Ok(())
 }
 
 fn show(changes: Vec<Noted>, format: Format) -> anyhow::Result<()> {

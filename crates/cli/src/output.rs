@@ -69,9 +69,16 @@ pub(crate) fn credits(credits: Credits) -> Value {
     credits.to_string().parse::<Number>().map_or(Value::Null, Value::Number)
 }
 
+/// What is said below an empty table, so that nobody takes it for a fault.
+pub(crate) const NOTHING: &str = "There is nothing to show.";
+
 /// Shows rows; in JSON, as a list of objects.
 pub(crate) fn rows(format: Format, columns: &[Column], rows: Vec<Vec<Value>>) -> io::Result<()> {
     match format {
+        Format::Table if rows.is_empty() => {
+            table(columns, &rows)?;
+            line(NOTHING)
+        }
         Format::Table => table(columns, &rows),
         Format::Json => json(&Value::Array(objects(columns, rows))),
         Format::Csv => csv(columns.iter().map(|column| column.key), rows.iter()),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use storage::admin::prices::{self, BUILT_IN, LISTED, NewPrice, Upstream, Version, Write};
 use storage::{Database, Snapshot, SystemClock};
 
+use super::of_provider;
 use super::show::{apart, rate};
 use crate::connect::DatabaseArguments;
 use crate::output::{self, Format, FormatArguments, text};
@@ -196,7 +197,7 @@ async fn differences(
     database: &Database,
     provider: Option<String>,
 ) -> anyhow::Result<(Vec<Difference>, Vec<String>)> {
-    let (provider, now) = (provider.map(ProviderName::new).transpose()?, SystemClock.now());
+    let (provider, now) = (of_provider(database, provider).await?, SystemClock.now());
     let (mut differences, mut gone) = (Vec::new(), Vec::new());
     for here in prices::present(database, provider.as_ref(), now).await?.readable {
         let Some(entry) = origin(&here) else { continue };

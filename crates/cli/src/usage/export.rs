@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use storage::reports::export::{self, COLUMNS, NAMES, Value};
+use storage::reports::export::{self, COLUMNS, Entries, NAMES, Value};
 
 use super::{Filters, question_of};
 use crate::connect::DatabaseArguments;
@@ -24,6 +24,10 @@ pub(super) struct Arguments {
     /// Where to; - is the standard output.
     #[arg(long, short, default_value = "-", value_name = "FILE")]
     output: String,
+    /// Also what is no request: adjustments by `credits` (kind `adjustment`), and what was spent before a user got a weekly or
+    /// monthly limit, booked on its account (kind `carried`). The charges then don't add up to what `usage` shows.
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     filters: Filters,
     #[command(flatten)]
@@ -31,7 +35,7 @@ pub(super) struct Arguments {
 }
 
 const EXAMPLES: &str = "\
-Amounts are exact credits. In CSV a text that a spreadsheet would take for a formula (it begins with = + - @, a tab or a return)
+A row for each request, and for each correction of one; their charges add up to what `usage` shows. Amounts are exact credits. In CSV a text that a spreadsheet would take for a formula (it begins with = + - @, a tab or a return)
 has an apostrophe before it; JSON Lines have every text as it is.
 
 Examples:
@@ -48,9 +52,10 @@ enum Form {
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { format, output, filters, database } = arguments;
+    let Arguments { format, output, all, filters, database } = arguments;
     let database = database.open().await?;
     let question = question_of(&database, filters).await?;
+    let entries = if all { Entries::All } else { Entries::Usage };
     let bar = ProgressBar::new_spinner().with_style(
         ProgressStyle::with_template("{spinner} {pos} rows, {per_sec}")
             .unwrap_or_else(|_| ProgressStyle::default_spinner()),
@@ -68,7 +73,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         sink.write(values)
     };
-    let done = export::entries(&database, &question, each).await;
+    let done = export::entries(&database, &question, entries, each).await;
     bar.finish_and_clear();
     let mut filled = sink.lock().unwrap_or_else(PoisonError::into_inner);
     match done.and_then(|()| filled.0.flush()) {

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use accounting::Day;
 use serde_json::{Number, Value};
 use storage::Database;
-use storage::reports::usage::{self, By, Key, Question, Sums};
+use storage::reports::usage::{self, By, Key, Of, Question, Sums};
 
 use crate::connect::DatabaseArguments;
 use crate::output::{self, Column, Format, FormatArguments, credits, number, text};
@@ -141,6 +141,7 @@ async fn report(arguments: ReportArguments) -> anyhow::Result<ExitCode> {
         return refused::run(&database, &question, &sides, format).await;
     }
     let report = usage::usage(&database, &question).await?;
+    let is_empty = report.rows.is_empty();
     let columns: Vec<Column> =
         sides.iter().flat_map(|side| heads(*side, format)).chain(sums(format)).collect();
     let mut rows: Vec<Vec<Value>> = Vec::new();
@@ -155,6 +156,9 @@ async fn report(arguments: ReportArguments) -> anyhow::Result<ExitCode> {
         rows.push(keys.chain(values(&report.total, format)).collect());
     }
     output::rows(format, &columns, rows)?;
+    if is_empty && format == Format::Table {
+        output::line(output::NOTHING)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -167,6 +171,16 @@ async fn question_of(database: &Database, filters: Filters) -> anyhow::Result<Qu
         Some(which) => Some(usage::sponsored_named(database, which).await?),
         None => None,
     };
+    let providers = providers();
+    for (of, name, others) in [
+        (Of::Model, filters.model.clone(), &[][..]),
+        (Of::Provider, filters.provider.as_ref().map(|name| name.to_lowercase()), &providers[..]),
+        (Of::Task, filters.task.clone(), &[][..]),
+    ] {
+        if let Some(name) = name {
+            usage::require(database, of, &name, others).await?;
+        }
+    }
     let Filters { from, to, group, owui_group, model, provider, task, .. } = filters;
     Ok(Question {
         from,
@@ -180,6 +194,11 @@ async fn question_of(database: &Database, filters: Filters) -> anyhow::Result<Qu
         task,
         ..Question::default()
     })
+}
+
+/// The names of the providers that this program knows by itself.
+pub(crate) fn providers() -> Vec<&'static str> {
+    providers::Kind::all().map(|kind| kind.entry().provider).filter(|name| !name.is_empty()).collect()
 }
 
 impl Side {

@@ -100,6 +100,36 @@ each_database!(exports_hold_every_row_and_compute_nothing, async |test: TestData
     );
 });
 
+each_database!(the_charges_of_an_export_add_up_to_usage, async |test: TestDatabase| {
+    let simulator = Simulator::start().await.unwrap();
+    let place = Place::new(&test, &simulator, &[]).await;
+    let chat = async |name: &str| {
+        let gateway = place.serve();
+        let asked = HttpClient::new().ask(&gateway.url, "ann", name, "[[sim input=1000 output=500]]").await;
+        assert_eq!(asked.0, 200, "{}", asked.1);
+        gateway.terminate();
+    };
+    chat("c1").await;
+    // With a weekly limit that begins now, what was spent before is carried to the account of the week.
+    place.ok(&["settings", "set", "base_weekly_allowance", "5000"]);
+    place.ok(&["credits", "grant", "ann", "25", "--reason", "a prize"]);
+    chat("c2").await;
+    let exported = |more: &[&str]| {
+        let lines = place.ok(&[&["usage", "export", "--format", "jsonl"][..], more].concat());
+        let rows: Vec<Value> = lines.lines().map(json).collect();
+        let kinds: std::collections::BTreeSet<String> =
+            rows.iter().map(|row| row["kind"].as_str().unwrap().to_owned()).collect();
+        let sum: i64 = rows.iter().map(|row| row["charge"].to_string().parse::<i64>().unwrap()).sum();
+        (kinds.into_iter().collect::<Vec<_>>(), sum)
+    };
+    let used = json(&place.ok(&["usage", "--by", "model", "--format", "json"]));
+    let (kinds, sum) = exported(&[]);
+    assert_eq!(kinds, ["request"]);
+    assert_eq!(sum.to_string(), used[0]["credits"].to_string());
+    let (all, _) = exported(&["--all"]);
+    assert_eq!(all, ["adjustment", "carried", "request"]);
+});
+
 each_database!(a_request_is_explained, async |test: TestDatabase| {
     let place = used(&test).await;
     let id = place.texts("SELECT id FROM {ledger} ORDER BY id").await.swap_remove(0);

@@ -37,6 +37,34 @@ pub struct Noted {
     pub after: Option<Value>,
 }
 
+/// The actions that are noted.
+pub const ACTIONS: [&str; 24] = [
+    "credit-group add-user",
+    "credit-group create",
+    "credit-group delete",
+    "credit-group remove-user",
+    "credit-group update",
+    "credits grant",
+    "credits reset",
+    "credits revoke",
+    "database sync",
+    "pricing add",
+    "pricing delete",
+    "pricing import",
+    "pricing sync",
+    "pricing update",
+    "pricing upsert",
+    "settings set",
+    "sponsored create",
+    "sponsored delete",
+    "sponsored register",
+    "sponsored unregister",
+    "sponsored update",
+    "usage prune",
+    "user forget",
+    "verify --repair",
+];
+
 /// Notes a change in the transaction that makes it.
 macro_rules! note {
     ($transaction:expr, $database:expr, $change:expr) => {{

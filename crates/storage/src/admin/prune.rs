@@ -14,7 +14,7 @@ use crate::admin::audit::{Change, note};
 use crate::database::in_transaction;
 use crate::ledger::Turn;
 use crate::reports::verify::by_account;
-use crate::rollup::sums::{FIRST_ID, ids, previous};
+use crate::rollup::sums::{FIRST_ID, Grain, KEYS, SURER, corrections, ids, key_of_entry, previous};
 use crate::{Database, Error, Kind, on_pool, refusals, rollup};
 
 /// So many rows go at once.
@@ -153,6 +153,9 @@ async fn unlog(database: &Database, before: Day) -> Result<(), Error> {
     }
 }
 
+/// A correction's keys, and what it changes of how sure their sums are.
+type Surer = (String, String, String, String, String, String, i64, i64);
+
 enum Portion {
     Empty,
     Removed(i64),
@@ -169,7 +172,7 @@ async fn portion(database: &Database, before: Day) -> Result<Portion, Error> {
         "{columns} FROM {ledger} WHERE corrects IS NULL AND id > $1 AND id < $2 AND day < $3 \
            AND (kind <> 'adjustment' OR day < $4) ORDER BY id LIMIT {PORTION}"
     );
-    let corrections = format!(
+    let corrected = format!(
         "{columns} FROM {ledger} WHERE corrects > $1 AND corrects < $2 AND day < $3 ORDER BY corrects, id LIMIT {PORTION}"
     );
     let listed = match database.kind() {
@@ -178,6 +181,20 @@ async fn portion(database: &Database, before: Day) -> Result<Portion, Error> {
     };
     let delete = format!("DELETE FROM {ledger} WHERE id IN ({listed})");
     let mark = format!("UPDATE {days} SET pruned = 1 WHERE rolled_at IS NOT NULL AND day IN ({listed})");
+    let surer = {
+        let keys: Vec<String> = KEYS.iter().map(|key| key_of_entry(key)).collect();
+        let [requests, charge] = SURER;
+        let corrections = corrections(database);
+        let keys = keys.join(", ");
+        format!("SELECT {keys}, {requests}, {charge} FROM {corrections} AND entry.id IN ({listed})")
+    };
+    let conditions: Vec<String> =
+        KEYS.iter().enumerate().map(|(index, key)| format!("{key} = ${}", index + 3)).collect();
+    let resum = format!(
+        "UPDATE {} SET estimated_requests = estimated_requests + $1, estimated_charge = estimated_charge + $2 WHERE {}",
+        table("rollup"),
+        conditions.join(" AND ")
+    );
     let spend = format!("UPDATE {account} SET spent = spent - $1 WHERE key = $2");
     let carry = format!(
         "INSERT INTO {ledger} AS kept (id, kind, user_id, sponsored_id, accounts, day, provider, model, input_tokens, \
@@ -192,7 +209,7 @@ async fn portion(database: &Database, before: Day) -> Result<Portion, Error> {
     let _turn = Turn::take(database).await;
     let bound = before.to_string();
     Ok(in_transaction!(database, transaction => {
-        let query = sqlx::query_as(AssertSqlSafe(corrections)).bind(FIRST_ID).bind(&end).bind(&bound);
+        let query = sqlx::query_as(AssertSqlSafe(corrected)).bind(FIRST_ID).bind(&end).bind(&bound);
         let mut rows: Vec<Row> = query.fetch_all(&mut *transaction).await?;
         if rows.is_empty() {
             let query = sqlx::query_as(AssertSqlSafe(plain)).bind(FIRST_ID).bind(&end).bind(&bound);
@@ -227,7 +244,22 @@ async fn portion(database: &Database, before: Day) -> Result<Portion, Error> {
             }
         }
         let all: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
-        sqlx::query(AssertSqlSafe(delete)).bind(json!(all).to_string()).execute(&mut *transaction).await?;
+        let all = json!(all).to_string();
+        // From now on nobody can tell which guesses they have corrected.
+        let surer: Vec<Surer> =
+            sqlx::query_as(AssertSqlSafe(surer)).bind(&all).fetch_all(&mut *transaction).await?;
+        for (day, user, provider, model, sponsored, task, requests, charge) in surer {
+            let cell = [day, user, provider, model, sponsored, task];
+            for grain in Grain::EACH {
+                let sql = format!("{resum} AND grain = {}", grain.number());
+                let mut query = sqlx::query(AssertSqlSafe(sql)).bind(requests).bind(charge);
+                for (key, value) in KEYS.iter().zip(&cell) {
+                    query = query.bind(if grain.has(key) { value.as_str() } else { "" });
+                }
+                query.execute(&mut *transaction).await?;
+            }
+        }
+        sqlx::query(AssertSqlSafe(delete)).bind(all).execute(&mut *transaction).await?;
         Portion::Removed(i64::try_from(rows.len()).unwrap_or(i64::MAX))
     }))
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::usage::{self, Question};
 use crate::reading::{Query, Reading, Row, aside};
-use crate::rollup::sums::{FIRST_ID, ids, ledger_key};
+use crate::rollup::sums::{FIRST_ID, USAGE, ids, ledger_key};
 use crate::{Database, Error};
 
 /// So many rows are read at once.
@@ -96,7 +96,16 @@ pub(crate) fn select(database: &Database) -> Query {
     Query::new(format!("SELECT {} FROM {}", names.join(", "), database.table("token_tracking_ledger")))
 }
 
-/// Hands all rows of the ledger that fit to `each`, in the order in which they began, corrections last: values by [`COLUMNS`],
+/// Which rows an export has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entries {
+    /// Usage: requests, their corrections and imports. Their charges add up to what [`usage`] reports.
+    Usage,
+    /// All: also what is booked by hand, and what is carried to the account of a week or a month.
+    All,
+}
+
+/// Hands the rows of the ledger that fit to `each`, in the order in which they began, corrections last: values by [`COLUMNS`],
 /// then [`NAMES`]. How the question sums does not matter here.
 ///
 /// # Errors
@@ -104,17 +113,19 @@ pub(crate) fn select(database: &Database) -> Query {
 pub async fn entries<E: From<Error> + Send + 'static>(
     database: &Database,
     question: &Question,
+    entries: Entries,
     each: impl FnMut(&[Value<'_>]) -> Result<(), E> + Send + 'static,
 ) -> Result<(), E> {
     let by = vec![usage::By::User, usage::By::Sponsor];
     let question = Question { by, ..question.clone() };
     let names = usage::Names::of(database, &question).await?;
-    aside(database, read(database.clone(), question, names, each)).await
+    aside(database, read(database.clone(), question, entries, names, each)).await
 }
 
 async fn read<E: From<Error> + Send + 'static>(
     database: Database,
     question: Question,
+    entries: Entries,
     names: usage::Names,
     mut each: impl FnMut(&[Value<'_>]) -> Result<(), E> + Send + 'static,
 ) -> Result<(), E> {
@@ -139,7 +150,7 @@ async fn read<E: From<Error> + Send + 'static>(
     loop {
         let mut query = select(&database);
         query.push(" WHERE corrects IS NULL AND id >= ").text(&last).push(" AND id < ").text(&end);
-        narrow(&mut query, &question);
+        narrow(&mut query, &question, entries);
         query.push(&format!(" ORDER BY id LIMIT {PORTION}"));
         let (mut count, mut read) = (0, String::new());
         Reading::begin(&database)
@@ -165,12 +176,15 @@ async fn read<E: From<Error> + Send + 'static>(
         .text(first)
         .push(" AND corrects < ")
         .text(&end);
-    narrow(&mut query, &question);
+    narrow(&mut query, &question, entries);
     query.push(" ORDER BY id");
     Reading::begin(&database).await?.each(query, handed).await
 }
 
-fn narrow(query: &mut Query, question: &Question) {
+fn narrow(query: &mut Query, question: &Question, entries: Entries) {
+    if entries == Entries::Usage {
+        query.push(&format!(" AND {USAGE}"));
+    }
     for (key, value) in usage::filters(question) {
         query.push(&format!(" AND {} = ", ledger_key(key))).text(value);
     }

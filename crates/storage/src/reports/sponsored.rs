@@ -6,7 +6,7 @@ use accounting::{Account, AccountKey, Clock, Credits, Day, SponsoredId};
 use sqlx::AssertSqlSafe;
 
 use super::balance::account;
-use crate::{Database, Error, Snapshot, SponsoredAllowance, on_pool};
+use crate::{Database, Error, Snapshot, SponsoredAllowance, nearest, on_pool};
 
 /// The present rate is that of so many days, today included; of fewer while there have not been more since it was first used.
 const DAYS: i64 = 7;
@@ -138,7 +138,11 @@ pub async fn sponsored(
         Some(name) if reports.is_empty() => Err(Error::NotFound {
             what: "sponsored allowance",
             name: name.to_owned(),
-            hint: "; `owui-token-tracking sponsored report` shows all".into(),
+            hint: nearest::hint(
+                name,
+                snapshot.all_sponsored().iter().map(|allowance| allowance.name.as_str()),
+                "`owui-token-tracking sponsored report` shows all",
+            ),
         }),
         _ => Ok(reports),
     }

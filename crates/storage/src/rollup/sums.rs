@@ -59,6 +59,32 @@ pub(crate) const LEDGER: [&str; COLUMNS] = [
     "CAST(CASE WHEN estimated IS NOT NULL THEN charge ELSE 0 END AS BIGINT)",
 ];
 
+/// What an owner's correction changes beyond its own sums: the request whose charge a recovery had guessed is as sure as what its
+/// owner says, all of its charge included. How many requests more are estimated, and what was charged for them.
+pub(crate) const SURER: [&str; 2] = [
+    "CAST(CASE WHEN guess.estimated IS NOT NULL AND entry.estimated IS NULL THEN -1 \
+               WHEN guess.estimated IS NULL AND entry.estimated IS NOT NULL THEN 1 ELSE 0 END AS BIGINT)",
+    "CAST(CASE WHEN guess.estimated IS NOT NULL AND entry.estimated IS NULL THEN -guess.charge \
+               WHEN guess.estimated IS NULL AND entry.estimated IS NOT NULL THEN guess.charge ELSE 0 END AS BIGINT)",
+];
+
+/// The owners' corrections with what they correct, for [`SURER`].
+pub(crate) fn corrections(database: &Database) -> String {
+    let table = database.table("token_tracking_ledger");
+    format!(
+        "{table} AS entry JOIN {table} AS guess ON guess.id = entry.corrects \
+         WHERE entry.kind = 'correction' AND entry.outcome <> 'recovered'"
+    )
+}
+
+/// A column of [`KEYS`] as a correction has it.
+pub(crate) fn key_of_entry(key: &str) -> String {
+    match key {
+        "sponsored_id" | "task" => format!("COALESCE(entry.{key}, '')"),
+        key => format!("entry.{key}"),
+    }
+}
+
 /// By what a row of the roll-up is told from others. In the ledger NULL stands for ''.
 pub(crate) const KEYS: [&str; 6] = ["day", "user_id", "provider", "model", "sponsored_id", "task"];
 
@@ -248,6 +274,24 @@ impl Wanted<'_> {
             self.narrow(&mut query, ledger_key);
             query
         })
+    }
+
+    /// What to add to both: a correction changes how sure a charge is. Where an owner has said how much a request cost that a
+    /// What to add to both for days whose rows are kept: see [`SURER`].
+    pub(crate) fn corrected(&self, from: Option<Day>, to: Option<Day>) -> Query {
+        let (first, end) = ids(from, to);
+        let mut columns = ["CAST(0 AS BIGINT)"; COLUMNS];
+        columns[COLUMNS - 2..].copy_from_slice(&SURER);
+        let mut query = self.head(&columns, key_of_entry);
+        query.push(&format!(" FROM {} AND entry.corrects >= ", corrections(self.database)));
+        query.text(&first).push(" AND entry.corrects < ").text(&end);
+        for (is, day) in [(">=", from), ("<=", to)] {
+            if let Some(day) = day {
+                query.push(&format!(" AND entry.day {is} ")).text(day.to_string());
+            }
+        }
+        self.narrow(&mut query, key_of_entry);
+        query
     }
 
     /// From the roll-up, for those of these days that are in it.

@@ -102,6 +102,9 @@ each_way!(
         let told = request_of(&database, abandoned[0].id).await;
         assert_eq!((told.charge, told.output, told.outcome.as_str()), (credits(1), 20, "complete"));
         assert!(!told.estimated);
+        let sums = usage(&database, &Question::default()).await.unwrap().total;
+        assert_eq!((sums.requests, sums.credits), (4, credits(16)));
+        assert_eq!((sums.estimated, sums.estimated_credits), (2, credits(8)), "two are as their owner says");
         free.release().await.unwrap();
         drop(dropped);
         drained(&owner).await;

@@ -37,6 +37,8 @@ pub struct Row {
     pub counts: [i64; 6],
     pub charge: i64,
     pub estimated: bool,
+    /// What it corrects: whether that was estimated, and its charge.
+    pub guess: Option<(bool, i64)>,
     pub started_at: i64,
 }
 
@@ -82,6 +84,7 @@ pub fn rows(seed: u64, count: usize) -> Vec<Row> {
             counts: [input, input / 3, input / 7, input / 9, output, output / 2],
             charge: random.random_range(0..9_000_000),
             estimated: random.random_range(0..8) == 0,
+            guess: None,
             started_at,
         };
         // Corrected the next day, by its owner that had slept.
@@ -90,6 +93,8 @@ pub fn rows(seed: u64, count: usize) -> Vec<Row> {
             correction.id = id_at(started_at + 86_400_000_000, random.random());
             correction.corrects = Some(row.id.clone());
             correction.kind = "correction";
+            correction.guess = Some((row.estimated, row.charge));
+            correction.estimated = random.random_range(0..2) == 0;
             correction.charge = random.random_range(-1_000_000..1_000_000);
             correction.counts = [-1, 0, 0, 0, 5, 0];
             rows.push(correction);
@@ -149,10 +154,15 @@ impl Row {
         )
     }
 
-    /// What it counts for in a report; adjustments for nothing.
+    /// What it counts for in a report; adjustments for nothing. What is corrected is as sure as its correction.
     pub fn sums(&self) -> Option<Sums> {
         let [input, cached_input, written, long, output, reasoning] = self.counts;
         let correction = self.kind == "correction";
+        let (surer, of) = match self.guess {
+            Some((true, charge)) if !self.estimated => (-1, -charge),
+            Some((false, charge)) if self.estimated => (1, charge),
+            _ => (0, 0),
+        };
         (self.kind != "adjustment").then(|| Sums {
             requests: i64::from(!correction),
             imported: i64::from(self.kind == "import"),
@@ -162,8 +172,8 @@ impl Row {
             output,
             reasoning,
             credits: Credits::from_micro(self.charge),
-            estimated: i64::from(self.estimated && !correction),
-            estimated_credits: Credits::from_micro(if self.estimated { self.charge } else { 0 }),
+            estimated: i64::from(self.estimated && !correction) + surer,
+            estimated_credits: Credits::from_micro(of + if self.estimated { self.charge } else { 0 }),
         })
     }
 }

@@ -16,7 +16,7 @@ use fold::Fold;
 pub(crate) use names::Names;
 
 pub use crate::rollup::Sums;
-pub use names::{sponsored_named, user_named};
+pub use names::{Of, require, sponsored_named, user_named};
 
 /// How usage is summed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +159,7 @@ async fn read(database: Database, question: Question, names: Names) -> Result<Re
             reading.each(query, |row| fold.add(row)).await?;
         }
     }
+    reading.each(wanted.corrected(question.from, question.to), |row| fold.add(row)).await?;
     drop(reading);
     answer(&question, &columns, fold, &names)
 }

@@ -7,7 +7,7 @@ use sqlx::AssertSqlSafe;
 
 use super::{By, Question};
 use crate::admin::users;
-use crate::{Database, Error, groups, on_pool, open_webui_groups};
+use crate::{Database, Error, groups, nearest, on_pool, open_webui_groups, refusals};
 
 /// A group as its members are now.
 #[derive(Debug, Default)]
@@ -45,13 +45,14 @@ impl Names {
             let group = groups.map(|(id, group)| (id, Group { name: group.name, members: group.members }));
             names.open_webui_groups = group.collect();
         }
-        let mut narrow = |which: &Option<String>, groups: &HashMap<String, Group>, what, command: &str| {
+        let mut narrow = |which: &Option<String>, groups: &HashMap<String, Group>, what, otherwise: &str| {
             let Some(which) = which else { return Ok(()) };
             let lower = which.to_lowercase();
             let mut fitting =
                 groups.iter().filter(|(id, group)| *id == which || group.name.to_lowercase() == lower);
             let Some((_, group)) = fitting.next() else {
-                let hint = format!("; {command}");
+                let names = groups.values().map(|group| group.name.as_str());
+                let hint = nearest::hint(which, names, otherwise);
                 return Err(Error::NotFound { what, name: which.clone(), hint });
             };
             if fitting.next().is_some() {
@@ -159,7 +160,8 @@ pub async fn sponsored_named(database: &Database, which: &str) -> Result<Sponsor
     let lower = which.to_lowercase();
     let asked: Option<SponsoredId> = which.parse().ok();
     let mut fitting = Vec::new();
-    for (id, name) in sponsored(database).await? {
+    let all = sponsored(database).await?;
+    for (id, name) in &all {
         let id = id.parse()?;
         if Some(id) == asked {
             return Ok(id);
@@ -173,7 +175,11 @@ pub async fn sponsored_named(database: &Database, which: &str) -> Result<Sponsor
         [] => Err(Error::NotFound {
             what: "sponsored allowance",
             name: which.to_owned(),
-            hint: "; `owui-token-tracking sponsored list` shows all".into(),
+            hint: nearest::hint(
+                which,
+                all.values().map(String::as_str),
+                "`owui-token-tracking sponsored list` shows all",
+            ),
         }),
         several => {
             let ids: Vec<String> = several.iter().map(ToString::to_string).collect();
@@ -182,4 +188,76 @@ pub async fn sponsored_named(database: &Database, which: &str) -> Result<Sponsor
             })
         }
     }
+}
+
+/// What usage is of, beside users, groups and allowances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// A model, by its id.
+    Model,
+    /// A provider, by its name in the price table.
+    Provider,
+    /// A task of Open WebUI.
+    Task,
+}
+
+/// The tasks that Open WebUI names.
+const TASKS: [&str; 9] = [
+    "title_generation",
+    "follow_up_generation",
+    "tags_generation",
+    "emoji_generation",
+    "query_generation",
+    "image_prompt_generation",
+    "autocomplete_generation",
+    "function_calling",
+    "moa_response_generation",
+];
+
+/// Requires that there is, or was, a model, provider or task of that name: one that has a price, was asked for, or is among
+/// these `others`.
+///
+/// # Errors
+/// [`Error::NotFound`] with the nearest name.
+pub async fn require(database: &Database, of: Of, name: &str, others: &[&str]) -> Result<(), Error> {
+    let (what, column, otherwise) = match of {
+        Of::Model => (
+            "model",
+            "model",
+            "`owui-token-tracking usage --by model` shows those in use, `pricing list` those with a price",
+        ),
+        Of::Provider => (
+            "provider",
+            "provider",
+            "`owui-token-tracking usage --by provider` shows those in use, `pricing list` those with prices",
+        ),
+        Of::Task => ("task", "task", "`owui-token-tracking usage --by task` shows those in use"),
+    };
+    if others.contains(&name) || (of == Of::Task && (name.is_empty() || TASKS.contains(&name))) {
+        return Ok(());
+    }
+    let table = |table: &str| database.table(&format!("token_tracking_{table}"));
+    let mut known: HashSet<String> = others.iter().map(|name| (*name).to_owned()).collect();
+    let mut sources = vec![format!("SELECT DISTINCT {column} FROM {} WHERE grain = 0", table("rollup"))];
+    match of {
+        Of::Task => known.extend(TASKS.map(str::to_owned)),
+        Of::Model | Of::Provider => {
+            sources.insert(0, format!("SELECT DISTINCT {column} FROM {}", table("price")));
+            if database.has_table(refusals::TABLE).await? {
+                sources.push(format!("SELECT DISTINCT {column} FROM {}", table("refusal")));
+            }
+        }
+    }
+    // Last, because it is the longest.
+    sources.push(format!("SELECT DISTINCT {column} FROM {} WHERE {column} IS NOT NULL", table("ledger")));
+    for sql in sources {
+        let found: Vec<String> =
+            on_pool!(database, pool => sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(pool).await?);
+        known.extend(found.into_iter().filter(|name| !name.is_empty()));
+        if known.contains(name) {
+            return Ok(());
+        }
+    }
+    let hint = nearest::hint(name, known.iter().map(String::as_str), otherwise);
+    Err(Error::NotFound { what, name: name.to_owned(), hint })
 }

@@ -252,6 +252,19 @@ each_database!(keys_work_until_they_expire_or_are_revoked, async |test: TestData
     assert!(!keys::list(&database).await.unwrap()[0].is_valid(now()));
 });
 
+each_database!(two_keys_that_work_have_two_names, async |test: TestDatabase| {
+    let database = test.migrated().await.unwrap();
+    keys::create(&database, "laptop", None, None, now()).await.unwrap();
+    let Err(Error::Conflict { what }) = keys::create(&database, "laptop", None, None, now()).await else {
+        panic!("two keys are called `laptop`");
+    };
+    assert!(what.contains("key revoke 'laptop'") && what.contains("another name"), "{what}");
+    keys::create(&database, "desk", None, None, now()).await.unwrap();
+    keys::revoke(&database, "laptop", now()).await.unwrap();
+    keys::create(&database, "laptop", None, None, now()).await.unwrap();
+    assert_eq!(keys::list(&database).await.unwrap().len(), 3);
+});
+
 each_database!(a_changed_setting_is_noted_with_who_and_what, async |test: TestDatabase| {
     let database = test.open().await.unwrap().acting_as("ann");
     migrate::migrate(&database).await.unwrap();

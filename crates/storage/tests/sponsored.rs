@@ -328,3 +328,20 @@ each_database!(registered_workspace_models_are_listed, async |test: TestDatabase
     let wanted = audit::Wanted { subject: Some("ab".into()), ..audit::Wanted::default() };
     assert_eq!(audit::list(&database, &wanted).await.unwrap().len(), 3);
 });
+
+each_database!(a_price_is_kept_only_where_an_allowance_needs_it, async |test: TestDatabase| {
+    let database = prepared(&test).await;
+    let models = vec!["openai/gpt-4o".into()];
+    sponsored::create(&database, &Terms { models, ..terms("course") }).await.unwrap();
+    let model = ModelId::new("gpt-4o").unwrap();
+    let delete = async |provider: &str| {
+        let provider = ProviderName::new(provider).unwrap();
+        prices::delete(&database, &model, Some(&provider), SystemClock.now()).await
+    };
+    // What is wrong with the command itself is said first.
+    let wrong = delete("opnai").await.unwrap_err();
+    assert!(matches!(wrong, Error::NotFound { .. }), "{wrong}");
+    assert!(wrong.to_string().contains("has one at azure, openai"), "{wrong}");
+    assert!(matches!(delete("openai").await, Err(Error::Conflict { .. })));
+    assert_eq!(delete("azure").await.unwrap(), 1, "the allowance pays for it at openai alone");
+});

@@ -10,7 +10,8 @@ use std::process::ExitCode;
 use accounting::{Clock, ModelId, ProviderName};
 use anyhow::bail;
 use storage::admin::prices::{self, Source, Write};
-use storage::{SystemClock, nearest};
+use storage::reports::usage::{self, Of};
+use storage::{Database, SystemClock, nearest};
 
 use self::options::One;
 use crate::connect::DatabaseArguments;
@@ -135,8 +136,9 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
     let source = Source::Administrator;
     match command {
         Command::List { provider, database, format } => {
-            let provider = provider.map(ProviderName::new).transpose()?;
-            let found = prices::present(&database.open().await?, provider.as_ref(), now).await?;
+            let database = database.open().await?;
+            let provider = of_provider(&database, provider).await?;
+            let found = prices::present(&database, provider.as_ref(), now).await?;
             show::present(&found.readable, format.format)?;
             show::unreadable(&found.unreadable)?;
         }
@@ -180,8 +182,11 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let unreadable = found.unreadable.iter().map(|version| version.of.0.as_str());
             let providers: BTreeSet<&str> = readable.chain(unreadable).collect();
             let providers: Vec<&str> = providers.into_iter().collect();
+            if providers.is_empty() {
+                return Err(nearest::unknown_price(&database, &model, provider.as_ref()).await.into());
+            }
             let question = format!("Delete the price of {model} ({})?", providers.join(", "));
-            if !providers.is_empty() && !yes && !output::confirmed(&question)? {
+            if !yes && !output::confirmed(&question)? {
                 bail!("nothing was deleted");
             }
             changed(prices::delete(&database, &model, provider.as_ref(), now).await?, "deleted")?;
@@ -202,6 +207,13 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Sync(arguments) => return listed::sync(arguments).await,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A provider to which a command is narrowed: one that there is.
+async fn of_provider(database: &Database, name: Option<String>) -> anyhow::Result<Option<ProviderName>> {
+    let Some(name) = name.map(ProviderName::new).transpose()? else { return Ok(None) };
+    usage::require(database, Of::Provider, name.as_str(), &crate::usage::providers()).await?;
+    Ok(Some(name))
 }
 
 fn changed(count: usize, what: &str) -> anyhow::Result<()> {

@@ -8,8 +8,8 @@ mod terms;
 use std::process::ExitCode;
 
 use anyhow::bail;
-use storage::SystemClock;
 use storage::admin::sponsored::{self, Which};
+use storage::{SponsoredAllowance, SystemClock};
 
 use crate::connect::DatabaseArguments;
 use crate::output::{self, FormatArguments, text};
@@ -149,6 +149,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 "Workspace models of administrators with ids such as {}---NAME draw on it.",
                 made.handle()
             ))?;
+            own_models(&made)?;
         }
         Command::List { database, format } => {
             let database = database.open().await?;
@@ -163,6 +164,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let changed =
                 sponsored::update(&database.open().await?, &which.which()?, change.change()).await?;
             output::line(format!("The sponsored allowance {} is changed.", changed.name))?;
+            own_models(&changed)?;
         }
         Command::Delete { which, yes, database } => {
             let database = database.open().await?;
@@ -199,4 +201,20 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Report(arguments) => return report::run(arguments).await,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says by which ids an allowance's models of their own are asked for, and what shows them in Open WebUI.
+fn own_models(allowance: &SponsoredAllowance) -> anyhow::Result<()> {
+    if !allowance.offers_models() {
+        return Ok(());
+    }
+    let handle = allowance.handle();
+    let ids: Vec<String> =
+        allowance.models.iter().map(|covered| format!("sponsored/{handle}/{}", covered.model)).collect();
+    output::line(format!(
+        "Its models are offered as {}. `owui-token-tracking sponsored publish '{}'` shows them in Open WebUI.",
+        ids.join(", "),
+        allowance.name
+    ))?;
+    Ok(())
 }

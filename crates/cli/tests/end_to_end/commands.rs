@@ -202,3 +202,102 @@ fn the_demonstration_ends_by_itself_and_its_books_are_right() {
     assert!(shown.iter().all(|what| said.contains(what)), "{said}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "it leaves nothing behind");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateways_log_names_the_provider_that_fails_and_the_one_without_prices() {
+    let (test, simulator) = (TestDatabase::sqlite().await.unwrap(), Simulator::start().await.unwrap());
+    let place = Place::new(&test, &simulator, &[]).await;
+    // Nobody listens on the first; the second is a slip of the finger.
+    let config = format!(
+        "[gateway]\nlisten = \"127.0.0.1:0\"\nkey = \"k\"\n\n\
+         [[provider]]\nname = \"openai\"\nkind = \"openai\"\nbase_url = \"http://127.0.0.1:1/v1\"\n\n\
+         [[provider]]\nname = \"opnai\"\nkind = \"openai\"\nbase_url = \"{}\"\napi_key = \"a\"\n",
+        simulator.base_url()
+    );
+    std::fs::write(place.file("config.toml"), config).unwrap();
+    let log = std::fs::File::create(place.file("log.txt")).unwrap();
+    let mut command = program(place.folder.path(), &place.environment);
+    command.args(["serve", "--config", "config.toml"]);
+    let gateway = GatewayProcess::logging(command, log);
+    let (status, said) = HttpClient::new().ask(&gateway.url, "ann", "c", "[[sim input=1 output=1]]").await;
+    assert_ne!(status, 200, "{said}");
+    gateway.terminate();
+    let log = std::fs::read_to_string(place.file("log.txt")).unwrap();
+    let line = |what: &str| log.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("{log}"));
+    let failed = line("a model server failed in a request");
+    for part in ["provider=openai", "model=gpt-test", "request=01"] {
+        assert!(failed.contains(part), "{part}: {failed}");
+    }
+    assert!(line("no connection to a model server").contains("127.0.0.1:1"));
+    let keyless = line("this provider has no key");
+    let advice = "api_key = \"env:OPENAI_API_KEY\"";
+    assert!(keyless.contains("provider=openai") && keyless.contains(advice), "{keyless}");
+    let unpriced = line("no model of this provider has a price");
+    assert!(unpriced.contains("provider=opnai") && unpriced.contains("if `openai` is meant"), "{unpriced}");
+    assert!(!log.contains("provider=openai}: no model"), "{log}");
+    let found = place.run(&["doctor", "--offline", "--config", "config.toml"]);
+    let found = String::from_utf8_lossy(&found.stdout).into_owned();
+    assert!(found.contains("call it `openai`") && found.contains(advice), "{found}");
+}
+
+each_database!(mistyped_filters_are_answered_with_the_nearest_name, async |test: TestDatabase| {
+    let simulator = Simulator::start().await.unwrap();
+    let place = Place::new(&test, &simulator, &[]).await;
+    let gateway = place.serve();
+    assert_eq!(HttpClient::new().ask(&gateway.url, "ann", "c", "[[sim input=1 output=1]]").await.0, 200);
+    gateway.terminate();
+    place.ok(&["credit-group", "create", "Students", "5", "They learn"]);
+    place.ok(&[
+        "sponsored",
+        "create",
+        "--sponsor-id",
+        "dean",
+        "--name",
+        "Course",
+        "-m",
+        "gpt-test",
+        "-t",
+        "9",
+        "-d",
+        "5",
+    ]);
+    for (command, says) in [
+        (&["usage", "--user", "anna"][..], "no user `anna`; did you mean `ann`?"),
+        (&["usage", "--model", "gpt-tset"], "no model `gpt-tset`; did you mean `gpt-test`?"),
+        (&["usage", "--provider", "opnai"], "no provider `opnai`; did you mean `openai`?"),
+        (&["usage", "--group", "Studnts"], "no credit group `Studnts`; did you mean `Students`?"),
+        (&["usage", "--owui-group", "Nobody"], "no Open WebUI group `Nobody`"),
+        (&["usage", "--sponsor", "Corse"], "no sponsored allowance `Corse`; did you mean `Course`?"),
+        (&["usage", "--task", "titel_generation"], "did you mean `title_generation`?"),
+        (&["usage", "--refused", "--model", "gpt-tset"], "did you mean `gpt-test`?"),
+        (&["usage", "export", "--model", "gpt-tset"], "did you mean `gpt-test`?"),
+        (&["pricing", "list", "--provider", "opnai"], "did you mean `openai`?"),
+        (&["pricing", "diff", "--provider", "opnai"], "did you mean `openai`?"),
+        (&["pricing", "sync", "--provider", "opnai"], "did you mean `openai`?"),
+        (&["audit", "--subject", "Studnts"], "did you mean `Students`?"),
+        (&["audit", "--action", "pricng"], "nothing is noted of the action `pricng`"),
+        (&["balance", "anna"], "did you mean `ann`?"),
+        (&["sponsored", "report", "Corse"], "did you mean `Course`?"),
+    ] {
+        let output = place.run(command);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command:?}");
+        assert!(said.contains(says), "{command:?}: {said}");
+        assert!(output.stdout.is_empty(), "{command:?}");
+    }
+    // What there is and has nothing stays an empty table, with a word.
+    for command in [
+        &["usage", "--user", "ann", "--from", "2999-01-01"][..],
+        &["usage", "--provider", "mistral"],
+        &["usage", "--task", "title_generation"],
+        &["usage", "--sponsor", "Course"],
+        &["usage", "--group", "Students"],
+        &["pricing", "list", "--provider", "mistral"],
+        &["audit", "--action", "user forget"],
+        &["usage", "--refused"],
+        &["key", "list"],
+    ] {
+        assert!(place.ok(command).contains("There is nothing to show."), "{command:?}");
+    }
+    assert_eq!(place.ok(&["usage", "--task", "title_generation", "--format", "json"]).trim(), "[]");
+});

@@ -15,6 +15,7 @@ use testing::databases::TestDatabase;
 use testing::each_database;
 use testing::simulator::Simulator;
 
+use crate::open_webui::{OpenWebUi, TOKEN};
 use crate::process::{HttpClient, Place, run};
 
 const HELP: &str = "If that is on purpose, run `UPDATE_CONTRACT=1 scripts/run-rust-tests -E 'test(contract::)'`, commit what it \
@@ -292,7 +293,11 @@ async fn json_fields_and_exit_codes() {
 
     let request =
         place.texts("SELECT id FROM {ledger} WHERE kind = 'request' ORDER BY id LIMIT 1").await.remove(0);
+    let open_webui = OpenWebUi::start().await;
     // Every command that prints JSON is here: how to call it.
+    open_webui.list(&["openai.gpt-test"]);
+    let there = ["--url", open_webui.url.as_str(), "--token", TOKEN];
+    let course = ["Course", "--url", open_webui.url.as_str(), "--token", TOKEN];
     let calls: BTreeMap<&str, Vec<&str>> = BTreeMap::from([
         ("ledger show", vec![request.as_str()]),
         ("balance", vec!["ann"]),
@@ -306,6 +311,10 @@ async fn json_fields_and_exit_codes() {
         ("sponsored report", vec![]),
         ("user find", vec!["--id", "ann"]),
         ("doctor", vec!["--offline", "--config", "config.toml"]),
+        ("install", [&there[..], &["--pipe", "openai"]].concat()),
+        ("key create", vec!["another-key"]),
+        ("sponsored publish", course.to_vec()),
+        ("sponsored unpublish", course.to_vec()),
     ]);
     let mut known = BTreeSet::new();
     for name in below(&help(&[])) {
@@ -314,17 +323,19 @@ async fn json_fields_and_exit_codes() {
     let mut found = BTreeSet::new();
     for line in known.iter().filter(|line| line.contains(" --format <")) {
         let name = line.split(" --format").next().unwrap();
+        // An export is one object on each line.
+        let format = if name == "usage export" { "jsonl" } else { "json" };
         let arguments: Vec<&str> = name
             .split(' ')
             .chain(calls.get(name).into_iter().flatten().copied())
-            .chain(["--format", "json"])
+            .chain(["--format", format])
             .collect();
         let output = place.run(&arguments);
-        match serde_json::from_slice::<Value>(&output.stdout) {
-            Ok(value) => shape(name, &value, &mut found),
-            // One for which there is nothing to show without more words.
-            Err(_) => drop(found.insert(format!("{name}: no JSON without more arguments"))),
-        }
+        let values = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>();
+        let values: Vec<Value> =
+            values.map(|value| value.unwrap_or_else(|error| panic!("{name}: {error}: {output:?}"))).collect();
+        assert!(!values.is_empty(), "{name} needs more words to show JSON: {output:?}");
+        values.iter().for_each(|value| shape(name, value, &mut found));
     }
     assert!(found.len() > 60, "{found:#?}");
     assert_contract("json", &lines(&found));

@@ -7,6 +7,7 @@ use rand::rngs::OsRng;
 use sha2::{Digest, Sha256};
 use sqlx::AssertSqlSafe;
 
+use crate::database::in_transaction;
 use crate::{Database, Error, nearest, new_id, on_pool};
 
 /// What every key begins with, so that it is recognised where it leaked.
@@ -53,8 +54,8 @@ fn hex(bytes: &[u8]) -> String {
 /// Makes a key and returns it with its secret, which is never shown again.
 ///
 /// # Errors
-/// [`Error::Unavailable`] if the database, or the system's source of randomness, is away; [`Error::Accounting`] for a name
-/// that can't be one.
+/// [`Error::Conflict`] while another key has that name and is not revoked; [`Error::Unavailable`] if the database, or the
+/// system's source of randomness, is away; [`Error::Accounting`] for a name that can't be one.
 pub async fn create(
     database: &Database,
     name: &str,
@@ -80,7 +81,13 @@ pub async fn create(
         "INSERT INTO {} (id, name, hash, user_id, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)",
         database.table("token_tracking_key")
     );
-    on_pool!(database, pool => {
+    let others = format!("{} WHERE name = $1 AND revoked_at IS NULL", select(database));
+    in_transaction!(database, transaction => {
+        let query = sqlx::query_as(AssertSqlSafe(others)).bind(&key.name);
+        let other: Option<Row> = query.fetch_optional(&mut *transaction).await?;
+        if let Some(other) = other {
+            return Err(taken(&other.read()?));
+        }
         sqlx::query(AssertSqlSafe(sql))
             .bind(&key.id)
             .bind(&key.name)
@@ -88,10 +95,22 @@ pub async fn create(
             .bind(key.user.as_ref().map(UserId::as_str))
             .bind(now.as_microsecond())
             .bind(expires_at.map(|at| at.as_microsecond()))
-            .execute(pool)
+            .execute(&mut *transaction)
             .await?;
     });
     Ok((key, secret))
+}
+
+/// Two keys of one name could not be told apart when one of them is to be revoked.
+fn taken(by: &Key) -> Error {
+    let Key { name, created_at, .. } = by;
+    let day = accounting::Zone::UTC.day(*created_at);
+    Error::Conflict {
+        what: format!(
+            "there is a key `{name}` already, made on {day}: choose another name, or revoke that one first with \
+             `owui-token-tracking key revoke '{name}'`"
+        ),
+    }
 }
 
 /// All keys, the newest last.

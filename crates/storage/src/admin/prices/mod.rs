@@ -20,7 +20,7 @@ use super::audit::{Change, note};
 use super::price_list;
 use crate::PricedModel;
 use crate::database::in_transaction;
-use crate::{Database, Error, nearest, on_pool, sponsored};
+use crate::{Database, Error, SponsoredAllowance, nearest, on_pool, sponsored};
 
 /// The provider, and the model, of the price of models that have none of their own.
 pub(crate) const ANY: &str = "*";
@@ -327,8 +327,19 @@ pub async fn delete(
     provider: Option<&ProviderName>,
     now: Timestamp,
 ) -> Result<usize, Error> {
-    if let Some(sponsored) = sponsored::read(database).await?.iter().find(|allowance| allowance.covers(model))
-    {
+    let there = history(database, model, provider).await?;
+    let readable =
+        there.readable.iter().filter(|version| !version.deleted).map(|version| &version.priced.provider);
+    let unreadable: Vec<ProviderName> =
+        there.unreadable.iter().filter_map(|version| ProviderName::new(&version.of.0).ok()).collect();
+    let concerned: Vec<&ProviderName> = readable.chain(&unreadable).collect();
+    if concerned.is_empty() {
+        return Err(nearest::unknown_price(database, model, provider).await);
+    }
+    let pays = |allowance: &&SponsoredAllowance| {
+        concerned.iter().any(|provider| allowance.pays_for(provider, model))
+    };
+    if let Some(sponsored) = sponsored::read(database).await?.iter().find(pays) {
         let name = &sponsored.name;
         let what = format!(
             "the sponsored allowance `{name}` covers {model}; take it out first: owui-token-tracking sponsored update \

@@ -8,5 +8,6 @@ pub mod pgbouncer;
 pub mod postgres;
 pub mod proxy;
 pub mod records;
+pub mod round_trips;
 pub mod simulator;
 pub mod tls;

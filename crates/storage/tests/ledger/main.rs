@@ -21,6 +21,7 @@ use testing::{each_database, each_way, records};
 mod processes;
 mod recovery;
 mod refusals;
+mod round_trips;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const NO_WAIT: Duration = Duration::ZERO;

@@ -15,11 +15,9 @@ use storage::SystemClock;
 use storage::admin::prices::{self, NewPrice, Source, Write};
 use testing::databases::TestDatabase;
 use testing::each_database;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::task::TaskTracker;
 
 use crate::app::{App, Entry, read};
+use crate::scripted::{Scripted, ScriptedServer};
 
 /// Cases that are not right yet.
 const NOT_YET: &[&str] = &[];
@@ -105,26 +103,26 @@ impl Case {
         }
     }
 
-    /// What the model server says to that request, as it goes over the wire.
-    fn answer(&self, request: &str) -> Vec<u8> {
+    /// What the model server says to that request.
+    fn answer(&self, request: &str) -> Scripted {
         if let Some(field) = self.refuses.as_ref().filter(|field| request.contains(field.as_str())) {
             let error = json!({"error": {"message": format!("Extra inputs are not permitted: {field}")}});
             let error = error.to_string();
-            let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close";
-            return format!("{head}\r\ncontent-length: {}\r\n\r\n{error}", error.len()).into();
+            let head = "400 Bad Request\r\ncontent-type: application/json";
+            return Scripted::new(&format!("{head}\r\ncontent-length: {}", error.len()), error);
         }
         let kind = if self.stream { "text/event-stream; charset=utf-8" } else { "application/json" };
-        let mut head = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n");
+        let mut head = format!("200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked");
         if let Some(coding) = &self.content_encoding {
-            head.push_str(&format!("content-encoding: {coding}\r\n"));
+            head.push_str(&format!("\r\ncontent-encoding: {coding}"));
         }
         let body = match &self.base64 {
             Some(base64) => STANDARD.decode(base64).unwrap(),
             None => self.body.clone().into_bytes(),
         };
-        let head = format!("{head}transfer-encoding: chunked\r\n\r\n{:x}\r\n", body.len());
+        let begin = format!("{:x}\r\n", body.len());
         let end: &[u8] = if self.breaks_off { b"\r\n" } else { b"\r\n0\r\n\r\n" };
-        [head.as_bytes(), &body, end].concat()
+        Scripted::new(&head, [begin.as_bytes(), &body, end].concat())
     }
 
     /// What is wrong with how it went, if anything.
@@ -152,49 +150,21 @@ impl Case {
 }
 
 /// A model server that knows each case by its model.
-async fn serve(cases: Arc<Vec<Case>>, tasks: &TaskTracker) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let connections = tasks.clone();
-    tasks.spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            connections.spawn(answer(stream, Arc::clone(&cases)));
+async fn serve(cases: Arc<Vec<Case>>) -> ScriptedServer {
+    ScriptedServer::start(move |request| {
+        let names = |case: &&Case| {
+            let (in_body, in_path) = (format!("\"{}\"", case.model), format!("/{}:", case.model));
+            request.contains(&in_body) || request.contains(&in_path)
+        };
+        match cases.iter().find(names) {
+            Some(case) => case.answer(request),
+            None => Scripted::new("404 Not Found\r\ncontent-length: 0", ""),
         }
-    });
-    format!("http://{address}/v1")
+    })
+    .await
 }
 
-async fn answer(mut stream: TcpStream, cases: Arc<Vec<Case>>) {
-    let Some(request) = request(&mut stream).await else { return };
-    let names = |case: &&Case| {
-        let (in_body, in_path) = (format!("\"{}\"", case.model), format!("/{}:", case.model));
-        request.contains(&in_body) || request.contains(&in_path)
-    };
-    let Some(case) = cases.iter().find(names) else { return };
-    let _ = stream.write_all(&case.answer(&request)).await;
-}
-
-/// A request, head and body.
-async fn request(stream: &mut TcpStream) -> Option<String> {
-    let mut bytes = Vec::new();
-    loop {
-        if stream.read_buf(&mut bytes).await.ok()? == 0 {
-            return None;
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().unwrap())
-        });
-        if body.len() >= length.unwrap_or_default() {
-            return Some(text.into_owned());
-        }
-    }
-}
-
-async fn start(test: TestDatabase, cases: &Arc<Vec<Case>>, tasks: &TaskTracker) -> App {
-    let base_url = serve(Arc::clone(cases), tasks).await;
+async fn start(test: TestDatabase, cases: &[Case], base_url: &str) -> App {
     let limit = Duration::from_secs(30);
     let mut kinds: Vec<(ProviderName, &str)> =
         cases.iter().map(|case| (case.provider(), case.kind.as_str())).collect();
@@ -223,8 +193,9 @@ async fn start(test: TestDatabase, cases: &Arc<Vec<Case>>, tasks: &TaskTracker) 
 }
 
 each_database!(each_answer_is_charged_and_read_as_its_server_means_it, async |test: TestDatabase| {
-    let (cases, tasks) = (Arc::new(cases()), TaskTracker::new());
-    let app = start(test, &cases, &tasks).await;
+    let cases = Arc::new(cases());
+    let server = serve(Arc::clone(&cases)).await;
+    let app = start(test, &cases, &server.base_url).await;
     let mut wrong = BTreeMap::new();
     for (number, case) in cases.iter().enumerate() {
         let user = format!("user-{number}");

@@ -281,8 +281,8 @@ each_database!(members_have_its_models_as_models_of_their_own, async |test: Test
     grant(&app, terms(100, Some(6))).await;
     let own = "sponsored/lab/gpt-test";
     let key_of = async |user: &str| {
-        let user = Some(accounting::UserId::new(user).unwrap());
-        storage::admin::keys::create(&app.database, "k", user, None, SystemClock.now()).await.unwrap().1
+        let id = Some(accounting::UserId::new(user).unwrap());
+        storage::admin::keys::create(&app.database, user, id, None, SystemClock.now()).await.unwrap().1
     };
     let (first, second) = (key_of("u1").await, key_of("u2").await);
     // Nobody is named: it is for whoever may use its workspace models, and offers nothing.

@@ -15,7 +15,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use metering::{Meter, MeterOptions};
 use providers::{
     Answer, ChatRequest, Kind, Network, Provider, ProviderConfig, ProviderError, ProviderOptions, Secret,
-    TimeLimits,
+    TimeLimits, Uncounted,
 };
 use serde_json::{Value, json};
 use storage::admin::{groups, keys, prices, settings};
@@ -191,7 +191,7 @@ async fn chat(client: &Provider, number: u64) -> anyhow::Result<bool> {
     let model = usize::try_from(number).map_or(MODELS[0], |number| MODELS[number % MODELS.len()]);
     let body = json!({"model": model, "stream": true, "messages": [{"role": "user", "content": directive}]});
     let request = ChatRequest::parse(body.to_string().into())?;
-    match client.chat(&request).await {
+    match client.chat(&request, &mut Uncounted).await {
         Ok(Answer::Stream(mut events)) => {
             while let Some(event) = events.next().await {
                 event?;

@@ -2,7 +2,9 @@
 //! user's, the requests of one user at a time.
 //!
 //! The rule it protects: what counts is what has come, not what is announced, and of a compressed body what it becomes; and
-//! who takes too much is refused, not others.
+//! who takes too much is refused, not others. Answers, which are made already, wait for their room ([`answers`]).
+
+mod answers;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,20 +12,21 @@ use std::time::Duration;
 
 use accounting::UserId;
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
-use providers::{Decoder, LargeBuffer, Outline, UnknownCoding, WithoutMark};
+use providers::{Decoder, Gathering, LARGE, Outline, UnknownCoding, WithoutMark};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
+
+pub(crate) use answers::Share;
 
 use crate::error::ApiError;
 
 /// Of the body of a request that is refused by its head, so many bytes are read, for so long.
 const SKIMMED: usize = 1024 * 1024;
 const SKIMMING: Duration = Duration::from_secs(2);
-/// Bodies that are larger get memory of their own, which is given back at once.
-const LARGE: usize = 256 * 1024;
 /// This part of all bytes is kept for users who take little.
 const KEPT_PART: usize = 8;
 /// Little is this part of all bytes.
@@ -37,6 +40,8 @@ pub(crate) struct Limits {
     /// The share of one user. A single request of theirs may go beyond it.
     pub per_user: usize,
     pub requests_per_user: usize,
+    /// For so long an answer waits for room.
+    pub patience: Duration,
 }
 
 /// How fast a body must come: within `grace`, and at `rate` from then on.
@@ -52,29 +57,46 @@ const PACE: Pace = Pace { grace: Duration::from_secs(30), rate: 64 * 1024 };
 /// The bounds of a gateway.
 #[derive(Debug)]
 pub(crate) struct Bounds {
-    limits: Limits,
     pace: Pace,
-    taken: Arc<Mutex<Taken>>,
+    books: Arc<Books>,
 }
 
-/// What is taken at present.
+/// What is taken at present, and of how much.
+#[derive(Debug)]
+struct Books {
+    limits: Limits,
+    taken: Mutex<Taken>,
+    /// Told when something is given back that somebody waits for.
+    freed: Notify,
+}
+
 #[derive(Debug, Default)]
 struct Taken {
     bytes: usize,
+    /// What answers take beyond the bytes in flight.
+    beyond: usize,
+    /// Whether there is an answer that may.
+    is_led: bool,
     users: HashMap<UserId, OfUser>,
+    /// How many answers wait for room.
+    waiting: usize,
 }
 
 #[derive(Debug, Default)]
 struct OfUser {
     requests: usize,
     bytes: usize,
+    /// Of these, those of whole answers.
+    whole: usize,
+    /// Whether there is an answer that may go beyond their share.
+    is_led: bool,
 }
 
 /// A user's place among their running requests; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Seat {
     user: UserId,
-    taken: Arc<Mutex<Taken>>,
+    books: Arc<Books>,
 }
 
 /// A part of the bytes in flight, which is given back when dropped.
@@ -83,23 +105,23 @@ pub(crate) struct Reserved {
     /// Nobody: whoever administers.
     user: Option<UserId>,
     bytes: usize,
-    taken: Arc<Mutex<Taken>>,
+    books: Arc<Books>,
 }
 
 impl Bounds {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, pace: PACE, taken: Arc::default() }
+        Self { pace: PACE, books: Arc::new(Books { limits, taken: Mutex::default(), freed: Notify::new() }) }
     }
 
     /// A place for one more request of that user.
     pub(crate) fn seat(&self, user: &UserId) -> Result<Seat, ApiError> {
-        let mut taken = lock(&self.taken);
+        let mut taken = lock(&self.books);
         let of_user = taken.users.entry(user.clone()).or_default();
-        if of_user.requests >= self.limits.requests_per_user {
+        if of_user.requests >= self.books.limits.requests_per_user {
             return Err(ApiError::too_many_requests());
         }
         of_user.requests += 1;
-        Ok(Seat { user: user.clone(), taken: Arc::clone(&self.taken) })
+        Ok(Seat { user: user.clone(), books: Arc::clone(&self.books) })
     }
 
     /// The whole body, if it keeps within the bounds. One that says that it is too large is not read at all.
@@ -125,15 +147,15 @@ impl Bounds {
     ) -> Result<(Bytes, Reserved), ApiError> {
         let said: Option<usize> =
             headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        if said.is_some_and(|length| length > self.limits.body) {
+        if said.is_some_and(|length| length > self.books.limits.body) {
             return Err(self.too_large());
         }
         let mut decoder = Decoder::of(headers).map_err(|coding| unknown_coding(&coding))?;
-        let nothing = || Reserved { user: user.cloned(), bytes: 0, taken: Arc::clone(&self.taken) };
+        let nothing = || Reserved::nothing(user.cloned(), &self.books);
         // A decoder remembers what it gave, up to a bound.
         let (mut reserved, mut window) = (nothing(), nothing());
         let length = said.filter(|_| decoder.is_none()).unwrap_or_default();
-        let mut whole = Whole::new(length, self.limits.body)?;
+        let mut whole = Gathering::new(length, self.books.limits.body).map_err(no_memory)?;
         let (begun, mut come, mut mark) = (Instant::now(), 0, WithoutMark::default());
         loop {
             let frame = match timeout_at(begun + self.pace.allows(come), body.frame()).await {
@@ -166,16 +188,16 @@ impl Bounds {
     /// Adds bytes to a body, if it keeps within the bounds. `beside`: what the same request has in another reservation.
     fn add(
         &self,
-        whole: &mut Whole,
+        whole: &mut Gathering,
         reserved: &mut Reserved,
         beside: usize,
         bytes: &[u8],
     ) -> Result<(), ApiError> {
-        if whole.len() + bytes.len() > self.limits.body {
+        if whole.len() + bytes.len() > self.books.limits.body {
             return Err(self.too_large());
         }
         self.reserve(reserved, beside, bytes.len())?;
-        whole.push(bytes)
+        whole.push(bytes).map_err(no_memory)
     }
 
     /// Room for what becomes of a body, beside the body itself.
@@ -183,7 +205,7 @@ impl Bounds {
     /// # Errors
     /// If it is more than one body may take, or more than is left.
     pub(crate) fn room(&self, body: &Reserved, outline: &Outline) -> Result<Reserved, ApiError> {
-        let most = self.limits.body.saturating_mul(2);
+        let most = self.books.limits.body.saturating_mul(2);
         if outline.memory > most {
             let message = format!(
                 "The values in the body of the request would take {} bytes of memory, more than the {most} that one \
@@ -197,16 +219,25 @@ impl Bounds {
                 message,
             ));
         }
-        let mut room = Reserved { user: body.user.clone(), bytes: 0, taken: Arc::clone(&self.taken) };
+        let mut room = Reserved::nothing(body.user.clone(), &self.books);
         // It is read into values, and written again for the model server.
         self.reserve(&mut room, body.bytes, outline.memory.saturating_add(body.bytes))?;
         Ok(room)
     }
 
+    /// What was taken for nobody becomes that user's, if they may have it.
+    pub(crate) fn hand_over(&self, mut from: Reserved, user: &UserId) -> Result<Reserved, ApiError> {
+        let mut theirs = Reserved::nothing(Some(user.clone()), &self.books);
+        let bytes = from.bytes;
+        from.give_back();
+        self.reserve(&mut theirs, 0, bytes)?;
+        Ok(theirs)
+    }
+
     /// `beside`: what the same request has in another reservation.
     fn reserve(&self, reserved: &mut Reserved, beside: usize, bytes: usize) -> Result<(), ApiError> {
-        let Limits { in_flight, per_user, .. } = self.limits;
-        let mut taken = lock(&self.taken);
+        let Limits { in_flight, per_user, .. } = self.books.limits;
+        let mut taken = lock(&self.books);
         let all = taken.bytes.saturating_add(bytes);
         if all > in_flight {
             return Err(too_many_bytes());
@@ -229,7 +260,7 @@ impl Bounds {
     }
 
     fn too_large(&self) -> ApiError {
-        let message = format!("The body of the request is larger than {} bytes.", self.limits.body);
+        let message = format!("The body of the request is larger than {} bytes.", self.books.limits.body);
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", "body_too_large", message)
     }
 }
@@ -241,58 +272,7 @@ impl Pace {
     }
 }
 
-/// A body as it comes.
-enum Whole {
-    Small { bytes: BytesMut, most: usize },
-    Large { buffer: LargeBuffer, length: usize },
-}
-
-impl Whole {
-    /// Room for a body of that length, if it says its length, which may grow to `most`.
-    fn new(length: usize, most: usize) -> Result<Self, ApiError> {
-        if length > LARGE {
-            return Ok(Self::Large { buffer: large(length)?, length: 0 });
-        }
-        Ok(Self::Small { bytes: BytesMut::with_capacity(length), most })
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Small { bytes, .. } => bytes.len(),
-            Self::Large { length, .. } => *length,
-        }
-    }
-
-    fn push(&mut self, more: &[u8]) -> Result<(), ApiError> {
-        match self {
-            Self::Small { bytes, .. } if bytes.len() + more.len() <= LARGE => bytes.extend_from_slice(more),
-            Self::Small { bytes, most } => {
-                let (before, mut buffer) = (bytes.len(), large(*most)?);
-                let written = buffer.push(bytes).and_then(|()| buffer.push(more));
-                written.map_err(|error| no_memory(&error))?;
-                *self = Self::Large { buffer, length: before + more.len() };
-            }
-            Self::Large { buffer, length } => {
-                buffer.push(more).map_err(|error| no_memory(&error))?;
-                *length += more.len();
-            }
-        }
-        Ok(())
-    }
-
-    fn freeze(self) -> Bytes {
-        match self {
-            Self::Small { bytes, .. } => bytes.freeze(),
-            Self::Large { buffer, .. } => buffer.freeze(),
-        }
-    }
-}
-
-fn large(capacity: usize) -> Result<LargeBuffer, ApiError> {
-    LargeBuffer::new(capacity).map_err(|error| no_memory(&error))
-}
-
-fn no_memory(error: &std::io::Error) -> ApiError {
+fn no_memory(error: std::io::Error) -> ApiError {
     tracing::error!(%error, "no memory for a body");
     too_many_bytes()
 }
@@ -345,8 +325,17 @@ pub(crate) async fn skim(mut body: Body) {
     let _ = timeout(SKIMMING, read).await;
 }
 
-fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
-    taken.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(books: &Books) -> MutexGuard<'_, Taken> {
+    books.taken.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Books {
+    /// Something was given back.
+    fn tell_waiting(&self, taken: &Taken) {
+        if taken.waiting > 0 {
+            self.freed.notify_waiters();
+        }
+    }
 }
 
 impl Taken {
@@ -363,17 +352,29 @@ impl Taken {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        lock(&self.taken).of(&self.user, |of_user| of_user.requests -= 1);
+        lock(&self.books).of(&self.user, |of_user| of_user.requests -= 1);
+    }
+}
+
+impl Reserved {
+    fn nothing(user: Option<UserId>, books: &Arc<Books>) -> Self {
+        Self { user, bytes: 0, books: Arc::clone(books) }
+    }
+
+    fn give_back(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        let mut taken = lock(&self.books);
+        taken.bytes -= bytes;
+        if let Some(user) = &self.user {
+            taken.of(user, |of_user| of_user.bytes -= bytes);
+        }
+        self.books.tell_waiting(&taken);
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        let mut taken = lock(&self.taken);
-        taken.bytes -= self.bytes;
-        if let Some(user) = &self.user {
-            taken.of(user, |of_user| of_user.bytes -= self.bytes);
-        }
+        self.give_back();
     }
 }
 

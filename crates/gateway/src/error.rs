@@ -219,7 +219,9 @@ impl ApiError {
             ProviderError::Rejected { status, .. } => {
                 (INVALID, StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST))
             }
-            ProviderError::Overloaded { .. } => (SERVER, StatusCode::SERVICE_UNAVAILABLE),
+            ProviderError::Overloaded { .. } | ProviderError::NoRoom { .. } => {
+                (SERVER, StatusCode::SERVICE_UNAVAILABLE)
+            }
             ProviderError::TimedOut { .. } => (SERVER, StatusCode::GATEWAY_TIMEOUT),
             ProviderError::OurKey { .. }
             | ProviderError::Failed { .. }
@@ -237,6 +239,8 @@ impl ApiError {
             param: said.as_ref().and_then(|said| said.param.clone()),
             said: said.map(Box::new),
             retry_after: waits.then_some(wait),
+            // It is charged, and would be again.
+            final_answer: matches!(error, ProviderError::NoRoom { .. }),
             ..Self::new(status, kind, error.code(), error.message())
         }
     }
@@ -361,6 +365,7 @@ mod tests {
                 None,
             ),
             (provider(ProviderError::Unreadable { what: "x" }), 502, "provider_answer_invalid", None),
+            (provider(ProviderError::NoRoom { read: 1 }), 503, "answer_too_large", None),
             (provider(ProviderError::BadAnswer { what: "html" }), 502, "provider_answer_invalid", None),
             (provider(ProviderError::Broken { what: "x".into() }), 502, "provider_failed", None),
         ] {

@@ -87,6 +87,8 @@ impl Gateway {
             in_flight: config.bytes_in_flight,
             per_user: config.bytes_per_user,
             requests_per_user: config.requests_per_user,
+            // By then, whoever takes nothing of theirs has been ended.
+            patience: 2 * config.client_idle,
         });
         let (servers, errands) = (Servers::new(config.private, config.network.clone()), Errands::default());
         let database = database.clone();

@@ -3,7 +3,7 @@
 use accounting::{Credits, Usage};
 use bytes::Bytes;
 use indexmap::IndexMap;
-use providers::{ChatRequest, ProviderError, Shape, StreamEvent};
+use providers::{ChatRequest, ProviderError, Shape, StreamEvent, write_json};
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value, json};
 
@@ -51,7 +51,7 @@ impl Tell {
         let usage = self.usage(provided, bill);
         let Ok(usage) = serde_json::value::to_raw_value(&usage) else { return body };
         answer.insert("usage".into(), &usage);
-        serde_json::to_vec(&answer).map_or_else(|_| body.clone(), Into::into)
+        write_json(&answer).unwrap_or_else(|_| body.clone())
     }
 
     /// The end of a stream: what was held back of it, rewritten, and the mark of the end. `pattern`: a chunk of it.

@@ -2,26 +2,20 @@
 
 use std::borrow::Cow;
 
+use accounting::UserId;
 use providers::{ChatRequest, EmbeddingsRequest, Outline, Shape};
 use tiktoken_rs::CoreBPE;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 
 use crate::families::{self, Family, Vocabulary};
 use crate::output::Output;
+use crate::reading::{self, Room};
 
 /// Each message costs so many tokens beside its text, and the answer's start as many (OpenAI's cookbook, "How to count
 /// tokens with tiktoken").
 const PER_MESSAGE: u64 = 3;
 /// A piece of text is cut here: some encoders need quadratic time for one long word.
 const LONGEST_PIECE: usize = 8 * 1024;
-
-/// Inputs are read once more to be counted, together with so many KiB of memory at a time; a larger one alone.
-const READ_AT_A_TIME: u32 = 16 * 1024;
-static READING: Semaphore = Semaphore::const_new(READ_AT_A_TIME as usize);
-/// Those that take no more than so many KiB have room of their own: they never wait for a large one.
-const SMALL: u32 = 256;
-static READING_SMALL: Semaphore = Semaphore::const_new(READ_AT_A_TIME as usize);
 
 /// What of a request counts as input, kept until its end.
 #[derive(Debug, Clone)]
@@ -35,17 +29,15 @@ pub(crate) enum Input {
 }
 
 impl Input {
-    /// Waits until there is room to read it.
-    async fn room(&self) -> Option<SemaphorePermit<'static>> {
+    /// Waits until there is room to read it, which is that user's.
+    async fn room(&self, user: &UserId) -> Option<Room> {
         let outline = match self {
             Self::Chat(_, body) => Outline::read(body),
             Self::Embeddings(body) => Outline::of_embeddings(body),
             Self::Told => return None,
         };
         let memory = outline.map_or(usize::MAX, |outline| outline.memory);
-        let kib = u32::try_from(memory / 1024 + 1).unwrap_or(u32::MAX).min(READ_AT_A_TIME);
-        let room = if kib <= SMALL { &READING_SMALL } else { &READING };
-        room.acquire_many(kib).await.ok()
+        Some(reading::room(user, memory).await)
     }
 
     fn length(&self) -> u64 {
@@ -56,11 +48,11 @@ impl Input {
     }
 }
 
-/// The input tokens of `input` and the output tokens of `produced`, by the vocabulary of `model`.
-pub(crate) async fn count(model: String, input: Input, produced: Output) -> (u64, u64) {
+/// The input tokens of `input`, which is that user's, and the output tokens of `produced`, by the vocabulary of `model`.
+pub(crate) async fn count(model: String, user: &UserId, input: Input, produced: Output) -> (u64, u64) {
     let bytes = produced.bytes();
     let (before, rest) = produced.finish().await;
-    let room = input.room().await;
+    let room = input.room(user).await;
     let counted = tokio::task::spawn_blocking(move || {
         let _room = room;
         let family = families::of(&model);
@@ -71,9 +63,9 @@ pub(crate) async fn count(model: String, input: Input, produced: Output) -> (u64
 
 /// The tokens of the text of `input` alone, by the vocabulary: without its images and sounds, and whatever the family makes
 /// of them.
-pub(crate) async fn text_of(model: String, input: Input) -> u64 {
+pub(crate) async fn text_of(model: String, user: &UserId, input: Input) -> u64 {
     let length = input.length();
-    let room = input.room().await;
+    let room = input.room(user).await;
     let counted = tokio::task::spawn_blocking(move || {
         let _room = room;
         let vocabulary = vocabulary(families::of(&model));

@@ -4,6 +4,7 @@
 //! [`Flight::settle`] or [`Flight::release`]; dropped before that (the client went away, a handler was cancelled), it is
 //! settled by a tracked task with what has passed.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +17,7 @@ use storage::ledger::{Hold, Outcome, Progress, RequestRecord};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::count::Input;
+use crate::count::{self, Input};
 use crate::estimate::Estimate;
 use crate::output::Output;
 use crate::route::Route;
@@ -187,23 +188,29 @@ impl Flight {
     }
 
     /// Notes a part of the answer.
-    pub(crate) fn note(&mut self, produced: &str, usage: Option<Reported>, model: Option<String>) {
+    pub(crate) fn note<'a>(
+        &mut self,
+        produced: impl Into<Cow<'a, str>>,
+        usage: Option<Reported>,
+        model: Option<String>,
+    ) {
+        let produced = produced.into();
         let Some(Cargo { seen, route, .. }) = &mut self.cargo else { return };
         if seen.first_byte_at.is_none() {
             let now = self.shared.clock.now();
             seen.first_byte_at = Some(now);
             self.beacon.first_byte_at.store(now.as_microsecond(), Ordering::Relaxed);
         }
-        if !produced.is_empty() {
-            seen.produced.push(produced, route.model.as_str());
-        }
         // Nobody has to guess what is told.
         let is_told = matches!(usage, Some(Reported::Final(usage)) if usage.output > 0);
         if !produced.is_empty() && !is_told {
             let estimate = self.estimate.get_or_insert_with(|| Estimate::of(route.model.as_str()));
-            self.beacon.output_tokens.store(estimate.add(produced), Ordering::Relaxed);
+            self.beacon.output_tokens.store(estimate.add(&produced), Ordering::Relaxed);
         }
         self.went_on = usage.is_none() && (self.went_on || !produced.is_empty());
+        if !produced.is_empty() {
+            seen.produced.push(produced, route.model.as_str());
+        }
         if usage.is_some() {
             seen.usage = usage;
             *self.beacon.usage.lock().unwrap_or_else(PoisonError::into_inner) = usage;
@@ -232,6 +239,15 @@ impl Flight {
             None => false,
         };
         used || seen.produced.bytes() > 0
+    }
+
+    /// Notes output that nobody has read, of so many bytes of JSON.
+    fn note_unread(&mut self, bytes: u64) {
+        self.note("", None, None);
+        if let Some(Cargo { seen, .. }) = &mut self.cargo {
+            seen.produced.add_unread(bytes);
+            self.beacon.output_tokens.store(count::by_length(bytes), Ordering::Relaxed);
+        }
     }
 
     /// Notes the provider's own id of the request.
@@ -310,11 +326,15 @@ impl Flight {
         if let ProviderError::Reported { usage: Some(usage), .. } = error {
             self.note("", Some(Reported::Final(*usage)), None);
         }
+        if let ProviderError::NoRoom { read } = error {
+            self.note_unread(*read);
+        }
         if !error.leaves_open() && !self.has_made_something() {
             return self.release().await;
         }
         let outcome = match error {
             ProviderError::TimedOut { .. } => Outcome::TimedOut,
+            ProviderError::NoRoom { .. } => Outcome::Cut,
             _ => Outcome::ProviderFailed,
         };
         let wait = self.shared.waits.settle;

@@ -27,6 +27,7 @@ mod output;
 mod payer;
 mod pictures;
 mod quote;
+mod reading;
 mod refusals;
 mod remark;
 mod route;

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use accounting::{Clock, Label, OwnerId, ProviderName, RequestId, UserId};
 use bytes::Bytes;
-use providers::{Answer, ChatRequest, Complete, EmbeddingsRequest, Provider, ProviderError, Reported};
+use providers::{
+    Answer, AnswerRoom, ChatRequest, Complete, EmbeddingsRequest, Provider, ProviderError, Reported,
+    off_runtime,
+};
 use storage::ledger::{HoldOutcome, HoldRequest, Ledger, Outcome, RequestRecord, WayIn};
 use storage::{Catalogue, Database, Snapshot, new_id};
 
@@ -105,7 +108,7 @@ impl Meter {
     }
 
     /// A chat: one request, from its admission to its answer. `server` serves it; without one, the configured provider
-    /// that has its model.
+    /// that has its model. A whole answer takes `room`.
     ///
     /// # Errors
     /// See [`MeterError`]; an error means that nothing of an answer was passed on.
@@ -115,6 +118,7 @@ impl Meter {
         labels: Labels,
         server: Option<&Provider>,
         mut request: ChatRequest,
+        room: &mut dyn AnswerRoom,
     ) -> Result<MeteredAnswer, Unserved> {
         let snapshot = self.snapshot().await?;
         let policy = snapshot.settings().admission_policy;
@@ -133,7 +137,7 @@ impl Meter {
         let sent = tokio::select! {
             biased;
             () = flight.ground.cancelled() => return Err(Unserved { error: shutting_down(), id: Some(id) }),
-            sent = provider.chat(&request) => sent,
+            sent = provider.chat(&request, room) => sent,
         };
         match sent {
             Ok(Answer::Stream(mut upstream)) => {
@@ -151,7 +155,7 @@ impl Meter {
             Ok(Answer::Complete(complete)) => {
                 // Its input may have to be read once more, to be counted.
                 drop(request);
-                Ok(self.complete(flight, complete, tell).await)
+                Ok(self.complete(flight, complete, tell, room).await)
             }
             Err(error) => {
                 drop(request);
@@ -160,7 +164,7 @@ impl Meter {
         }
     }
 
-    /// Embeddings of texts.
+    /// Embeddings of texts. The answer takes `room`.
     ///
     /// # Errors
     /// See [`MeterError`].
@@ -170,6 +174,7 @@ impl Meter {
         labels: Labels,
         server: Option<&Provider>,
         mut request: EmbeddingsRequest,
+        room: &mut dyn AnswerRoom,
     ) -> Result<MeteredAnswer, Unserved> {
         let snapshot = self.snapshot().await?;
         let policy = snapshot.settings().admission_policy;
@@ -183,10 +188,10 @@ impl Meter {
         let sent = tokio::select! {
             biased;
             () = flight.ground.cancelled() => return Err(Unserved { error: shutting_down(), id: Some(id) }),
-            sent = provider.embeddings(&request) => sent,
+            sent = provider.embeddings(&request, room) => sent,
         };
         match sent {
-            Ok(complete) => Ok(self.complete(flight, complete, Tell::CHAT).await),
+            Ok(complete) => Ok(self.complete(flight, complete, Tell::CHAT, room).await),
             Err(error) => Err(self.failed(flight, error).await),
         }
     }
@@ -381,7 +386,7 @@ impl Meter {
         let rules = Rules { today: day, remarks };
         let payer = payer(&self.0, &snapshot, requester, &labels, &route, rules).await?;
         let limits = accounts(&payer, &snapshot, day)?;
-        let quoted = quote(asked, limits.clone(), &route, settings).await?;
+        let quoted = quote(asked, &payer.user, limits.clone(), &route, settings).await?;
         let record = RequestRecord {
             user: payer.user,
             sponsored: payer.sponsored,
@@ -416,14 +421,22 @@ impl Meter {
     }
 
     /// Step 6 for a whole answer.
-    async fn complete(&self, mut flight: Flight, complete: Complete, tell: Tell) -> MeteredAnswer {
+    async fn complete(
+        &self,
+        mut flight: Flight,
+        complete: Complete,
+        tell: Tell,
+        room: &mut dyn AnswerRoom,
+    ) -> MeteredAnswer {
         let Complete { body, usage, usage_goes_on, model, produced, request_id, omitted } = complete;
         let reported = if usage_goes_on { Reported::SoFar } else { Reported::Final };
-        flight.note(&produced.text, usage.map(reported), model);
+        flight.note(produced.text, usage.map(reported), model);
         flight.note_request_id(request_id);
         let id = flight.id();
         let bill = self.settled(flight, Outcome::Complete).await;
-        MeteredAnswer { id, body: MeteredBody::Complete(tell.complete(body, bill.as_ref())), omitted }
+        let body = off_runtime(body.len(), || tell.complete(body, bill.as_ref()));
+        room.keep(body.len());
+        MeteredAnswer { id, body: MeteredBody::Complete(body), omitted }
     }
 
     /// Step 6 for a request that failed before anything was passed on.

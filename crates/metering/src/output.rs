@@ -4,6 +4,7 @@
 //! What is long is counted in portions as it passes, off the request's path. They end where a count of the whole would cut
 //! the text anyway.
 
+use std::borrow::Cow;
 use std::task::{Context, Poll, ready};
 
 use futures_util::FutureExt;
@@ -43,19 +44,30 @@ impl Output {
     }
 
     /// Notes more of it, of that model.
-    pub(crate) fn push(&mut self, produced: &str, model: &str) {
+    pub(crate) fn push<'a>(&mut self, produced: impl Into<Cow<'a, str>>, model: &str) {
+        let produced = produced.into();
         if self.text.len() >= FLOOD {
             self.counted = self.counted.saturating_add(count::by_length(self.text.len() as u64));
             self.text = String::new();
         }
-        self.text.push_str(produced);
         self.bytes = self.bytes.saturating_add(produced.len() as u64);
+        match produced {
+            // All of a whole answer: it is not there twice.
+            Cow::Owned(whole) if self.text.is_empty() => self.text = whole,
+            produced => self.text.push_str(&produced),
+        }
         if self.text.len() >= PORTION && self.take_counted() {
             let rest = self.text.split_off(count::whole_pieces(&self.text));
             let portion = std::mem::replace(&mut self.text, rest);
             let bytes = portion.len() as u64;
             self.counting = Some((count::portion(model.to_owned(), portion), bytes));
         }
+    }
+
+    /// Notes so many bytes that nobody has read: they are counted by their length.
+    pub(crate) fn add_unread(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.counted = self.counted.saturating_add(count::by_length(bytes));
     }
 
     /// Ready when there is room for more.
@@ -119,13 +131,15 @@ mod tests {
         let mut output = Output::default();
         for piece in text.as_bytes().chunks(16 * 1024).map(String::from_utf8_lossy) {
             // Characters that are cut in two become other ones, and longer.
-            output.push(&piece, "gpt-4o");
+            output.push(&*piece, "gpt-4o");
             std::future::poll_fn(|cx| output.poll_room(cx)).await;
             assert!(output.text().len() < MOST + 32 * 1024);
         }
         let whole: String = text.as_bytes().chunks(16 * 1024).map(String::from_utf8_lossy).collect();
         assert_eq!(output.bytes(), whole.len() as u64);
-        let (_, counted) = count::count("gpt-4o".into(), Input::Told, output).await;
+        let (_, counted) =
+            count::count("gpt-4o".into(), &accounting::UserId::new("ann").unwrap(), Input::Told, output)
+                .await;
         assert_eq!(counted, count::in_one("gpt-4o", &whole));
     }
 

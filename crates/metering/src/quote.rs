@@ -1,6 +1,8 @@
 //! What a request may cost, before it is sent: from request, price and settings to the bid for its hold.
 
-use accounting::{AccountKey, AccountLimit, Bid, Credits, Policy, Price, Quote, Usage, Worst, charge};
+use accounting::{
+    AccountKey, AccountLimit, Bid, Credits, Policy, Price, Quote, Usage, UserId, Worst, charge,
+};
 use providers::{ChatRequest, EmbeddingsRequest};
 use storage::Settings;
 
@@ -23,6 +25,7 @@ pub(crate) struct Quoted {
 /// What the request may cost under the policy of the settings.
 pub(crate) async fn quote(
     asked: &Asked<'_>,
+    user: &UserId,
     accounts: Vec<AccountLimit>,
     route: &Route,
     settings: &Settings,
@@ -37,14 +40,19 @@ pub(crate) async fn quote(
                 let output = output.min(settings.hold_output_tokens).saturating_mul(asked.choices());
                 Quote::Estimate(charge(&route.price, &Usage::tokens(input_tokens, output))?)
             }
-            Policy::Strict => Quote::Worst(worst(asked, route, settings).await?),
+            Policy::Strict => Quote::Worst(worst(asked, user, route, settings).await?),
         }
     };
     Ok(Quoted { bid: Bid { accounts, quote }, input_tokens })
 }
 
-async fn worst(asked: &Asked<'_>, route: &Route, settings: &Settings) -> Result<Worst, MeterError> {
-    let counted = asked.count(route.model.as_str().to_owned()).await;
+async fn worst(
+    asked: &Asked<'_>,
+    user: &UserId,
+    route: &Route,
+    settings: &Settings,
+) -> Result<Worst, MeterError> {
+    let counted = asked.count(route.model.as_str().to_owned(), user).await;
     let media = asked.media();
     let input = bounds::input_bound(route.model.as_str(), counted, asked.has_tools(), &media)?;
     let dearest: Price = route.price.dearest(input);
@@ -111,12 +119,12 @@ impl Asked<'_> {
         }
     }
 
-    async fn count(&self, model: String) -> u64 {
+    async fn count(&self, model: String, user: &UserId) -> u64 {
         let input = match self {
             Self::Chat(request) => count::Input::Chat(request.shape(), request.original()),
             Self::Embeddings(request) => count::Input::Embeddings(request.original()),
         };
-        count::text_of(model, input).await
+        count::text_of(model, user, input).await
     }
 }
 

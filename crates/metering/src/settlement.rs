@@ -3,7 +3,7 @@
 //! What the provider reported counts, however the request ended; else the input is counted and the output is counted
 //! from what passed, and the charge is marked as estimated.
 
-use accounting::{Credits, Label, Price, PriceVersion, Usage, charge, with_unpriced_pictures};
+use accounting::{Credits, Label, Price, PriceVersion, Usage, UserId, charge, with_unpriced_pictures};
 use providers::Reported;
 use serde_json::Number;
 use storage::PricedModel;
@@ -58,7 +58,7 @@ pub(crate) async fn settle(shared: &Shared, cargo: Cargo, outcome: Outcome) -> O
     let model = route.model.as_str();
     // Who tells what it used itself has named its classes.
     let told_itself = matches!(input, Input::Told);
-    let (usage, estimated) = used(model, usage, input, produced).await;
+    let (usage, estimated) = used(model, &record.user, usage, input, produced).await;
     let adjusted = with_unpriced_pictures(&route.price, &usage).filter(|_| !told_itself);
     let usage = adjusted.unwrap_or(usage);
     let answered = answered_model.as_deref().and_then(|name| {
@@ -126,6 +126,7 @@ async fn leave(shared: &Shared, id: accounting::RequestId) {
 /// in their cache, or nothing at all, and such a count is a missing one.
 async fn used(
     model: &str,
+    user: &UserId,
     reported: Option<Reported>,
     input: Input,
     produced: Output,
@@ -135,7 +136,7 @@ async fn used(
             Some(Reported::Final(usage)) => (usage, false),
             Some(Reported::SoFar(usage)) => (usage, true),
             None => {
-                let (input, output) = count::count(model.to_owned(), input, produced).await;
+                let (input, output) = count::count(model.to_owned(), user, input, produced).await;
                 return (Usage::tokens(input, output), Some(Estimated::Counted));
             }
         };
@@ -144,7 +145,7 @@ async fn used(
     }
     let more_output = goes_on || (told.output == 0 && produced.bytes() > 0);
     let (input, output) = match (told.input, more_output) {
-        (0, _) => count::count(model.to_owned(), input, produced).await,
+        (0, _) => count::count(model.to_owned(), user, input, produced).await,
         (_, true) => {
             let (before, rest) = produced.finish().await;
             (0, count::produced(model.to_owned(), before, rest).await.unwrap_or_default())
@@ -270,6 +271,7 @@ mod tests {
         let body =
             Bytes::from_static(br#"{"model":"gpt-4o","messages":[{"role":"user","content":"Hello"}]}"#);
         let input = || Input::Chat(Shape::Chat, body.clone());
+        let user = UserId::new("ann").unwrap();
         // One word each: 1 token, for the prompt 6 more around it.
         for (reported, produced, expected, counted) in [
             (None, "word", (7, 1), true),
@@ -284,16 +286,18 @@ mod tests {
             // No charge could be written of it.
             (Some(Reported::Final(Usage::tokens(u64::MAX, 4))), "word", (7, 1), true),
         ] {
-            let (usage, estimated) = used("gpt-4o", reported, input(), produced.into()).await;
+            let (usage, estimated) = used("gpt-4o", &user, reported, input(), produced.into()).await;
             assert_eq!((usage.input, usage.output), expected, "{reported:?} {produced}");
             assert_eq!(estimated.is_some(), counted, "{reported:?} {produced}");
         }
         // What was adjusted stays so, whatever is counted beside it.
         let adjusted = Usage { adjusted: true, ..Usage::tokens(3, 0) };
-        assert!(used("gpt-4o", Some(Reported::SoFar(adjusted)), input(), "word".into()).await.0.adjusted);
+        assert!(
+            used("gpt-4o", &user, Some(Reported::SoFar(adjusted)), input(), "word".into()).await.0.adjusted
+        );
         let told = Usage::tokens(0, 4);
         assert_eq!(
-            used("gpt-4o", Some(Reported::Final(told)), Input::Told, Output::default()).await,
+            used("gpt-4o", &user, Some(Reported::Final(told)), Input::Told, Output::default()).await,
             (told, None)
         );
     }

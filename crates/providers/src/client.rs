@@ -5,7 +5,7 @@ mod connect;
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, DATE, HeaderValue, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT,
 };
@@ -21,8 +21,10 @@ use url::Url;
 use crate::ProviderError;
 use crate::coding::{Decoder, UnknownCoding};
 use crate::failure::Failure;
+use crate::large::Gathering;
 use crate::network::{Network, Proxy};
 use crate::protocol::Outgoing;
+use crate::room::{self, AnswerRoom, NoRoom};
 pub(crate) use body::AnswerBody;
 use connect::Connector;
 
@@ -30,6 +32,8 @@ use connect::Connector;
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 /// Of an error's body, no more than this is read.
 const LARGEST_ERROR: usize = 64 * 1024;
+/// A list of models is no larger.
+const LARGEST_LIST: usize = 8 * 1024 * 1024;
 /// When nothing came for too long, it is looked once more whether something did: a process that was stopped for a while finds
 /// the end of its patience and what came meanwhile at once, and what came has to be read first.
 pub(crate) const LAST_LOOK: Duration = Duration::from_millis(100);
@@ -162,27 +166,55 @@ impl HttpClient {
         ProviderError::NotConnected
     }
 
-    /// The whole body of an answer.
-    pub(crate) async fn read(&self, body: AnswerBody) -> Result<Bytes, ProviderError> {
-        self.read_up_to(body, LARGEST_ANSWER).await
+    /// The whole body of an answer, with room for what is made of it.
+    pub(crate) async fn read(
+        &self,
+        body: AnswerBody,
+        room: &mut dyn AnswerRoom,
+    ) -> Result<Bytes, ProviderError> {
+        self.read_up_to(body, LARGEST_ANSWER, Some(room)).await
     }
 
-    async fn read_up_to(&self, mut body: AnswerBody, most: usize) -> Result<Bytes, ProviderError> {
-        let mut whole = BytesMut::new();
+    /// The whole body of what is short: a list, or a count.
+    pub(crate) async fn read_short(&self, body: AnswerBody) -> Result<Bytes, ProviderError> {
+        self.read_up_to(body, LARGEST_LIST, None).await
+    }
+
+    async fn read_up_to(
+        &self,
+        mut body: AnswerBody,
+        most: usize,
+        mut room: Option<&mut dyn AnswerRoom>,
+    ) -> Result<Bytes, ProviderError> {
+        let no_memory = |error: std::io::Error| {
+            tracing::error!(%error, "no memory for an answer");
+            ProviderError::Broken { what: "no memory for an answer".into() }
+        };
+        // What a decoder remembers is as much as it gave.
+        let times = room::TIMES + usize::from(body.is_coded());
+        let mut whole = Gathering::new(0, most).map_err(no_memory)?;
+        let mut has_room = room::UNCOUNTED;
         loop {
             match within(self.limits.idle, body.frame()).await {
                 Err(_) => return Err(ProviderError::TimedOut { before_output: false }),
                 Ok(None) => return Ok(whole.freeze()),
                 Ok(Some(Err(error))) => return Err(ProviderError::Broken { what: error.to_string() }),
                 Ok(Some(Ok(frame))) => {
-                    if let Some(bytes) = frame.data_ref() {
-                        whole.extend_from_slice(bytes);
+                    let Some(bytes) = frame.data_ref() else { continue };
+                    let length = whole.len() + bytes.len();
+                    if length > most {
+                        // It has produced something all the same.
+                        return Err(ProviderError::Broken { what: "an answer without end".into() });
                     }
+                    if length > has_room
+                        && let Some(room) = &mut room
+                    {
+                        has_room = room::next_step(length).min(most);
+                        let reached = room.reach(times * has_room).await;
+                        reached.map_err(|NoRoom| ProviderError::NoRoom { read: length as u64 })?;
+                    }
+                    whole.push(bytes).map_err(no_memory)?;
                 }
-            }
-            if whole.len() > most {
-                // It has produced something all the same.
-                return Err(ProviderError::Broken { what: "an answer without end".into() });
             }
         }
     }
@@ -195,7 +227,7 @@ impl HttpClient {
         let status = response.status();
         let wait = retry_after(response.headers());
         // Whatever comes as the body of an error, the status counts.
-        let body = self.read_up_to(response.into_body(), LARGEST_ERROR).await.unwrap_or_default();
+        let body = self.read_up_to(response.into_body(), LARGEST_ERROR, None).await.unwrap_or_default();
         let failure = read(&body);
         tracing::debug!(%status, code = failure.code, said = failure.message, "a model server refused a request");
         failure.at_status(status.as_u16(), wait)

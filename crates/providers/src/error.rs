@@ -112,6 +112,12 @@ pub enum ProviderError {
         /// Why, for the log.
         what: &'static str,
     },
+    /// There is no room for the whole answer here, and was none for too long.
+    #[error("no room for an answer, of which {read} bytes have come")]
+    NoRoom {
+        /// How much of its output had come, in bytes of JSON.
+        read: u64,
+    },
     /// The answer broke off.
     #[error("broke off: {what}")]
     Broken {
@@ -159,6 +165,11 @@ impl ProviderError {
             Self::Unreadable { .. } => {
                 "the model server answered in a form that can't be read; tell your administrator".into()
             }
+            Self::NoRoom { .. } => {
+                "there is no room for an answer of this size, because too many large ones are under way; wait for them \
+                 to end, or ask for less at a time"
+                    .into()
+            }
             Self::Broken { .. } => "the model server broke off in the middle of its answer; try again".into(),
         }
     }
@@ -175,6 +186,7 @@ impl ProviderError {
             Self::Failed { .. } | Self::Broken { .. } | Self::Reported { .. } => "provider_failed",
             Self::Overloaded { .. } => "provider_overloaded",
             Self::BadAnswer { .. } | Self::Unreadable { .. } => "provider_answer_invalid",
+            Self::NoRoom { .. } => "answer_too_large",
         }
     }
 
@@ -217,9 +229,12 @@ impl ProviderError {
         }
     }
 
-    /// Whether the server may have answered without our knowing: it was silent, broke off, or can't be understood. Whatever
-    /// it reports itself is no such thing.
+    /// Whether the server may have answered without our knowing: it was silent, broke off, can't be understood, or there is no
+    /// room for what it says. Whatever it reports itself is no such thing.
     pub fn leaves_open(&self) -> bool {
-        matches!(self, Self::TimedOut { .. } | Self::Broken { .. } | Self::Unreadable { .. })
+        matches!(
+            self,
+            Self::TimedOut { .. } | Self::Broken { .. } | Self::Unreadable { .. } | Self::NoRoom { .. }
+        )
     }
 }

@@ -5,17 +5,14 @@ use std::io;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::LargeBuffer;
+use crate::large::{LARGE, LargeBuffer};
 
-/// A body that is larger is measured before it is written, because a buffer that grows by doubling takes up to three times
-/// as much.
-const LARGE: usize = 256 * 1024;
-
-/// A value as JSON, in a buffer of its size.
+/// A value as JSON, in a buffer of its size: a large one is measured before it is written, because a buffer that grows by
+/// doubling takes up to three times as much.
 ///
 /// # Errors
 /// If it can't be written, which no JSON value can cause.
-pub(crate) fn write(value: &impl Serialize) -> serde_json::Result<Bytes> {
+pub fn write(value: &impl Serialize) -> serde_json::Result<Bytes> {
     let mut small = Bounded(Vec::new());
     match serde_json::to_writer(&mut small, value) {
         Err(error) if error.is_io() => {}

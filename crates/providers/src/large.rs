@@ -6,8 +6,11 @@
 
 use std::io;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use memmap2::MmapMut;
+
+/// Bodies of more bytes are large.
+pub const LARGE: usize = 256 * 1024;
 
 /// A buffer of a fixed capacity. Memory is taken as it is filled.
 #[derive(Debug)]
@@ -49,6 +52,73 @@ impl LargeBuffer {
     }
 }
 
+/// A body as it comes: in ordinary memory, and once it is large in memory of its own.
+#[derive(Debug)]
+pub struct Gathering {
+    so_far: SoFar,
+    most: usize,
+}
+
+#[derive(Debug)]
+enum SoFar {
+    Small(BytesMut),
+    Large(LargeBuffer),
+}
+
+impl Gathering {
+    /// Room for a body of that length, if it says its length, which may grow to `most`.
+    ///
+    /// # Errors
+    /// If the system has no more memory.
+    pub fn new(length: usize, most: usize) -> io::Result<Self> {
+        let so_far = if length > LARGE {
+            SoFar::Large(LargeBuffer::new(length)?)
+        } else {
+            SoFar::Small(BytesMut::with_capacity(length))
+        };
+        Ok(Self { so_far, most })
+    }
+
+    /// How much has come.
+    pub fn len(&self) -> usize {
+        match &self.so_far {
+            SoFar::Small(bytes) => bytes.len(),
+            SoFar::Large(buffer) => buffer.length,
+        }
+    }
+
+    /// Whether nothing has come.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// If they are more than fit, or the system has no more memory.
+    pub fn push(&mut self, more: &[u8]) -> io::Result<()> {
+        match &mut self.so_far {
+            SoFar::Small(bytes) if bytes.len() + more.len() <= LARGE => bytes.extend_from_slice(more),
+            SoFar::Small(bytes) => {
+                let mut buffer = LargeBuffer::new(self.most)?;
+                buffer.push(bytes)?;
+                buffer.push(more)?;
+                self.so_far = SoFar::Large(buffer);
+            }
+            SoFar::Large(buffer) => buffer.push(more)?,
+        }
+        Ok(())
+    }
+
+    /// All of it, to be shared.
+    pub fn freeze(self) -> Bytes {
+        match self.so_far {
+            SoFar::Small(bytes) => bytes.freeze(),
+            SoFar::Large(buffer) => buffer.freeze(),
+        }
+    }
+}
+
 impl io::Write for LargeBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.push(bytes)?;
@@ -72,5 +142,19 @@ mod tests {
         buffer.push(b"67890").unwrap();
         assert_eq!(buffer.freeze(), Bytes::from_static(b"1234567890"));
         assert_eq!(LargeBuffer::new(0).unwrap().freeze(), Bytes::new());
+    }
+
+    #[test]
+    fn bodies_come_whole_whatever_they_say_of_their_length() {
+        for (said, length) in [(0, 0), (0, 5), (5, 5), (0, LARGE + 1), (LARGE + 1, LARGE + 1)] {
+            let mut body = Gathering::new(said, LARGE + 1).unwrap();
+            let sent = vec![b'x'; length];
+            for piece in sent.chunks(100_000) {
+                body.push(piece).unwrap();
+            }
+            assert_eq!(body.is_empty(), length == 0);
+            assert_eq!(body.freeze(), sent);
+        }
+        assert!(Gathering::new(0, LARGE).unwrap().push(&[0; LARGE + 1]).is_err());
     }
 }

@@ -110,6 +110,11 @@ pub(crate) trait Protocol: fmt::Debug + Send + Sync {
         shape == Shape::Chat
     }
 
+    /// Whether whole answers to requests of that shape pass as they come. Others are read into values and written anew.
+    fn passes(&self, _: Shape) -> bool {
+        false
+    }
+
     /// A chat as this server wants it (or a request in the server's own shape, if it has the same).
     ///
     /// # Errors

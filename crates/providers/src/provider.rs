@@ -14,9 +14,10 @@ use crate::client::{AnswerBody, HttpClient, answered_at, retry_after};
 use crate::framing::Framing;
 use crate::network::{Network, Proxy};
 use crate::protocol::{Asked, KeyHeader, Outgoing, Protocol, Setup};
+use crate::room::{self, AnswerRoom, NoRoom};
 use crate::{
-    Answer, AnswerStream, BadRequest, ChatRequest, Complete, ConfigError, EmbeddingsRequest, Kind,
-    ProviderError, Shape, TimeLimits, failure,
+    Answer, AnswerStream, BadRequest, ChatRequest, Complete, ConfigError, EmbeddingsRequest, Kind, Outline,
+    ProviderError, Shape, TimeLimits, failure, off_runtime,
 };
 
 /// A text that is never shown.
@@ -171,11 +172,15 @@ impl Provider {
         self.0.protocol.output_limit_field()
     }
 
-    /// Sends a chat. Returns when the head of a stream has come, or the whole of another answer.
+    /// Sends a chat. Returns when the head of a stream has come, or the whole of another answer, which takes `room`.
     ///
     /// # Errors
     /// See [`ProviderError`].
-    pub async fn chat(&self, request: &ChatRequest) -> Result<Answer, ProviderError> {
+    pub async fn chat(
+        &self,
+        request: &ChatRequest,
+        room: &mut dyn AnswerRoom,
+    ) -> Result<Answer, ProviderError> {
         let Inner { protocol, client, kind, stream_options, .. } = &*self.0;
         if !protocol.takes(request.shape()) {
             return Err(ProviderError::Unsupported(wrong_shape(request, *kind)));
@@ -216,26 +221,48 @@ impl Provider {
         }
         // Some servers answer a request for a stream with a whole answer.
         let (is_json, wait) = (content_type.starts_with(JSON), retry_after(response.headers()));
-        let body = self.body(response).await?;
-        let complete = protocol.answer(request, &asked, body.clone());
-        let complete = self.checked(complete, &body, is_json).map_err(|error| error.or_after(wait))?;
+        let body = self.body(response, room).await?;
+        self.room_to_read(request.shape(), &body, room).await?;
+        let complete = off_runtime(body.len(), || {
+            self.checked(protocol.answer(request, &asked, body.clone()), &body, is_json)
+        });
+        let complete = complete.map_err(|error| error.or_after(wait))?;
         Ok(Answer::Complete(Complete { request_id, omitted, ..complete }))
     }
 
-    /// Sends texts to embed.
+    /// Sends texts to embed. The answer takes `room`.
     ///
     /// # Errors
     /// See [`ProviderError`].
-    pub async fn embeddings(&self, request: &EmbeddingsRequest) -> Result<Complete, ProviderError> {
+    pub async fn embeddings(
+        &self,
+        request: &EmbeddingsRequest,
+        room: &mut dyn AnswerRoom,
+    ) -> Result<Complete, ProviderError> {
+        self.embed(request, room).await.map_err(|error| match error {
+            // Vectors are no output.
+            ProviderError::NoRoom { .. } => ProviderError::NoRoom { read: 0 },
+            error => error,
+        })
+    }
+
+    async fn embed(
+        &self,
+        request: &EmbeddingsRequest,
+        room: &mut dyn AnswerRoom,
+    ) -> Result<Complete, ProviderError> {
         let protocol = &self.0.protocol;
         let mut outgoing = protocol.embeddings(request).map_err(ProviderError::Unsupported)?;
         let omitted = std::mem::take(&mut outgoing.omitted);
         let response = self.send(Method::POST, outgoing, JSON).await?;
         let asked = asked(request.model(), &response);
         let (is_json, wait) = (content_type(&response).starts_with(JSON), retry_after(response.headers()));
-        let body = self.body(response).await?;
-        let complete = protocol.embeddings_answer(request, &asked, body.clone());
-        let complete = self.checked(complete, &body, is_json).map_err(|error| error.or_after(wait))?;
+        let body = self.body(response, room).await?;
+        self.room_to_read(Shape::Chat, &body, room).await?;
+        let complete = off_runtime(body.len(), || {
+            self.checked(protocol.embeddings_answer(request, &asked, body.clone()), &body, is_json)
+        });
+        let complete = complete.map_err(|error| error.or_after(wait))?;
         Ok(Complete { request_id: asked.request_id, omitted, ..complete })
     }
 
@@ -248,7 +275,7 @@ impl Provider {
         let mut outgoing = outgoing.map_err(ProviderError::Unsupported)?;
         outgoing.headers.extend(request.headers().clone());
         let response = self.send(Method::POST, outgoing, JSON).await?;
-        let body = self.body(response).await?;
+        let body = self.0.client.read_short(response.into_body()).await?;
         match serde_json::from_slice::<Counted>(&body) {
             Ok(_) => Ok(body),
             Err(_) => Err(ProviderError::BadAnswer { what: "not a count of tokens" }),
@@ -261,7 +288,10 @@ impl Provider {
     /// See [`ProviderError`].
     pub async fn models(&self) -> Result<Vec<ModelId>, ProviderError> {
         let response = self.send(Method::GET, self.0.protocol.models(), JSON).await?;
-        let body = self.body(response).await?;
+        if is_page(&response) {
+            return Err(ProviderError::BadAnswer { what: "a page" });
+        }
+        let body = self.0.client.read_short(response.into_body()).await?;
         self.0.protocol.models_answer(&body)
     }
 
@@ -334,12 +364,39 @@ impl Provider {
     }
 
     /// The whole body of an answer, which must be JSON.
-    async fn body(&self, response: Response<AnswerBody>) -> Result<Bytes, ProviderError> {
-        if content_type(&response).starts_with("text/html") {
+    async fn body(
+        &self,
+        response: Response<AnswerBody>,
+        room: &mut dyn AnswerRoom,
+    ) -> Result<Bytes, ProviderError> {
+        if is_page(&response) {
             return Err(ProviderError::BadAnswer { what: "a page" });
         }
-        self.0.client.read(response.into_body()).await
+        self.0.client.read(response.into_body(), room).await
     }
+
+    /// Room for the values that a large answer is read into, and written from, where it does not pass as it came.
+    async fn room_to_read(
+        &self,
+        shape: Shape,
+        body: &Bytes,
+        room: &mut dyn AnswerRoom,
+    ) -> Result<(), ProviderError> {
+        let length = body.len();
+        if length <= room::UNCOUNTED || self.0.protocol.passes(shape) {
+            return Ok(());
+        }
+        let outline = off_runtime(length, || Outline::read(body));
+        let outline =
+            outline.map_err(|_| ProviderError::Unreadable { what: "JSON that can't be read safely" })?;
+        let all = outline.memory.saturating_mul(2).saturating_add(room::TIMES * length);
+        let reached = room.reach(all).await;
+        reached.map_err(|NoRoom| ProviderError::NoRoom { read: length as u64 })
+    }
+}
+
+fn is_page(response: &Response<AnswerBody>) -> bool {
+    content_type(response).starts_with("text/html")
 }
 
 fn wrong_shape(request: &ChatRequest, kind: Kind) -> BadRequest {

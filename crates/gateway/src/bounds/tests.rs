@@ -14,7 +14,13 @@ fn bounds(limits: Limits) -> Bounds {
 }
 
 fn limits() -> Limits {
-    Limits { body: 64 * KIB, in_flight: 512 * KIB, per_user: 128 * KIB, requests_per_user: 40 }
+    Limits {
+        body: 64 * KIB,
+        in_flight: 512 * KIB,
+        per_user: 128 * KIB,
+        requests_per_user: 40,
+        patience: Duration::from_secs(30),
+    }
 }
 
 fn user(name: &str) -> UserId {
@@ -61,7 +67,7 @@ async fn bytes_in_flight_are_given_back() {
     assert_eq!(bounds.read(None, &HeaderMap::new(), body()).await.unwrap_err().code, "too_many_bytes");
     drop(first);
     assert!(bounds.read(None, &HeaderMap::new(), body()).await.is_ok());
-    assert_eq!(lock(&bounds.taken).bytes, 0);
+    assert_eq!(lock(&bounds.books).bytes, 0);
 }
 
 #[tokio::test]
@@ -76,11 +82,11 @@ async fn what_is_announced_takes_nothing() {
                 .spawn(async move { bounds.read(Some(&ann), &length(64 * KIB), hanging()).await.err() })
         })
         .collect();
-    while lock(&bounds.taken).bytes < 20 {
+    while lock(&bounds.books).bytes < 20 {
         tokio::task::yield_now().await;
     }
     let (refused, _read) = refusal(&bounds, &user("bob"), 64 * KIB).await;
-    assert_eq!((refused, lock(&bounds.taken).bytes), (None, 20 + 64 * KIB));
+    assert_eq!((refused, lock(&bounds.books).bytes), (None, 20 + 64 * KIB));
     announced.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
@@ -98,7 +104,7 @@ async fn who_takes_too_much_is_refused_and_nobody_else() {
     drop((first, of_bob));
     assert_eq!(refusal(&bounds, &ann, 64 * KIB).await.0, None);
     drop((second, _seats));
-    assert!(lock(&bounds.taken).users.is_empty());
+    assert!(lock(&bounds.books).users.is_empty());
 }
 
 /// The rest of what there is stays for those who take little.
@@ -141,9 +147,9 @@ async fn what_becomes_of_a_body_is_counted_in() {
     let body = read.unwrap().1;
     let outline = |memory| Outline { model: None, memory };
     let room = bounds.room(&body, &outline(30 * KIB)).unwrap();
-    assert_eq!(lock(&bounds.taken).bytes, 50 * KIB);
+    assert_eq!(lock(&bounds.books).bytes, 50 * KIB);
     drop(room);
-    assert_eq!(lock(&bounds.taken).bytes, 10 * KIB);
+    assert_eq!(lock(&bounds.books).bytes, 10 * KIB);
     let refused = bounds.room(&body, &outline(128 * KIB + 1)).unwrap_err();
     assert_eq!((refused.status.as_u16(), refused.code), (400, "body_too_complex"));
     assert!(refused.message.contains("131072"), "{}", refused.message);

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
-use providers::{EmbeddingsRequest, Outline};
+use providers::{EmbeddingsRequest, Outline, off_runtime};
 
 use super::{Admitted, admitted, respond, room};
 use crate::Gateway;
@@ -15,14 +15,16 @@ pub(crate) async fn handler(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let Admitted { requester, labels, server, body, taken } = admitted(&gateway, &headers, body).await?;
-    let room = room(&gateway, server.as_ref(), &taken, Outline::of_embeddings(&body)).await?;
-    let request =
-        EmbeddingsRequest::parse(body).map_err(|error| ApiError::bad_request(error.message, error.param))?;
-    let answer = gateway.meter.embeddings(requester, labels, server.as_ref(), request).await;
-    drop(room);
+    let Admitted { requester, labels, server, body, mut share } = admitted(&gateway, &headers, body).await?;
+    let length = body.len();
+    let outline = off_runtime(length, || Outline::of_embeddings(&body));
+    room(&gateway, server.as_ref(), &mut share, outline).await?;
+    let request = off_runtime(length, || EmbeddingsRequest::parse(body))
+        .map_err(|error| ApiError::bad_request(error.message, error.param))?;
+    let answer = gateway.meter.embeddings(requester, labels, server.as_ref(), request, &mut share).await;
+    share.leave_made();
     match answer {
-        Ok(answer) => Ok(respond(&gateway, answer, taken)),
+        Ok(answer) => Ok(respond(&gateway, answer, share)),
         Err(unserved) => Err(ApiError::of_unserved(unserved, gateway.contact())),
     }
 }

@@ -23,13 +23,13 @@ pub(crate) async fn count_tokens(State(gateway): State<Gateway>, headers: Header
 }
 
 async fn counted(gateway: &Gateway, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
-    let Admitted { requester, labels, server, body, taken } = admitted(gateway, &headers, body).await?;
-    let room = room(gateway, server.as_ref(), &taken, Outline::read(&body)).await?;
+    let Admitted { requester, labels, server, body, mut share } = admitted(gateway, &headers, body).await?;
+    room(gateway, server.as_ref(), &mut share, Outline::read(&body)).await?;
     let mut request = ChatRequest::parse_as(Shape::Messages, body)
         .map_err(|error| ApiError::bad_request(error.message, error.param))?;
     request.set_headers(betas(&headers));
     let count = gateway.meter.count_tokens(requester, &labels, server.as_ref(), request).await;
-    drop((room, taken));
+    drop(share);
     let count = count.map_err(|error| ApiError::of_meter(error, gateway.contact()))?;
     Ok(([(CONTENT_TYPE, "application/json")], count).into_response())
 }

@@ -20,11 +20,11 @@ use futures_util::Stream;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use metering::{Labels, MeterError, MeteredAnswer, MeteredBody, Requester};
-use providers::{BadRequest, ChatRequest, Outline, Provider, Shape};
+use providers::{BadRequest, ChatRequest, Outline, Provider, Shape, off_runtime};
 use storage::KnownUser;
 
 use crate::Gateway;
-use crate::bounds::{Reserved, Seat, skim};
+use crate::bounds::{Seat, Share, skim};
 use crate::error::ApiError;
 use crate::keep_alive::KeepAlive;
 use crate::keys::Access;
@@ -37,6 +37,8 @@ const LONGEST_NAMES: usize = 2_000;
 pub(crate) const REQUEST: &str = "x-tracking-request";
 /// Values that take less memory than this need no look at their model first.
 const MUCH: usize = 256 * 1024;
+/// Whole answers go out in pieces of so many bytes.
+const PIECE: usize = 64 * 1024;
 const BETAS: HeaderName = HeaderName::from_static("anthropic-beta");
 
 /// A request whose user is known and whose body is here, with what it takes of the bounds.
@@ -46,13 +48,7 @@ pub(crate) struct Admitted {
     /// The server that the request itself names.
     pub server: Option<Provider>,
     pub body: Bytes,
-    pub taken: Taken,
-}
-
-/// What a request takes of the bounds, for as long as its answer lasts.
-pub(crate) struct Taken {
-    _seat: Seat,
-    body: Reserved,
+    pub share: Share,
 }
 
 /// Key, identity, user, bounds, body: what every metered route needs.
@@ -69,23 +65,25 @@ pub(crate) async fn admitted(
         }
     };
     let (body, reserved) = gateway.bounds.read(Some(&requester.user), headers, body).await?;
-    Ok(Admitted { requester, labels, server, body, taken: Taken { _seat: seat, body: reserved } })
+    Ok(Admitted { requester, labels, server, body, share: Share::new(seat, reserved) })
 }
 
 /// Room for what becomes of a body until its request is sent. What takes much gets it only for a model that there is.
 pub(crate) async fn room(
     gateway: &Gateway,
     server: Option<&Provider>,
-    taken: &Taken,
+    share: &mut Share,
     outline: Result<Outline, BadRequest>,
-) -> Result<Reserved, ApiError> {
+) -> Result<(), ApiError> {
     let outline = outline.map_err(|error| ApiError::bad_request(error.message, error.param))?;
     if outline.memory > MUCH {
         let model = outline.model.as_deref().unwrap_or_default();
         let known = gateway.meter.require_model(server, model).await;
         known.map_err(|error| ApiError::of_meter(error, gateway.contact()))?;
     }
-    gateway.bounds.room(&taken.body, &outline)
+    let made = gateway.bounds.room(share.body(), &outline)?;
+    share.make(made);
+    Ok(())
 }
 
 /// All that the head of a request says.
@@ -139,17 +137,19 @@ pub(crate) async fn answered(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let Admitted { requester, labels, server, body, taken } = admitted(gateway, &headers, body).await?;
-    let room = room(gateway, server.as_ref(), &taken, Outline::read(&body)).await?;
-    let mut request = ChatRequest::parse_as(shape, body)
+    let Admitted { requester, labels, server, body, mut share } = admitted(gateway, &headers, body).await?;
+    let length = body.len();
+    let outline = off_runtime(length, || Outline::read(&body));
+    room(gateway, server.as_ref(), &mut share, outline).await?;
+    let mut request = off_runtime(length, || ChatRequest::parse_as(shape, body))
         .map_err(|error| ApiError::bad_request(error.message, error.param))?;
     if shape == Shape::Messages {
         request.set_headers(betas(&headers));
     }
-    let answer = gateway.meter.chat(requester, labels, server.as_ref(), request).await;
-    drop(room);
+    let answer = gateway.meter.chat(requester, labels, server.as_ref(), request, &mut share).await;
+    share.leave_made();
     match answer {
-        Ok(answer) => Ok(respond(gateway, answer, taken)),
+        Ok(answer) => Ok(respond(gateway, answer, share)),
         Err(unserved) => Err(ApiError::of_unserved(unserved, gateway.contact())),
     }
 }
@@ -164,21 +164,22 @@ fn betas(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// A metered answer over HTTP.
-pub(crate) fn respond(gateway: &Gateway, answer: MeteredAnswer, taken: Taken) -> Response {
+pub(crate) fn respond(gateway: &Gateway, answer: MeteredAnswer, mut share: Share) -> Response {
     let MeteredAnswer { id, body, omitted } = answer;
     let mut response = match body {
         MeteredBody::Complete(body) => {
-            // Its length is known; its seat is free once all of it has been taken.
+            // Its length is known; its share is free once all of it has been taken.
             let length = body.len();
-            let once = futures_util::stream::once(std::future::ready(body));
-            let mut response = Response::new(Body::from_stream(Taking { stream: once, _taken: taken }));
+            share.leave_body();
+            let mut response =
+                Response::new(Body::from_stream(Taking { stream: Pieces(body), _share: share }));
             response.headers_mut().insert(CONTENT_LENGTH, length.into());
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             response
         }
         MeteredBody::Stream(stream) => {
             let stream = KeepAlive::new(stream, gateway.config.keep_alive);
-            let mut response = Response::new(Body::from_stream(Taking { stream, _taken: taken }));
+            let mut response = Response::new(Body::from_stream(Taking { stream, _share: share }));
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -213,10 +214,22 @@ fn named(omitted: &[String]) -> Option<HeaderValue> {
     if names.is_empty() { None } else { HeaderValue::from_str(&names).ok() }
 }
 
+/// A whole answer, of which no more than a piece waits beyond what its client takes.
+struct Pieces(Bytes);
+
+impl Stream for Pieces {
+    type Item = Bytes;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let length = self.0.len().min(PIECE);
+        Poll::Ready((length > 0).then(|| self.0.split_to(length)))
+    }
+}
+
 /// An answer that keeps its share of the bounds until all of it has been taken.
 struct Taking<S> {
     stream: S,
-    _taken: Taken,
+    _share: Share,
 }
 
 impl<S: Stream<Item = Bytes> + Unpin> Stream for Taking<S> {

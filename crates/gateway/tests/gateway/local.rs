@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use testing::databases::TestDatabase;
 use testing::each_database;
 
-use crate::app::{Answer, App};
+use crate::app::{Answer, App, chat, read};
 
 /// A request to a local route, and its answer.
 async fn call(app: &App, method: Method, path: &str, body: Value) -> Answer {
@@ -214,5 +214,26 @@ each_database!(what_has_happened_is_charged_whatever_is_left, async |test: TestD
     app.fresh_catalogue().await;
     assert_eq!(ok(&app, Method::POST, "usage", used("bob")).await["credits_remaining"], json!(-2));
     assert_eq!(app.ask("ann", "[[sim input=1 output=1]]", false).await.code(), "no_allowance");
+    app.end().await;
+});
+
+each_database!(a_hold_takes_its_part_of_the_bounds_until_it_ends, async |test: TestDatabase| {
+    let bounds = "bytes_in_flight = 8000000\nbytes_per_user = 1000000\n";
+    let app = App::with_more(test, &[], bounds, &[]).await;
+    let text = "word ".repeat(120_000);
+    let held = ok(&app, Method::POST, "holds", hold("ann", json!({"input_text": text}))).await;
+    let id = held["id"].as_str().unwrap();
+    let again = refused(&app, Method::POST, "holds", hold("ann", json!({"input_text": text}))).await;
+    assert_eq!(again, (429, "too_many_bytes".into()));
+    let asked = read(app.send("ann", chat("gpt-test", &text, false)).await).await;
+    assert_eq!((asked.status, asked.code().as_str()), (429, "too_many_bytes"));
+    // Others are not concerned, and she has her share again when it has ended.
+    assert_eq!(read(app.send("bob", chat("gpt-test", &text, false)).await).await.status, 200);
+    ok(&app, Method::DELETE, &format!("holds/{id}"), Value::Null).await;
+    assert_eq!(read(app.send("ann", chat("gpt-test", &text, false)).await).await.status, 200);
+    let held = ok(&app, Method::POST, "holds", hold("ann", json!({"input_text": text}))).await;
+    let end = json!({"outcome": "complete", "usage": {"prompt_tokens": 1, "completion_tokens": 1}});
+    ok(&app, Method::POST, &format!("holds/{}/settle", held["id"].as_str().unwrap()), end).await;
+    assert_eq!(read(app.send("ann", chat("gpt-test", &text, false)).await).await.status, 200);
     app.end().await;
 });

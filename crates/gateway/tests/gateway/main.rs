@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers included")]
 
 mod allowances;
+mod answers;
 mod app;
 mod bounds;
 mod codings;

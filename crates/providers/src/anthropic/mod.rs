@@ -67,6 +67,10 @@ impl Protocol for Anthropic {
         matches!(shape, Shape::Chat | Shape::Messages)
     }
 
+    fn passes(&self, shape: Shape) -> bool {
+        shape == Shape::Messages
+    }
+
     fn chat(&self, request: &ChatRequest) -> Result<Outgoing, BadRequest> {
         match request.shape() {
             Shape::Messages => native::outgoing(self.messages.clone(), request.body()),

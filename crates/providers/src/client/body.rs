@@ -29,6 +29,11 @@ impl AnswerBody {
         Self { incoming, decoder: decoder.map(Box::new), mark: WithoutMark::default() }
     }
 
+    /// Whether it comes in a coding.
+    pub(super) const fn is_coded(&self) -> bool {
+        self.decoder.is_some()
+    }
+
     /// The next bytes, decoded.
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenBody>>> {
         loop {

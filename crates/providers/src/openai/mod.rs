@@ -68,6 +68,10 @@ impl Protocol for OpenAi {
         matches!(shape, Shape::Chat | Shape::Responses)
     }
 
+    fn passes(&self, _: Shape) -> bool {
+        true
+    }
+
     fn chat(&self, request: &ChatRequest) -> Result<Outgoing, BadRequest> {
         self.outgoing(request, None)
     }

@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::framing::Event;
 use crate::protocol::{Conversion, ended_too_soon};
 use crate::registry::Entry;
+use crate::room::Uncounted;
 
 /// Parrots say back what they hear, in lines of JSON.
 static PARROT: Entry = Entry {
@@ -181,7 +182,7 @@ async fn a_kind_of_its_own_answers_whole() {
     let date =
         "200 OK\r\ncontent-type: application/json\r\ndate: Wed, 25 Nov 2026 03:00:00 GMT\r\nx-request-id: r1";
     let (url, heard) = server(date, r#"{"word":"hello","heard":3}"#).await;
-    let Answer::Complete(complete) = parrot(url).chat(&request(false)).await.unwrap() else {
+    let Answer::Complete(complete) = parrot(url).chat(&request(false), &mut Uncounted).await.unwrap() else {
         panic!("a stream")
     };
     assert_eq!(complete.usage, Some(Usage::tokens(3, 1)));
@@ -204,7 +205,7 @@ async fn a_kind_of_its_own_answers_whole() {
 async fn a_kind_of_its_own_streams() {
     let lines = "{\"word\":\"hel\"}\n{\"word\":\"lo\"}\n{\"heard\":3}\n";
     let (url, _heard) = server("200 OK\r\ncontent-type: application/x-ndjson", lines).await;
-    let Answer::Stream(mut events) = parrot(url).chat(&request(true)).await.unwrap() else {
+    let Answer::Stream(mut events) = parrot(url).chat(&request(true), &mut Uncounted).await.unwrap() else {
         panic!("not streamed")
     };
     let (mut text, mut usage) = (String::new(), None);
@@ -221,7 +222,7 @@ async fn a_kind_of_its_own_streams() {
 #[tokio::test]
 async fn a_stream_that_breaks_off_is_no_answer() {
     let (url, _heard) = server("200 OK\r\ncontent-type: application/x-ndjson", "{\"word\":\"hel\"}\n").await;
-    let Answer::Stream(events) = parrot(url).chat(&request(true)).await.unwrap() else {
+    let Answer::Stream(events) = parrot(url).chat(&request(true), &mut Uncounted).await.unwrap() else {
         panic!("not streamed")
     };
     let ends: Vec<bool> = events.map(|event| event.is_ok()).collect().await;
@@ -231,7 +232,7 @@ async fn a_stream_that_breaks_off_is_no_answer() {
 #[tokio::test]
 async fn its_errors_and_its_models() {
     let (url, _heard) = server("418 I'm a teapot", "no, sk-123 is my key").await;
-    let refused = parrot(url).chat(&request(false)).await.unwrap_err();
+    let refused = parrot(url).chat(&request(false), &mut Uncounted).await.unwrap_err();
     let said = error::Said { words: Some("no, *** is my key".into()), ..error::Said::default() };
     assert_eq!(refused, ProviderError::Rejected { status: 418, said });
     let (url, _heard) = server("200 OK\r\ncontent-type: application/json", r#"["polly"]"#).await;
@@ -239,7 +240,8 @@ async fn its_errors_and_its_models() {
     let native =
         ChatRequest::parse_as(Shape::Responses, Bytes::from_static(b"{\"model\":\"m\",\"input\":\"x\"}"))
             .unwrap();
-    let unsupported = parrot("http://localhost".parse().unwrap()).chat(&native).await.unwrap_err();
+    let unsupported =
+        parrot("http://localhost".parse().unwrap()).chat(&native, &mut Uncounted).await.unwrap_err();
     assert!(matches!(unsupported, ProviderError::Unsupported(_)), "{unsupported}");
 }
 
@@ -266,7 +268,7 @@ async fn vectors_that_went_wrong_were_made() {
             options: ProviderOptions::default(),
             network: Network::default(),
         });
-        let error = provider.unwrap().embeddings(&asks()).await.unwrap_err();
+        let error = provider.unwrap().embeddings(&asks(), &mut Uncounted).await.unwrap_err();
         assert_eq!(matches!(error, ProviderError::Unreadable { .. }), broken, "{kind:?} {body}: {error:?}");
     }
 }

@@ -82,7 +82,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     sent: Body,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let Terms { name, credit_allowance, description } = body(&gateway, &headers, sent).await?;
+    let (Terms { name, credit_allowance, description }, _counted) = body(&gateway, &headers, sent).await?;
     let description = description.unwrap_or_default();
     let group = groups::create(&gateway.database, &name, credit_allowance, &description).await;
     Ok((StatusCode::CREATED, Json(show(&group.map_err(ApiError::of_storage)?))))
@@ -93,7 +93,8 @@ pub(super) async fn update(
     headers: HeaderMap,
     sent: Body,
 ) -> Result<Json<Value>, ApiError> {
-    let Changed { name, new_name, credit_allowance, description } = body(&gateway, &headers, sent).await?;
+    let (Changed { name, new_name, credit_allowance, description }, _counted) =
+        body(&gateway, &headers, sent).await?;
     let change = Change { name: new_name, allowance: credit_allowance, description, ..Change::default() };
     if change == Change::default() {
         return Err(ApiError::bad_request(
@@ -130,7 +131,7 @@ pub(super) async fn add_member(
     headers: HeaderMap,
     sent: Body,
 ) -> Result<StatusCode, ApiError> {
-    let Member { name, user } = body(&gateway, &headers, sent).await?;
+    let (Member { name, user }, _counted) = body(&gateway, &headers, sent).await?;
     let user = users::one(&gateway.database, &user).await.map_err(ApiError::of_storage)?;
     groups::add_user(&gateway.database, &name, &user.id).await.map_err(ApiError::of_storage)?;
     Ok(StatusCode::NO_CONTENT)

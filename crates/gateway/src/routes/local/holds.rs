@@ -3,10 +3,9 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use metering::Outcome;
-use providers::{ChatRequest, Shape};
+use providers::{ChatRequest, Shape, off_runtime, write_json};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -30,9 +29,11 @@ pub(super) async fn create(
     headers: HeaderMap,
     sent: Body,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let (asking, size) = asked::<Size>(&gateway, &headers, sent).await?;
+    let (asking, size, counted) = asked::<Size>(&gateway, &headers, sent).await?;
     let requester = asking.requester(&gateway).await?;
     let request = size.request(&asking.model)?;
+    // It is kept as long as the hold, to be counted.
+    let kept = gateway.bounds.hand_over(counted.body, &requester.user)?;
     let held = gateway.meter.errand(requester, asking.labels(&gateway), &asking.provider()?, &request).await;
     let errand = held.map_err(|error| ApiError::of_meter(error, gateway.contact()))?;
     let held = json!({
@@ -40,7 +41,7 @@ pub(super) async fn create(
         "amount": number(errand.amount()),
         "max_tokens": errand.output_tokens(),
     });
-    gateway.errands.add(errand);
+    gateway.errands.add(errand, kept);
     Ok((StatusCode::CREATED, Json(held)))
 }
 
@@ -59,7 +60,7 @@ pub(super) async fn progress(
     Path(id): Path<String>,
     sent: Body,
 ) -> Result<StatusCode, ApiError> {
-    let noted: Noted = body(&gateway, &headers, sent).await?;
+    let (noted, _counted): (Noted, _) = body(&gateway, &headers, sent).await?;
     let usage = noted.usage.as_deref().map(usage_of).transpose()?;
     let id = id.parse().map_err(bad)?;
     gateway.errands.with(id, |errand| errand.note(&noted.text, usage)).ok_or_else(ended)?;
@@ -88,7 +89,7 @@ pub(super) async fn settle(
     Path(id): Path<String>,
     sent: Body,
 ) -> Result<Json<Value>, ApiError> {
-    let Ended { outcome, text, usage } = body(&gateway, &headers, sent).await?;
+    let (Ended { outcome, text, usage }, _counted) = body(&gateway, &headers, sent).await?;
     let usage = usage.as_deref().map(usage_of).transpose()?;
     let id = id.parse().map_err(bad)?;
     let mut errand = gateway.errands.take(id).ok_or_else(ended)?;
@@ -134,8 +135,10 @@ impl Size {
         if let Some(n) = self.n {
             request.insert("n".into(), n.into());
         }
-        let text = Value::Object(request).to_string();
-        ChatRequest::parse_as(Shape::Chat, Bytes::from(text))
+        let text = write_json(&request)
+            .map_err(|error| ApiError::bad_request(format!("The request: {error}."), None))?;
+        drop(request);
+        off_runtime(text.len(), || ChatRequest::parse_as(Shape::Chat, text.clone()))
             .map_err(|error| ApiError::bad_request(error.message, error.param))
     }
 }

@@ -21,16 +21,17 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::get;
 use axum::routing::{delete as delete_only, post};
+use bytes::Bytes;
 use http::{HeaderMap, Method};
 use metering::{Bill, Labels, Requester};
-use providers::Outline;
+use providers::{Outline, off_runtime};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Number, Value, json};
 
 use crate::Gateway;
-use crate::bounds::skim;
+use crate::bounds::{Reserved, skim};
 use crate::error::ApiError;
 
 pub(crate) fn router(gateway: &Gateway) -> Router<Gateway> {
@@ -79,20 +80,37 @@ async fn counted(State(gateway): State<Gateway>, request: Request, next: Next) -
     response
 }
 
+/// What the body of a local request takes of the bounds, with what is made of it.
+struct Counted {
+    body: Reserved,
+    _room: Reserved,
+}
+
 /// The body of a local request, for whoever has the key.
 async fn body<T: DeserializeOwned>(
     gateway: &Gateway,
     headers: &HeaderMap,
-    body: Body,
-) -> Result<T, ApiError> {
+    sent: Body,
+) -> Result<(T, Counted), ApiError> {
+    let (body, counted) = read(gateway, headers, sent).await?;
+    Ok((parsed(&body)?, counted))
+}
+
+async fn read(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<(Bytes, Counted), ApiError> {
     if let Err(error) = gateway.keys.administers(headers) {
         skim(body).await;
         return Err(error);
     }
     let (body, reserved) = gateway.bounds.read(None, headers, body).await?;
-    let outline = Outline::read(&body).map_err(|error| ApiError::bad_request(error.message, error.param))?;
-    let _room = gateway.bounds.room(&reserved, &outline)?;
-    serde_json::from_slice(&body).map_err(|error| ApiError::bad_request(format!("The body: {error}."), None))
+    let outline = off_runtime(body.len(), || Outline::read(&body));
+    let outline = outline.map_err(|error| ApiError::bad_request(error.message, error.param))?;
+    let room = gateway.bounds.room(&reserved, &outline)?;
+    Ok((body, Counted { body: reserved, _room: room }))
+}
+
+fn parsed<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
+    off_runtime(body.len(), || serde_json::from_slice(body))
+        .map_err(|error| ApiError::bad_request(format!("The body: {error}."), None))
 }
 
 /// The body of a metered request: who asks for what, and what its route needs beside.
@@ -100,11 +118,9 @@ async fn asked<T: DeserializeOwned>(
     gateway: &Gateway,
     headers: &HeaderMap,
     sent: Body,
-) -> Result<(Asking, T), ApiError> {
-    let sent: Box<RawValue> = body(gateway, headers, sent).await?;
-    let wrong = |error: serde_json::Error| ApiError::bad_request(format!("The body: {error}."), None);
-    let asking = serde_json::from_str(sent.get()).map_err(wrong)?;
-    Ok((asking, serde_json::from_str(sent.get()).map_err(wrong)?))
+) -> Result<(Asking, T, Counted), ApiError> {
+    let (body, counted) = read(gateway, headers, sent).await?;
+    Ok((parsed(&body)?, parsed(&body)?, counted))
 }
 
 /// A credit amount as an exact JSON number.

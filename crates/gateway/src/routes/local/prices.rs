@@ -64,7 +64,7 @@ pub(super) async fn write(
     headers: HeaderMap,
     sent: Body,
 ) -> Result<Json<Value>, ApiError> {
-    let Written { prices, how } = body(&gateway, &headers, sent).await?;
+    let (Written { prices, how }, _counted) = body(&gateway, &headers, sent).await?;
     let (database, now) = (&gateway.database, gateway.clock.now());
     let (new, how) = match how {
         How::Add => (price_list::parse(prices.get()), Write::Add),

@@ -51,7 +51,7 @@ pub(super) async fn write(
     headers: HeaderMap,
     sent: Body,
 ) -> Result<StatusCode, ApiError> {
-    let Written { settings: entries, only_new } = body(&gateway, &headers, sent).await?;
+    let (Written { settings: entries, only_new }, _counted) = body(&gateway, &headers, sent).await?;
     let entries: Vec<(String, String, String)> =
         entries.into_iter().map(|entry| (entry.key, entry.value, entry.description)).collect();
     settings::init(&gateway.database, &entries, !only_new).await.map_err(ApiError::of_storage)?;

@@ -84,7 +84,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     sent: Body,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let made: Made = body(&gateway, &headers, sent).await?;
+    let (made, _counted): (Made, _) = body(&gateway, &headers, sent).await?;
     let terms = Terms {
         name: made.name,
         sponsor: made.sponsor_id,
@@ -102,7 +102,7 @@ pub(super) async fn update(
     headers: HeaderMap,
     sent: Body,
 ) -> Result<Json<Value>, ApiError> {
-    let changed: Changed = body(&gateway, &headers, sent).await?;
+    let (changed, _counted): (Changed, _) = body(&gateway, &headers, sent).await?;
     let which = Wanted { id: changed.id, name: changed.name }.one()?;
     let change = Change {
         name: changed.new_name,

@@ -25,7 +25,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     sent: Body,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let (asking, reported) = asked::<Reported>(&gateway, &headers, sent).await?;
+    let (asking, reported, _counted) = asked::<Reported>(&gateway, &headers, sent).await?;
     let used =
         Used { provider: asking.provider()?, model: asking.model.clone(), usage: usage_of(&reported.usage)? };
     let (requester, is_known) = asking.whoever(&gateway).await?;

@@ -19,6 +19,8 @@ pub(crate) struct ApiError {
     pub code: &'static str,
     pub message: String,
     pub param: Option<String>,
+    /// The status that Anthropic's clients know for it, where it is another one.
+    pub status_of_messages: Option<StatusCode>,
     /// What the provider says of it itself: its code goes before ours.
     pub said: Option<Box<Said>>,
     /// Seconds.
@@ -46,6 +48,7 @@ impl ApiError {
             code,
             message,
             param: None,
+            status_of_messages: None,
             said: None,
             retry_after: None,
             final_answer: false,
@@ -235,7 +238,13 @@ impl ApiError {
         let wait =
             error.retry_after().map_or(5, |wait| u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1));
         let said = error.said().cloned();
+        let status_of_messages = match error {
+            ProviderError::Overloaded { .. } => StatusCode::from_u16(529).ok(),
+            ProviderError::Failed { status: 504, .. } => Some(StatusCode::GATEWAY_TIMEOUT),
+            _ => None,
+        };
         Self {
+            status_of_messages,
             param: said.as_ref().and_then(|said| said.param.clone()),
             said: said.map(Box::new),
             retry_after: waits.then_some(wait),

@@ -36,22 +36,26 @@ async fn counted(gateway: &Gateway, headers: HeaderMap, body: Body) -> Result<Re
 
 /// An error as Anthropic's clients know it (API reference, "Errors").
 fn refused(error: ApiError) -> Response {
-    let kind = match error.status {
+    let status = error.status_of_messages.unwrap_or(error.status);
+    let kind = match status {
         StatusCode::UNAUTHORIZED => "authentication_error",
         StatusCode::FORBIDDEN => "permission_error",
         StatusCode::NOT_FOUND => "not_found_error",
         StatusCode::PAYLOAD_TOO_LARGE => "request_too_large",
         StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
         StatusCode::SERVICE_UNAVAILABLE => "overloaded_error",
+        StatusCode::GATEWAY_TIMEOUT => "timeout_error",
+        status if status.as_u16() == 529 => "overloaded_error",
         status if status.is_client_error() => "invalid_request_error",
         _ => "api_error",
     };
     let said =
         json!({"type": kind, "message": error.message, "code": error.shown_code(), "param": error.param});
     let body = json!({"type": "error", "error": said}).to_string();
-    // Status, headers and the count of errors are the same in every form.
+    // Headers and the count of errors are the same in every form.
     let (head, _) = error.into_response().into_parts();
     let mut response = Response::from_parts(head, Body::from(body));
+    *response.status_mut() = status;
     response.headers_mut().remove(http::header::CONTENT_LENGTH);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
@@ -60,6 +64,8 @@ fn refused(error: ApiError) -> Response {
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt;
+    use metering::MeterError;
+    use providers::{ProviderError, Said};
 
     use super::*;
 
@@ -74,6 +80,7 @@ mod tests {
             (429, "rate_limit_error"),
             (502, "api_error"),
             (503, "overloaded_error"),
+            (504, "timeout_error"),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
             let response = refused(ApiError::new(status, "kind", "code", "words").after(7));
@@ -83,6 +90,21 @@ mod tests {
             let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
             assert_eq!((body["type"].as_str(), body["error"]["type"].as_str()), (Some("error"), Some(kind)));
             assert_eq!(body["error"]["message"], "words");
+        }
+    }
+
+    #[test]
+    fn errors_of_a_provider_have_the_statuses_that_anthropics_clients_know() {
+        let said = Said::default();
+        let failed = |status| ProviderError::Failed { status, said: said.clone() };
+        for (error, status) in [
+            (ProviderError::Overloaded { retry_after: None, said: said.clone() }, 529),
+            (failed(504), 504),
+            (failed(500), 502),
+            (ProviderError::OurKey { status: 529 }, 502),
+        ] {
+            let error = ApiError::of_meter(MeterError::Provider(error), None);
+            assert_eq!(refused(error).status().as_u16(), status);
         }
     }
 }

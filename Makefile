@@ -65,8 +65,9 @@ bench: ## chunks of each provider; the ledger and the gateway, side by side with
 fuzz: ## ten minutes of fuzzing for each parser and converter (FUZZ_SECONDS to change that)
 	scripts/fuzz
 
-nightly: previous kills ## what takes too long for each change: 46,000 mutated bodies; the previous release; kills; outages of 18 s
+nightly: previous kills ## what takes too long for each change: 46,000 mutated bodies; streams of 800 MiB; the previous release; kills; outages of 18 s
 	MUTATED_BODIES=46000 scripts/with-postgres scripts/run-rust-tests -E 'test(mutations::)' --no-capture
+	STREAMED_MIB=800 scripts/with-postgres scripts/run-rust-tests --profile nightly -E 'binary(/end_to_end/) and test(/long_streams/)'
 	OWUI_TEST_OUTAGES=30 OWUI_TEST_OUTAGE_SECONDS=18 scripts/with-postgres scripts/run-rust-tests --profile nightly \
 		-E 'binary(/end_to_end/) and test(/^outages::/)'
 

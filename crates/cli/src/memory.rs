@@ -9,6 +9,9 @@ use std::time::Duration;
 /// How often memory is given back.
 const EVERY: Duration = Duration::from_secs(2);
 
+/// Threads for what takes long end when they had nothing to do for so long: what they used last is theirs until then.
+pub(crate) const IDLE_THREAD: Duration = Duration::from_secs(2);
+
 /// Gives free memory back, as long as it is polled.
 pub(crate) async fn give_back() {
     let mut looks = tokio::time::interval(EVERY);

@@ -134,7 +134,7 @@ impl Bounds {
         let read = self.read_from(user, headers, &mut body).await;
         // What is refused for its coding is mostly small.
         if read.is_err() && headers.contains_key(CONTENT_ENCODING) {
-            skim(body).await;
+            Box::pin(skim(body)).await;
         }
         read
     }

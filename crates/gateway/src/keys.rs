@@ -103,7 +103,8 @@ impl Keys {
             }
         }
         let began = Instant::now();
-        let key = keys::find_by_hash(&self.database, &hash).await.map_err(ApiError::of_storage)?;
+        let found = Box::pin(keys::find_by_hash(&self.database, &hash)).await;
+        let key = found.map_err(ApiError::of_storage)?;
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() >= MOST {
             remembered.clear();

@@ -149,7 +149,7 @@ impl Meter {
                 let stream = MeteredStream::new(upstream, flight, tell, bound, self.0.waits.settle);
                 match stream.begin(self.0.waits.head).await {
                     Ok(stream) => Ok(MeteredAnswer { id, body: MeteredBody::Stream(stream), omitted }),
-                    Err(failed) => Err(self.failed(failed.0, failed.1).await),
+                    Err(failed) => Err(Box::pin(self.failed(failed.0, failed.1)).await),
                 }
             }
             Ok(Answer::Complete(complete)) => {
@@ -159,7 +159,7 @@ impl Meter {
             }
             Err(error) => {
                 drop(request);
-                Err(self.failed(flight, error).await)
+                Err(Box::pin(self.failed(flight, error)).await)
             }
         }
     }
@@ -192,7 +192,7 @@ impl Meter {
         };
         match sent {
             Ok(complete) => Ok(self.complete(flight, complete, Tell::CHAT, room).await),
-            Err(error) => Err(self.failed(flight, error).await),
+            Err(error) => Err(Box::pin(self.failed(flight, error)).await),
         }
     }
 

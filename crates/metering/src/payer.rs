@@ -78,7 +78,7 @@ pub(crate) async fn payer(
         },
     };
     let allowance = match (allowance, chat) {
-        (None, Some(chat)) if is_task => of_chat(shared, snapshot, &user, chat).await?,
+        (None, Some(chat)) if is_task => Box::pin(of_chat(shared, snapshot, &user, chat)).await?,
         (allowance, _) => allowance,
     };
     let allowance = match allowance {
@@ -95,7 +95,7 @@ pub(crate) async fn payer(
     };
     let sponsored = allowance.map(|allowance| allowance.id);
     if let Some(chat) = chat.filter(|_| !is_task)
-        && let Err(error) = shared.catalogue.note_sponsor_of_chat(&user, chat, sponsored).await
+        && let Err(error) = Box::pin(shared.catalogue.note_sponsor_of_chat(&user, chat, sponsored)).await
     {
         // Then the chat's tasks are paid as before. The request itself needs no such note.
         tracing::warn!(%error, "who pays a chat could not be noted");

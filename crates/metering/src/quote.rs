@@ -40,7 +40,7 @@ pub(crate) async fn quote(
                 let output = output.min(settings.hold_output_tokens).saturating_mul(asked.choices());
                 Quote::Estimate(charge(&route.price, &Usage::tokens(input_tokens, output))?)
             }
-            Policy::Strict => Quote::Worst(worst(asked, user, route, settings).await?),
+            Policy::Strict => Quote::Worst(Box::pin(worst(asked, user, route, settings)).await?),
         }
     };
     Ok(Quoted { bid: Bid { accounts, quote }, input_tokens })

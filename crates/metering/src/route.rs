@@ -130,7 +130,7 @@ impl Routes {
             }
         }
         match found.len() {
-            0 => self.without_price(snapshot, qualified, model).await?.ok_or_else(unknown),
+            0 => Box::pin(self.without_price(snapshot, qualified, model)).await?.ok_or_else(unknown),
             1 => Ok(found.swap_remove(0)),
             _ => {
                 let choices: Vec<_> =

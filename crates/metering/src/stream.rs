@@ -276,7 +276,7 @@ impl Flowing {
                 Outcome::Complete
             }
             End::Failed(error) => {
-                flight.fail(error).await;
+                Box::pin(flight.fail(error)).await;
                 return vec![tell.error(error)];
             }
             End::Grounded => Outcome::Shutdown,

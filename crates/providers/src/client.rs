@@ -156,7 +156,7 @@ impl HttpClient {
             }
         };
         let response = Response::from_parts(head, AnswerBody::new(body, decoder));
-        if is_success { Ok(response) } else { Err(self.failure(response, failure).await) }
+        if is_success { Ok(response) } else { Err(Box::pin(self.failure(response, failure)).await) }
     }
 
     /// Nothing was sent. Whoever runs this is told why.

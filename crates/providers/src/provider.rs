@@ -196,7 +196,7 @@ impl Provider {
                     && is_named.load(Ordering::Relaxed)
                     && request.asks_for_usage_alone() =>
             {
-                let again = self.send_chat(request, false, None).await?;
+                let again = Box::pin(self.send_chat(request, false, None)).await?;
                 stream_options.are_sent.store(false, Ordering::Relaxed);
                 tracing::warn!(
                     provider = %self.0.name,

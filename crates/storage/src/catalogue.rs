@@ -133,7 +133,8 @@ impl Catalogue {
             return Ok(snapshot);
         }
         let (began, changes) = (Instant::now(), self.0.changes.load(Ordering::SeqCst));
-        let snapshot = Arc::new(read(&self.0.database, &*self.0.clock).await?);
+        // Seldom, and much: most requests go without room for it.
+        let snapshot = Arc::new(Box::pin(read(&self.0.database, &*self.0.clock)).await?);
         let taken = Taken { began, changes, snapshot: Arc::clone(&snapshot) };
         let before =
             std::mem::replace(&mut *self.0.snapshot.write().unwrap_or_else(PoisonError::into_inner), taken);
@@ -175,6 +176,11 @@ impl Catalogue {
             let _ = at;
             return Ok(user);
         }
+        Box::pin(self.read_user(id)).await
+    }
+
+    /// Reads a user, for a while.
+    async fn read_user(&self, id: &UserId) -> Result<Option<KnownUser>, Error> {
         let table = if self.snapshot().await?.user_table { "user" } else { "token_tracking_user" };
         let began = Instant::now();
         let sql = format!(
@@ -218,6 +224,10 @@ impl Catalogue {
         if before.as_ref() == Some(&user) {
             return Ok(());
         }
+        Box::pin(self.write_user(user)).await
+    }
+
+    async fn write_user(&self, user: KnownUser) -> Result<(), Error> {
         let sql = format!(
             "INSERT INTO {} (id, name, email, seen_at) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (id) DO UPDATE SET name = excluded.name, email = excluded.email, seen_at = excluded.seen_at",
@@ -245,7 +255,7 @@ impl Catalogue {
             return Ok(model);
         }
         let began = Instant::now();
-        let model = sponsored::workspace_model(&self.0.database, id).await?;
+        let model = Box::pin(sponsored::workspace_model(&self.0.database, id)).await?;
         let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST_WORKSPACE_MODELS {
             known.clear();

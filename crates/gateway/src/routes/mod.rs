@@ -60,7 +60,7 @@ pub(crate) async fn admitted(
     let Head { requester, labels, server, seat } = match head(gateway, headers).await {
         Ok(head) => head,
         Err(error) => {
-            skim(body).await;
+            Box::pin(skim(body)).await;
             return Err(error);
         }
     };

@@ -142,7 +142,7 @@ fn produced(answer: &wire::Answer<'_>, form: Form, text: &mut String) {
         Content::collect(message.refusal.as_ref(), text);
         let calls = message.tool_calls.iter().flat_map(|calls| &calls.0);
         let functions = calls.flat_map(|call| call.function.iter().chain(&call.custom));
-        for function in functions.chain(&message.function_call) {
+        for function in functions.chain(message.function_call.as_deref()) {
             for piece in [&function.name, &function.arguments, &function.input] {
                 text.push_str(Content::text(piece.as_ref()).unwrap_or_default());
             }

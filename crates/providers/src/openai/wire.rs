@@ -43,8 +43,9 @@ pub(super) struct Groq<'a> {
 pub(super) struct Choice<'a> {
     #[serde(borrow, default)]
     pub delta: Option<Message<'a>>,
+    /// Elsewhere, because it is large, and a chunk has none.
     #[serde(borrow, default)]
-    pub message: Option<Message<'a>>,
+    pub message: Option<Box<Message<'a>>>,
     #[serde(borrow, default)]
     pub text: Option<Content<'a>>,
     #[serde(borrow, default)]
@@ -64,8 +65,8 @@ impl<'a> Choice<'a> {
     /// is what has been said so far, or empty.
     pub(super) fn said(&self, form: Form) -> Option<&Message<'a>> {
         match form {
-            Form::Chunk => self.delta.as_ref().or(self.message.as_ref()),
-            Form::Whole => self.message.as_ref().or(self.delta.as_ref()),
+            Form::Chunk => self.delta.as_ref().or(self.message.as_deref()),
+            Form::Whole => self.message.as_deref().or(self.delta.as_ref()),
         }
     }
 }
@@ -86,7 +87,7 @@ pub(super) struct Message<'a> {
     pub reasoning_details: Option<Details<'a>>,
     pub refusal: Option<Content<'a>>,
     pub tool_calls: Option<ToolCalls<'a>>,
-    pub function_call: Option<Function<'a>>,
+    pub function_call: Option<Box<Function<'a>>>,
     /// Fields that only some servers know. There may be text in them, which is output as well.
     pub others: Vec<&'a RawValue>,
 }

@@ -58,7 +58,8 @@ impl Carrier {
                 continue;
             }
             let began = Instant::now();
-            carry(database, account, day, at).await?;
+            // Seldom: a request that has none of this should not have room for it.
+            Box::pin(carry(database, account, day, at)).await?;
             let mut looked = self.looked.write().unwrap_or_else(PoisonError::into_inner);
             if looked.len() >= MOST {
                 looked.clear();

@@ -3,7 +3,7 @@
 //! The rule it protects: only a private gateway believes such a header, so no client of a public one can send a request,
 //! or a key of ours, to a server of its choice.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +34,10 @@ struct Named {
     api_version: Option<String>,
     #[serde(default)]
     permissive_safety: bool,
+    stream_options: Option<bool>,
+    cache_in_input: Option<bool>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
     connect_timeout: Option<u64>,
     first_byte_timeout: Option<u64>,
     idle_timeout: Option<u64>,
@@ -104,7 +108,9 @@ impl Named {
             options: ProviderOptions {
                 api_version: self.api_version,
                 permissive_safety: self.permissive_safety,
-                ..ProviderOptions::default()
+                stream_options: self.stream_options,
+                cache_in_input: self.cache_in_input,
+                headers: self.headers.into_iter().map(|(name, value)| (name, Secret::new(value))).collect(),
             },
             network: network.clone(),
         };
@@ -124,6 +130,15 @@ mod tests {
     }
 
     const GOOD: &str = r#"{"name":"OpenAI","kind":"openai","api_key":"sk-1"}"#;
+
+    #[test]
+    fn all_options_of_a_provider_can_be_named() {
+        let all = r#"{"name":"a","kind":"anthropic","api_key":"sk-1","stream_options":false,"cache_in_input":true,
+            "permissive_safety":true,"api_version":"1","headers":{"X-Team":"physics"}}"#;
+        let named: Named = serde_json::from_str(all).unwrap();
+        assert_eq!((named.stream_options, named.cache_in_input), (Some(false), Some(true)));
+        assert!(named.open(&Network::default()).is_ok());
+    }
 
     #[test]
     fn only_a_private_gateway_is_told_where_to_send_requests() {
@@ -150,6 +165,10 @@ mod tests {
             (r#"{"name":"a","kind":"telepathy","api_key":"sk-1"}"#, "telepathy"),
             (r#"{"name":"a","kind":"openai","api_key":"sk-1","base_url":"x"}"#, "base_url"),
             (r#"{"name":"a","kind":"openai","api_key":"sk-1","idle_timeout":0}"#, "idle_timeout"),
+            (
+                r#"{"name":"a","kind":"openai","api_key":"sk-1","headers":{"Authorization":"sk-1"}}"#,
+                "authorization",
+            ),
             (r#"{"name":"a","kind":"openai","api_key":"sk-1","other":0}"#, "JSON"),
             ("sk-1", "JSON"),
         ] {

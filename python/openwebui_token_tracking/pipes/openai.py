@@ -1,10 +1,12 @@
 """OpenAI, and the servers that are compatible with it."""
 
+import json
 from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from openwebui_token_tracking.errors import RequestError
 from openwebui_token_tracking.pipes.provider import ProviderTrackedPipe, ProviderValves, secret
 
 # Compatible servers with a dialect of their own, by the end of their host's name.
@@ -13,6 +15,16 @@ _HOSTS = {
     "openrouter.ai": "openrouter",
     "api.deepseek.com": "deepseek",
     "api.groq.com": "groq",
+    "api.x.ai": "xai",
+    "api.perplexity.ai": "perplexity",
+    "api.moonshot.ai": "moonshot",
+    "api.moonshot.cn": "moonshot",
+    "dashscope.aliyuncs.com": "dashscope",
+    "dashscope-intl.aliyuncs.com": "dashscope",
+    "api.together.ai": "together",
+    "api.together.xyz": "together",
+    "api.fireworks.ai": "fireworks",
+    "api.voyageai.com": "voyage",
 }
 # The same by the provider's name, for servers that anybody may run anywhere.
 _NAMES = {"azure", "openrouter", "deepseek", "groq", "vllm", "tgi", "litellm"}
@@ -31,6 +43,11 @@ class OpenAITrackedPipe(ProviderTrackedPipe):
             default="https://api.openai.com/v1", description="Where the API is, up to and with its version."
         )
         PROVIDER: str = Field(default="openai", description="The provider's name in the price table, in any case.")
+        HEADERS: str = Field(
+            default="",
+            description='More headers of each request to the API, as a JSON object, such as {"X-Team": "physics"}.',
+            json_schema_extra={"input": {"type": "password"}},
+        )
 
     def provider_name(self) -> str:
         return str(self.valves.PROVIDER)
@@ -45,4 +62,18 @@ class OpenAITrackedPipe(ProviderTrackedPipe):
         return name if name in _NAMES else self.kind
 
     def server(self) -> dict[str, Any]:
-        return {"base_url": self.valves.API_BASE_URL, "api_key": self.valves.API_KEY}
+        server: dict[str, Any] = {"base_url": self.valves.API_BASE_URL, "api_key": self.valves.API_KEY}
+        if self.valves.HEADERS.strip():
+            server["headers"] = _headers(self.valves.HEADERS)
+        return server
+
+
+def _headers(text: str) -> dict[str, str]:
+    try:
+        headers = json.loads(text)
+    except ValueError:
+        headers = None
+    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        # It may hold a secret: what is wrong with it is said without it.
+        raise RequestError("The valve HEADERS must be a JSON object with a text for each header.")
+    return headers

@@ -215,6 +215,9 @@ def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
         ("https://openrouter.ai/api/v1", "openrouter", "openrouter"),
         ("https://me.openai.azure.com/openai/v1", "openai", "azure"),
         ("http://gpu:8000/v1", "vLLM", "vllm"),
+        ("https://api.x.ai/v1", "x", "xai"),
+        ("https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "qwen", "dashscope"),
+        ("https://api.together.xyz/v1", "t", "together"),
         ("https://evil-openrouter.ai/v1", "mine", "openai"),
     ],
 )
@@ -222,6 +225,18 @@ def test_compatible_servers_are_recognised(url: str, provider: str, kind: str) -
     pipe = OpenAITrackedPipe()
     pipe.valves = pipe.Valves(API_BASE_URL=url, PROVIDER=provider)
     assert pipe.protocol() == kind
+
+
+def test_more_headers_go_with_each_request() -> None:
+    pipe = OpenAITrackedPipe()
+    assert "headers" not in pipe.server()
+    pipe.valves = pipe.Valves(HEADERS='{"X-Team": "physics"}')
+    assert pipe.server()["headers"] == {"X-Team": "physics"}
+    for wrong in ("X-Team: physics", "[]", '{"X-Team": 1}'):
+        pipe.valves = pipe.Valves(HEADERS=wrong)
+        with pytest.raises(RequestError, match="HEADERS") as raised:
+            pipe.server()
+        assert "physics" not in str(raised.value)
 
 
 def test_the_package_is_imported_quickly_and_loads_nothing_else() -> None:

@@ -220,8 +220,8 @@ fn decoded(text: &str) -> String {
 }
 
 fn known(id: String, name: String, email: String) -> Result<KnownUser, ApiError> {
-    let id =
-        UserId::new(id).map_err(|error| ApiError::bad_request(format!("The user header: {error}."), None))?;
+    let id = UserId::from_outside(&id)
+        .map_err(|error| ApiError::bad_request(format!("The user header: {error}."), None))?;
     Ok(KnownUser { id, name: Label::new(&name), email: Label::new(&email) })
 }
 
@@ -234,7 +234,8 @@ fn one<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, ApiErr
     }
     let text = std::str::from_utf8(value.as_bytes())
         .map_err(|_| ApiError::bad_request(format!("The header {name} is no valid UTF-8."), None))?;
-    Ok(Some(text.trim()).filter(|text| !text.is_empty()))
+    // Spaces that HTTP knows alone: any other would make two values one.
+    Ok(Some(text.trim_ascii()).filter(|text| !text.is_empty()))
 }
 
 #[cfg(test)]

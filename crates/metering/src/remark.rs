@@ -83,10 +83,11 @@ pub(crate) fn route_of_past(
             };
             Ok(Route {
                 provider: provider.clone(),
-                model: ModelId::new(asked)?,
+                model: ModelId::from_outside(asked)?,
                 price: Price::FREE,
                 version: None,
                 max_output_tokens: None,
+                is_openais: false,
                 sponsored,
             })
         }

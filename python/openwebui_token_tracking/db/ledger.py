@@ -48,6 +48,8 @@ class LedgerEntry(Own):
     """Millionths of a credit."""
     estimated: Mapped[str | None] = mapped_column(sa.Text)
     """``counted`` or ``length`` (guessed from it), if the provider reported no usage."""
+    adjusted: Mapped[int] = mapped_column(sa.BigInteger)
+    """1 where the provider's report contradicted itself and was used where it can be right, else 0."""
     outcome: Mapped[str] = mapped_column(sa.Text)
     """``complete``, ``client_gone``, ``provider_failed``, ``timed_out``, ``cut``, ``shutdown``, ``recovered`` or
     ``not_allowed`` (it happened elsewhere, and a rule would have refused it);

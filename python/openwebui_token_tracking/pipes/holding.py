@@ -80,7 +80,8 @@ class Hold:
     async def settle(self, outcome: Outcome, usage: Mapping[str, Any] | None) -> dict[str, Any]:
         """Charges the request: by its usage, else by what it produced. Goes on if its caller is cancelled.
 
-        :return: the bill: ``credits``, ``credits_remaining``, ``cost``, ``estimated``, ``input_tokens``, ``output_tokens``
+        :return: the bill: ``credits``, ``credits_remaining``, ``cost``, ``estimated``, ``adjusted``, ``input_tokens``,
+            ``output_tokens``
         :raises LocalError: if it can't be charged now; then what was last reported is charged later
         """
 

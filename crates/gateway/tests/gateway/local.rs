@@ -133,7 +133,7 @@ each_database!(groups_settings_and_users_as_on_the_command_line, async |test: Te
 
 each_database!(foreign_code_holds_and_settles, async |test: TestDatabase| {
     let app = App::start(test, &[("hold_wait", "0")]).await;
-    // 13 bytes are 4 tokens, and 1000 more: 0.004 + 2 credits.
+    // 13 bytes are 4 tokens, 7 stand around them, and 1000 more: 0.011 + 2 credits.
     let held = ok(
         &app,
         Method::POST,
@@ -141,10 +141,10 @@ each_database!(foreign_code_holds_and_settles, async |test: TestDatabase| {
         hold("bob", json!({"max_tokens": 1000, "chat_id": "c1", "task": "t"})),
     )
     .await;
-    assert_eq!(held["amount"].to_string(), "2.004");
+    assert_eq!(held["amount"].to_string(), "2.011");
     let id = held["id"].as_str().unwrap().to_owned();
     let balance = ok(&app, Method::GET, "balance?user=bob", Value::Null).await;
-    assert_eq!(balance["base"]["held"].to_string(), "2.004");
+    assert_eq!(balance["base"]["held"].to_string(), "2.011");
     ok(&app, Method::POST, &format!("holds/{id}/progress"), json!({"text": "one two"})).await;
     let waiting = call(&app, Method::GET, &format!("requests/{id}"), Value::Null).await;
     assert_eq!((waiting.status, waiting.json()), (202, json!({"settled": false})));
@@ -155,6 +155,7 @@ each_database!(foreign_code_holds_and_settles, async |test: TestDatabase| {
     assert_eq!(bill["credits"].to_string(), "0.2");
     assert_eq!(bill["credits_remaining"].to_string(), "999.8");
     assert_eq!((&bill["estimated"], &bill["id"]), (&json!(false), &json!(id)));
+    assert_eq!(bill["adjusted"], false);
     let twice =
         refused(&app, Method::POST, &format!("holds/{id}/settle"), json!({"outcome": "complete"})).await;
     assert_eq!(twice, (404, "hold_not_found".into()));

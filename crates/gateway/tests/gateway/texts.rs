@@ -85,13 +85,27 @@ each_database!(ids_that_no_database_keeps_are_refused_with_words, async |test: T
     let app = App::start(test, &[]).await;
     // A header can't hold control characters themselves, so only its tab gets so far.
     let answer = read(app.send("a\tb", chat("gpt-test", "[[sim]]", false)).await).await;
-    assert_eq!((answer.status, answer.text.contains("user id")), (400, true), "{}", answer.text);
+    assert_eq!((answer.status, answer.text.contains("is no id")), (400, true), "{}", answer.text);
+    // What does not show could pass for somebody else, and is not made to be somebody else either.
+    for character in nasty().filter(|character| *character >= '\u{80}' && is_hidden(*character)) {
+        let user = format!("ann{character}");
+        let answer = read(app.send(&user, chat("gpt-test", "[[sim]]", false)).await).await;
+        assert_eq!(
+            (answer.status, answer.text.contains("do not show")),
+            (400, true),
+            "{user:?}: {}",
+            answer.text
+        );
+    }
     for model in ["gpt-test\0", "gpt\u{1b}[0m-test"] {
         let answer = read(app.send("ann", chat(model, "[[sim]]", false)).await).await;
         assert_eq!(answer.status, 404, "{}", answer.text);
     }
     let usage = |user: &str, provider: &str| json!({"user": user, "provider": provider, "model": "gpt-test", "usage": {"prompt_tokens": 1, "completion_tokens": 0}});
-    for body in [usage("a\0b", "openai"), usage("ann", "open\0ai")] {
+    let mut unpriced = usage("ann", "openai");
+    unpriced["model"] = json!("gpt\u{202e}-new");
+    let hidden = [usage("ann\u{200b}", "openai"), usage("ann", "open\u{202e}ai"), unpriced];
+    for body in [usage("a\0b", "openai"), usage("ann", "open\0ai")].into_iter().chain(hidden) {
         let answer = app.call(Method::POST, "/local/usage", "k", body).await;
         assert_eq!(answer.status, 400, "{}", answer.text);
     }

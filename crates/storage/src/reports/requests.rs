@@ -34,6 +34,8 @@ pub struct Request {
     pub charge: Credits,
     /// Whether that rests on counted tokens.
     pub estimated: bool,
+    /// Whether the provider's report contradicted itself, and was used where it can be right.
+    pub adjusted: bool,
     /// How it ended.
     pub outcome: String,
     /// Open WebUI's task.
@@ -61,10 +63,10 @@ pub async fn request(database: &Database, id: RequestId) -> Result<Option<Reques
              CAST(SUM(output_tokens) AS BIGINT) AS output_tokens, CAST(SUM(reasoning_tokens) AS BIGINT) AS reasoning_tokens, \
              CAST(SUM(charge) AS BIGINT) AS charge FROM entries), \
          ended AS ( \
-           SELECT estimated, outcome, ended_at FROM entries \
+           SELECT estimated, adjusted, outcome, ended_at FROM entries \
            ORDER BY CASE WHEN outcome = 'recovered' THEN 1 ELSE 0 END, id DESC LIMIT 1) \
          SELECT entry.user_id, entry.provider, entry.model, sums.input_tokens, sums.cached_input_tokens, \
-           sums.cache_write_tokens, sums.output_tokens, sums.reasoning_tokens, sums.charge, ended.estimated, ended.outcome, \
+           sums.cache_write_tokens, sums.output_tokens, sums.reasoning_tokens, sums.charge, ended.estimated, ended.adjusted, ended.outcome, \
            entry.task, entry.started_at, ended.ended_at, \
            COALESCE((SELECT name FROM {allowances} AS allowance WHERE {} = entry.sponsored_id), entry.sponsored_id) AS sponsored \
          FROM {ledger} AS entry CROSS JOIN sums CROSS JOIN ended WHERE entry.id = $1",
@@ -96,6 +98,7 @@ pub async fn request(database: &Database, id: RequestId) -> Result<Option<Reques
             reasoning: row.try_get("reasoning_tokens")?,
             charge: Credits::from_micro(row.try_get("charge")?),
             estimated: row.try_get::<Option<String>, _>("estimated")?.is_some(),
+            adjusted: row.try_get::<i64, _>("adjusted")? != 0,
             outcome: row.try_get("outcome")?,
             task: row.try_get("task")?,
             started_at: time("started_at")?,

@@ -168,7 +168,7 @@ impl Asking {
 
     /// The same for any user, and whether they are known.
     async fn whoever(&self, gateway: &Gateway) -> Result<(Requester, bool), ApiError> {
-        let id = UserId::new(self.user.clone()).map_err(bad)?;
+        let id = UserId::from_outside(&self.user).map_err(bad)?;
         let user = storage::KnownUser {
             id: id.clone(),
             name: self.user_name.clone(),
@@ -181,7 +181,7 @@ impl Asking {
     }
 
     fn provider(&self) -> Result<ProviderName, ApiError> {
-        ProviderName::new(&self.provider).map_err(bad)
+        ProviderName::from_outside(&self.provider).map_err(bad)
     }
 
     fn labels(&self, gateway: &Gateway) -> Labels {
@@ -203,6 +203,7 @@ fn bill(id: Option<accounting::RequestId>, bill: &Bill) -> Value {
         "credits_remaining": bill.remaining.map(number),
         "cost": bill.cost(),
         "estimated": bill.estimated,
+        "adjusted": bill.usage.adjusted,
         "input_tokens": bill.usage.input,
         "output_tokens": bill.usage.output,
     });

@@ -59,6 +59,7 @@ pub(super) async fn get(
             "reasoning_tokens": request.reasoning,
             "credits": number(request.charge),
             "estimated": request.estimated,
+            "adjusted": request.adjusted,
             "outcome": request.outcome,
             "task": request.task,
             "sponsored": request.sponsored,

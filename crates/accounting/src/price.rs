@@ -88,7 +88,22 @@ impl Rate {
             Ordering::Equal | Ordering::Greater => self,
         }
     }
+
+    /// The cost of a million at both rates together, rounded up; the dearest that there is where that is too much.
+    fn with(self, other: Self) -> Self {
+        const PER: u64 = 1_000_000;
+        let of = |rate: Self| {
+            let (all, per) =
+                (i128::from(rate.credits.micro()) * i128::from(PER), i128::from(rate.per.max(1)));
+            all / per + i128::from(all % per != 0)
+        };
+        let sum = i64::try_from(of(self) + of(other)).unwrap_or(i64::MAX);
+        Self { credits: Credits::from_micro(sum), per: PER }
+    }
 }
+
+/// A picture that a model makes has at least so many tokens (Google, "Image generation": 747 and more).
+const LEAST_OF_PICTURE: u64 = 258;
 
 impl Price {
     /// A price with a rate for input and one for output.
@@ -174,10 +189,16 @@ impl Price {
             levels().flat_map(|price| measures.iter().map(|m| price.rate(*m))).fold(Rate::FREE, Rate::dearer)
         };
         use Measure::{
-            CacheWrite, CacheWriteLong, CachedInput, Calls, Input, InputAudio, Output, OutputAudio, Reasoning,
+            CacheWrite, CacheWriteLong, CachedInput, Calls, Images, Input, InputAudio, Output, OutputAudio,
+            Reasoning,
         };
         let input = dearest(&[Input, CachedInput, CacheWrite, CacheWriteLong, InputAudio]);
         let output = dearest(&[Output, Reasoning, OutputAudio]);
+        // Pictures have a rate beside that of their tokens.
+        let output = match dearest(&[Images]) {
+            Rate { credits: Credits::ZERO, .. } => output,
+            Rate { credits, per } => output.with(Rate { credits, per: per.saturating_mul(LEAST_OF_PICTURE) }),
+        };
         Self { calls: Some(dearest(&[Calls])), ..Self::new(input, output) }
     }
 
@@ -254,5 +275,17 @@ mod tests {
         assert_eq!(price.at(200_001), &long);
         assert_eq!(price.dearest(200_000).input, rate(3, 1000));
         assert_eq!(price.dearest(200_001).output, rate(30, 1000));
+    }
+
+    #[test]
+    fn the_dearest_output_has_the_pictures_that_may_be_in_it() {
+        let price = Price { images: Some(rate(39, 1)), ..Price::new(rate(3, 1000), rate(15, 1000)) };
+        let pictures = crate::Usage { images: 3, ..crate::Usage::tokens(0, 3 * LEAST_OF_PICTURE) };
+        let bound = crate::Usage::tokens(0, pictures.output);
+        assert!(
+            crate::charge(&price.dearest(0), &bound).unwrap() >= crate::charge(&price, &pictures).unwrap()
+        );
+        let absurd = Price { images: Some(Rate::new(Credits::from_micro(i64::MAX), 1)), ..price };
+        assert_eq!(absurd.dearest(0).output.credits.micro(), i64::MAX);
     }
 }

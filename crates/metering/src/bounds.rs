@@ -1,21 +1,21 @@
 //! What a request under the policy `strict` may take at most.
 
-use providers::Media;
+use providers::{Media, TextSize};
 
 use crate::{MeterError, families};
 
-/// At most so many tokens come in with so many tokens of text, counted, and these media.
+/// At most so many tokens come in with texts of that size and these media. `counted`: the tokens of the texts, where it is
+/// certain which vocabulary the model has.
 ///
 /// # Errors
 /// [`MeterError::BadRequest`] for what can't be bounded.
 pub(crate) fn input_bound(
     model: &str,
-    counted: u64,
-    tools: bool,
+    (size, counted): (TextSize, Option<u64>),
     media: &[Media],
 ) -> Result<u64, MeterError> {
-    families::of(model).input_bound(counted, tools, media).ok_or_else(|| MeterError::BadRequest {
-        message: "files, content that is kept at the provider, and sounds other than WAVE and MP3 can't be bounded \
+    families::of(model).input_bound(&size, counted, media).ok_or_else(|| MeterError::BadRequest {
+        message: "files, content that is kept at the provider, and sounds other than plain WAVE and MP3 can't be bounded \
                   beforehand, which the strict admission policy needs; send their text instead"
             .into(),
         param: Some("messages".into()),

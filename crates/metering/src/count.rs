@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use accounting::UserId;
-use providers::{ChatRequest, EmbeddingsRequest, Outline, Shape};
+use providers::{ChatRequest, EmbeddingsRequest, Outline, Shape, TextSize};
 use tiktoken_rs::CoreBPE;
 use tokio::task::JoinHandle;
 
@@ -11,9 +11,11 @@ use crate::families::{self, Family, Vocabulary};
 use crate::output::Output;
 use crate::reading::{self, Room};
 
-/// Each message costs so many tokens beside its text, and the answer's start as many (OpenAI's cookbook, "How to count
-/// tokens with tiktoken").
-const PER_MESSAGE: u64 = 3;
+/// Each message costs so many tokens beside its text: three, and one for its role (OpenAI's cookbook, "How to count tokens
+/// with tiktoken").
+const PER_MESSAGE: u64 = 4;
+/// So many begin the answer (ibid.).
+const ANSWER: u64 = 3;
 /// A piece of text is cut here: some encoders need quadratic time for one long word.
 const LONGEST_PIECE: usize = 8 * 1024;
 
@@ -61,25 +63,41 @@ pub(crate) async fn count(model: String, user: &UserId, input: Input, produced: 
     counted.await.unwrap_or_else(|_| (0, by_length(bytes)))
 }
 
-/// The tokens of the text of `input` alone, by the vocabulary: without its images and sounds, and whatever the family makes
-/// of them.
-pub(crate) async fn text_of(model: String, user: &UserId, input: Input) -> u64 {
+/// The size of the texts of `input`, without its images and sounds; and their tokens, if the model is certain to have the
+/// vocabulary of that name.
+pub(crate) async fn text_of(
+    vocabulary: Option<Vocabulary>,
+    user: &UserId,
+    input: Input,
+) -> (TextSize, Option<u64>) {
     let length = input.length();
     let room = input.room(user).await;
     let counted = tokio::task::spawn_blocking(move || {
         let _room = room;
-        let vocabulary = vocabulary(families::of(&model));
         match input {
-            Input::Chat(shape, body) => ChatRequest::parse_as(shape, body)
-                .map_or(0, |request| tokens_of_chat(vocabulary, &request, &request.input_text())),
-            Input::Embeddings(body) => {
-                EmbeddingsRequest::parse(body).map_or(0, |request| tokens_of_embeddings(vocabulary, &request))
-            }
-            Input::Told => 0,
+            Input::Chat(shape, body) => ChatRequest::parse_as(shape, body).map_or_else(
+                |_| (TextSize::default(), None),
+                |request| {
+                    let count = |vocabulary| {
+                        tokens_of_chat(self::vocabulary(vocabulary), &request, &request.input_text())
+                    };
+                    (request.size_at_most(), vocabulary.map(count))
+                },
+            ),
+            Input::Embeddings(body) => EmbeddingsRequest::parse(body).map_or_else(
+                |_| (TextSize::default(), None),
+                |request| {
+                    let mut size = request.size_at_most();
+                    size.bytes += request.token_count();
+                    let count = |vocabulary| tokens_of_embeddings(self::vocabulary(vocabulary), &request);
+                    (size, vocabulary.map(count))
+                },
+            ),
+            Input::Told => (TextSize::default(), None),
         }
     });
-    // A text has at most as many tokens as bytes.
-    counted.await.unwrap_or(length)
+    // No text is longer than the body that it is in, nor taken apart than twelve times that.
+    counted.await.unwrap_or((TextSize { bytes: 12 * length, ..TextSize::default() }, None))
 }
 
 /// The tokens of what a model produced: portions with `before` tokens of the vocabulary, and the text after them.
@@ -89,12 +107,17 @@ pub(crate) fn produced(model: String, before: u64, rest: String) -> JoinHandle<u
 
 /// The tokens of the vocabulary in a portion of what a model produced.
 pub(crate) fn portion(model: String, text: String) -> JoinHandle<u64> {
-    tokio::task::spawn_blocking(move || text_tokens(vocabulary(families::of(&model)), &text))
+    tokio::task::spawn_blocking(move || text_tokens(vocabulary(families::of(&model).vocabulary), &text))
 }
 
 /// Up to here a text is counted in the same pieces, whatever follows it.
 pub(crate) fn whole_pieces(text: &str) -> usize {
     text.len() - pieces(text).last().map_or(0, str::len)
+}
+
+/// What stands around so many messages, in tokens.
+pub(crate) const fn around(messages: usize) -> u64 {
+    PER_MESSAGE * messages as u64 + ANSWER
 }
 
 /// A guess from a number of bytes: four to a token, rounded up.
@@ -103,11 +126,11 @@ pub(crate) const fn by_length(bytes: u64) -> u64 {
 }
 
 fn output_tokens(family: &Family, before: u64, rest: &str) -> u64 {
-    family.counted(before.saturating_add(text_tokens(vocabulary(family), rest)))
+    family.counted(before.saturating_add(text_tokens(vocabulary(family.vocabulary), rest)))
 }
 
 fn input_tokens(family: &Family, input: Input) -> u64 {
-    let vocabulary = vocabulary(family);
+    let vocabulary = vocabulary(family.vocabulary);
     match input {
         Input::Chat(shape, body) => ChatRequest::parse_as(shape, body).map_or(0, |request| {
             let media: u64 = request.media().iter().map(|media| family.media(media)).sum();
@@ -126,7 +149,7 @@ fn input_tokens(family: &Family, input: Input) -> u64 {
 
 fn tokens_of_chat(vocabulary: &CoreBPE, request: &ChatRequest, texts: &[Cow<'_, str>]) -> u64 {
     let texts: u64 = texts.iter().map(|text| text_tokens(vocabulary, text)).sum();
-    texts + PER_MESSAGE * (request.message_count() as u64 + 1)
+    texts + around(request.message_count())
 }
 
 fn tokens_of_embeddings(vocabulary: &CoreBPE, request: &EmbeddingsRequest) -> u64 {
@@ -151,8 +174,8 @@ fn pieces(mut text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn vocabulary(family: &Family) -> &'static CoreBPE {
-    match family.vocabulary {
+fn vocabulary(vocabulary: Vocabulary) -> &'static CoreBPE {
+    match vocabulary {
         Vocabulary::Cl100k => tiktoken_rs::cl100k_base_singleton(),
         Vocabulary::O200k => tiktoken_rs::o200k_base_singleton(),
     }
@@ -175,7 +198,7 @@ mod tests {
         for (model, text, tokens) in
             [("gpt-4o", "Hello, world!", 4), ("gpt-4", "Hello, world!", 4), ("other", "", 0)]
         {
-            assert_eq!(text_tokens(vocabulary(families::of(model)), text), tokens, "{model}");
+            assert_eq!(text_tokens(vocabulary(families::of(model).vocabulary), text), tokens, "{model}");
         }
     }
 
@@ -296,7 +319,7 @@ mod tests {
             let body = json!({"model": model, field: messages}).to_string();
             let counted = input_tokens(families::of(model), Input::Chat(shape, body.into()));
             // Around a message of its own.
-            let around = families::of(model).counted(2 * PER_MESSAGE);
+            let around = families::of(model).counted(around(1));
             assert_eq!(counted, tokens + around, "{model}");
         }
     }
@@ -313,10 +336,9 @@ mod tests {
             "messages": [{"role": "user", "content": words(10)}]});
         let request = ChatRequest::parse(body.to_string().into()).unwrap();
         let family = families::of("claude-sonnet-4-5");
-        let text = tokens_of_chat(vocabulary(family), &request, &request.input_text());
-        assert!(request.has_tools());
-        assert!(family.input_bound(text, true, &[]) >= Some(711));
-        assert!(family.input_bound(text, false, &[]) < Some(711));
+        let size = request.size_at_most();
+        assert_eq!(size.calls, 2);
+        assert!(family.input_bound(&size, None, &[]) >= Some(711));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! A model's family is the first whose beginning its name has, without a vendor before it (`anthropic/claude-…`).
 
-use providers::{Media, ToolForm};
+use providers::{Media, TextSize, ToolForm};
 
 use crate::pictures::Pictures;
 
@@ -36,8 +36,8 @@ pub(crate) struct Family {
     pub vocabulary: Vocabulary,
     /// So many hundredths of a token of its own are one of the vocabulary, on average: for charges that are estimated.
     counted: u64,
-    /// The same at most, in any text, with what its provider adds for tools: for the policy `strict`.
-    most: u64,
+    /// Whether its vendor publishes that its models have that vocabulary (OpenAI, tiktoken, `model.py`).
+    pub published: bool,
     pub tools: Tools,
     /// What a picture takes by its size, where that is published.
     pictures: Option<Pictures>,
@@ -51,11 +51,21 @@ pub(crate) struct Family {
     pub output: u64,
 }
 
-/// Tokens that a provider adds around any request (roles, tool preambles).
+/// Tokens that a provider adds around any request.
 const OVERHEAD: u64 = 64;
+/// What a template writes around each message at most, in tokens: marks, a role, a channel. ChatML has 5, Harmony 7.
+const AROUND_MESSAGE: u64 = 16;
+/// The same around a call of a tool, its result, and the description of a tool: words, and its name once more, which has up
+/// to 64 letters.
+const AROUND_CALL: u64 = 96;
+/// The same between two texts.
+const BETWEEN_TEXTS: u64 = 2;
+/// A vocabulary that is published counts the texts. So many hundredths more are for texts that are cut, and for how tools are
+/// written.
+const MARGIN: u64 = 105;
 
 /// Tools as they are sent: what nobody has published or measured otherwise.
-const AS_SENT: Tools = Tools { form: ToolForm::Json, hundredths: 100, preamble: 0, preamble_most: 0 };
+const AS_SENT: Tools = Tools { form: ToolForm::Json, hundredths: 100, preamble: 0, preamble_most: 500 };
 
 /// OpenAI: counted exactly but for how tools are rendered (8 % of a small request; see the test below). Pictures: guide "Images and vision" (an ordinary one of four
 /// tiles 85 + 4 × 170; the dearest 1536 patches × 2.46, as the nano models count them). Sound: guide "Audio", ten tokens a
@@ -64,8 +74,8 @@ const OPENAI: Family = Family {
     begins: &[],
     vocabulary: Vocabulary::O200k,
     counted: 100,
-    most: 105,
-    tools: Tools { form: ToolForm::TypeScript, preamble: 8, ..AS_SENT },
+    published: true,
+    tools: Tools { form: ToolForm::TypeScript, preamble: 6, ..AS_SENT },
     pictures: Some(Pictures::Tiles { base: 85, tile: 170 }),
     image: 765,
     image_most: 3_800,
@@ -79,7 +89,7 @@ const OPENAI: Family = Family {
 /// up to 600. Answers: "Models overview", and the page of each model.
 const ANTHROPIC: Family = Family {
     counted: 115,
-    most: 200,
+    published: false,
     tools: Tools { preamble: 346, preamble_most: 1_000, ..AS_SENT },
     pictures: Some(Pictures::Area { edge: 1_568, most: 1_600 }),
     image: 1_600,
@@ -89,19 +99,15 @@ const ANTHROPIC: Family = Family {
 };
 
 /// "What's new in Claude Opus 4.7": the vocabulary since then needs up to 1.35 times as many tokens.
-const ANTHROPIC_NEW: Family = Family {
-    counted: 155,
-    most: 270,
-    pictures: Some(Pictures::Area { edge: 2_576, most: 4_784 }),
-    ..ANTHROPIC
-};
+const ANTHROPIC_NEW: Family =
+    Family { counted: 155, pictures: Some(Pictures::Area { edge: 2_576, most: 4_784 }), ..ANTHROPIC };
 
 /// Google: guide "Understand and count tokens": about 4 characters a token, 258 tokens a tile of 768 pixels (at most 16 tiles),
 /// 32 tokens a second of sound. Tools: nothing is published; recordings have three quarters of their JSON. Answers: "Gemini
 /// models", the page of each model.
 const GOOGLE: Family = Family {
     counted: 100,
-    most: 200,
+    published: false,
     tools: Tools { hundredths: 78, ..AS_SENT },
     pictures: Some(Pictures::Crops),
     image: 258,
@@ -116,7 +122,7 @@ const GOOGLE: Family = Family {
 /// no limit of their own.
 const MISTRAL: Family = Family {
     counted: 115,
-    most: 200,
+    published: false,
     tools: AS_SENT,
     pictures: Some(Pictures::Rows),
     image: 1_300,
@@ -131,7 +137,7 @@ const MISTRAL: Family = Family {
 const OTHER: Family = Family {
     begins: &[""],
     counted: 110,
-    most: 200,
+    published: false,
     tools: AS_SENT,
     pictures: None,
     image_most: 48_169,
@@ -181,12 +187,20 @@ static FAMILIES: [Family; 37] = [
     // OpenAI, "GPT-5 Chat" and its successors.
     Family {
         begins: &["gpt-5-chat", "gpt-5.1-chat", "gpt-5.2-chat", "gpt-5.3-chat"],
+        published: false,
         pictures: None,
         image_most: 24_600,
         ..OPENAI
     },
     // OpenAI, "GPT-5.1" and later; guide "Images and vision": at most 10,000 patches, × 2.46 where a model is a nano.
-    Family { begins: &["gpt-5."], output: 128_000, pictures: None, image_most: 24_600, ..OPENAI },
+    Family {
+        begins: &["gpt-5."],
+        published: false,
+        output: 128_000,
+        pictures: None,
+        image_most: 24_600,
+        ..OPENAI
+    },
     // OpenAI, guide "Images and vision", as those of GPT-4.1.
     Family {
         begins: &["gpt-5-mini"],
@@ -208,7 +222,7 @@ static FAMILIES: [Family; 37] = [
         ..OPENAI
     },
     // OpenAI, "codex-mini-latest".
-    Family { begins: &["codex-"], output: 100_000, ..OPENAI },
+    Family { begins: &["codex-"], published: false, output: 100_000, ..OPENAI },
     // OpenAI, "o1-mini".
     Family { begins: &["o1-mini"], output: 65_536, ..OPENAI },
     // OpenAI, "o1 Preview".
@@ -228,7 +242,7 @@ static FAMILIES: [Family; 37] = [
         ..OPENAI
     },
     // Newer ones of OpenAI's, of which nothing is known here: as the dearest that is.
-    Family { begins: &["gpt-", "chatgpt-"], pictures: None, image_most: 24_600, ..OPENAI },
+    Family { begins: &["gpt-", "chatgpt-"], published: false, pictures: None, image_most: 24_600, ..OPENAI },
     // Anthropic, "Models overview" of the time, now "Model deprecations".
     Family {
         begins: &["claude-instant", "claude-2", "claude-3-opus", "claude-3-sonnet", "claude-3-haiku"],
@@ -314,17 +328,19 @@ impl Family {
         }
     }
 
-    /// At most so many tokens come in with so many tokens of text, counted by the vocabulary, and these media; `None` if
-    /// that can't be bounded. `tools`: whether there are any; the text has them as JSON.
-    pub(crate) fn input_bound(&self, text: u64, tools: bool, media: &[Media]) -> Option<u64> {
-        let preamble = if tools { self.tools.preamble_most } else { 0 };
-        let mut bound = text.saturating_mul(self.most).div_ceil(100) + OVERHEAD + preamble;
+    /// At most so many tokens come in with texts of that size and these media; `None` if that can't be bounded. `counted`: the
+    /// tokens of the texts, where the vocabulary is known; else each byte may be one.
+    pub(crate) fn input_bound(&self, size: &TextSize, counted: Option<u64>, media: &[Media]) -> Option<u64> {
+        let text = counted.map_or(size.bytes, |tokens| tokens.saturating_mul(MARGIN).div_ceil(100));
+        let preamble = if size.calls > 0 { self.tools.preamble_most } else { 0 };
+        let around = size.messages * AROUND_MESSAGE + size.calls * AROUND_CALL + size.texts * BETWEEN_TEXTS;
+        let mut bound = text + around + OVERHEAD + preamble;
         for one in media {
             bound += match one {
                 Media::Image { .. } => self.image_most,
                 Media::Audio { bytes, timed: true } => bytes.div_ceil(self.audio_bytes),
                 // A token has at least one byte.
-                Media::Hidden { bytes } => *bytes,
+                Media::Hidden { all, .. } => *all,
                 Media::Audio { timed: false, .. } | Media::File { .. } => return None,
             };
         }
@@ -341,7 +357,7 @@ impl Family {
                 published.unwrap_or(self.image)
             }
             Media::Audio { bytes, .. } => bytes.div_ceil(16 * self.audio_bytes),
-            Media::Hidden { bytes } => crate::count::by_length(*bytes),
+            Media::Hidden { bytes, .. } => crate::count::by_length(*bytes),
             Media::File { bytes } => crate::count::by_length(bytes.unwrap_or_default()),
         }
     }
@@ -397,20 +413,42 @@ mod tests {
 
     #[test]
     fn a_bound_is_never_below_what_is_counted() {
+        let text = |bytes| TextSize { bytes, texts: 1, messages: 1, calls: 0 };
         for family in &FAMILIES {
-            assert!(family.most >= family.counted && family.image_most >= family.image, "{family:?}");
-            assert!(family.input_bound(1000, false, &[]) > Some(family.counted(1000)));
-            assert!(family.input_bound(40, true, &[]) > Some(family.counted_tools(40)));
+            assert!(family.image_most >= family.image, "{family:?}");
+            // A token has at least one byte.
+            assert!(family.input_bound(&text(2000), None, &[]) > Some(family.counted(1000)), "{family:?}");
+            let tools = TextSize { calls: 1, ..text(160) };
+            assert!(family.input_bound(&tools, None, &[]) > Some(family.counted_tools(40)));
             for unbounded in [Media::File { bytes: Some(1) }, Media::Audio { bytes: 9, timed: false }] {
-                assert_eq!(family.input_bound(1, false, &[unbounded]), None);
+                assert_eq!(family.input_bound(&text(1), None, &[unbounded]), None);
             }
             let seen = [
                 Media::Image { low_detail: false, size: Some((4096, 4096)) },
                 Media::Audio { bytes: 32_000, timed: true },
-                Media::Hidden { bytes: 100 },
+                Media::Hidden { bytes: 100, all: 100 },
             ];
             let usual: u64 = seen.iter().map(|media| family.media(media)).sum();
-            assert!(family.input_bound(0, false, &seen) > Some(usual), "{family:?}");
+            assert!(family.input_bound(&text(0), None, &seen) > Some(usual), "{family:?}");
+        }
+    }
+
+    #[test]
+    fn only_published_vocabularies_count_for_a_bound() {
+        for (model, published) in [
+            ("gpt-4o", true),
+            ("gpt-4.1-mini", true),
+            ("gpt-5", true),
+            ("o3", true),
+            ("gpt-5.2", false),
+            ("gpt-6", false),
+            ("codex-mini-latest", false),
+            ("claude-sonnet-4-5", false),
+            ("gemini-2.5-pro", false),
+            ("mistral-large-latest", false),
+            ("llama3.2:3b", false),
+        ] {
+            assert_eq!(of(model).published, published, "{model}");
         }
     }
 }

@@ -305,10 +305,12 @@ impl Meter {
         server: Option<&Provider>,
         model: &str,
     ) -> Result<(Provider, Route), MeterError> {
-        match server {
-            Some(server) => route::at(snapshot, server.name(), model).map(|route| (server.clone(), route)),
-            None => self.0.routes.find(snapshot, model).await,
-        }
+        let (provider, route) = match server {
+            Some(server) => (server.clone(), route::at(snapshot, server.name(), model)?),
+            None => self.0.routes.find(snapshot, model).await?,
+        };
+        let is_openais = provider.is_openais();
+        Ok((provider, Route { is_openais, ..route }))
     }
 
     /// Step 1, then 2 and 3: a provider and a price, then a hold.

@@ -3,9 +3,10 @@
 use accounting::{
     AccountKey, AccountLimit, Bid, Credits, Policy, Price, Quote, Usage, UserId, Worst, charge,
 };
-use providers::{ChatRequest, EmbeddingsRequest};
+use providers::{ChatRequest, EmbeddingsRequest, TextSize};
 use storage::Settings;
 
+use crate::families::Vocabulary;
 use crate::route::Route;
 use crate::{MeterError, bounds, count, families};
 
@@ -52,16 +53,14 @@ async fn worst(
     route: &Route,
     settings: &Settings,
 ) -> Result<Worst, MeterError> {
-    let counted = asked.count(route.model.as_str().to_owned(), user).await;
-    let media = asked.media();
-    let input = bounds::input_bound(route.model.as_str(), counted, asked.has_tools(), &media)?;
+    let model = route.model.as_str();
+    let family = families::of(model);
+    // Elsewhere a name says nothing: whoever runs the server gives it.
+    let vocabulary = (route.is_openais && family.published).then_some(family.vocabulary);
+    let input = bounds::input_bound(model, asked.text(vocabulary, user).await, &asked.media())?;
     let dearest: Price = route.price.dearest(input);
     let longest = route.max_output_tokens.unwrap_or(u64::MAX);
-    let wanted = asked
-        .output_limit()
-        .or(route.max_output_tokens)
-        .unwrap_or_else(|| families::of(route.model.as_str()).output)
-        .min(longest);
+    let wanted = asked.output_limit().or(route.max_output_tokens).unwrap_or(family.output).min(longest);
     Ok(Worst {
         input: charge(&dearest, &Usage::tokens(input, 0))?,
         output: dearest.output,
@@ -84,7 +83,7 @@ impl Asked<'_> {
             Self::Chat(request) => {
                 let family = families::of(model);
                 let media = request.media().iter().map(|media| family.media(media)).sum::<u64>();
-                count::by_length(request.input_length()) + media
+                count::by_length(request.input_length()) + count::around(request.message_count()) + media
             }
             Self::Embeddings(request) => count::by_length(request.input_length()) + request.token_count(),
         }
@@ -105,13 +104,6 @@ impl Asked<'_> {
         }
     }
 
-    fn has_tools(&self) -> bool {
-        match self {
-            Self::Chat(request) => request.has_tools(),
-            Self::Embeddings(_) => false,
-        }
-    }
-
     fn media(&self) -> Vec<providers::Media> {
         match self {
             Self::Chat(request) => request.media(),
@@ -119,12 +111,12 @@ impl Asked<'_> {
         }
     }
 
-    async fn count(&self, model: String, user: &UserId) -> u64 {
+    async fn text(&self, vocabulary: Option<Vocabulary>, user: &UserId) -> (TextSize, Option<u64>) {
         let input = match self {
             Self::Chat(request) => count::Input::Chat(request.shape(), request.original()),
             Self::Embeddings(request) => count::Input::Embeddings(request.original()),
         };
-        count::text_of(model, user, input).await
+        count::text_of(vocabulary, user, input).await
     }
 }
 

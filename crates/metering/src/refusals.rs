@@ -9,7 +9,7 @@ use std::time::Duration;
 use accounting::{AccountKey, ProviderName, UserId};
 use jiff::Timestamp;
 use storage::refusals::{self, Reason, Refusal, Times};
-use storage::{Database, Snapshot};
+use storage::{Database, Snapshot, unknown_usage};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::MeterError;
@@ -100,6 +100,20 @@ impl Refusals {
     }
 }
 
+/// Writes down which numbers in the usage of providers nobody knows, if there are new ones.
+async fn write_unknown_numbers(shared: &Shared) {
+    let taken = providers::take_unknown_numbers();
+    if taken.is_empty() {
+        return;
+    }
+    let numbers: Vec<_> =
+        taken.iter().map(|number| (number.provider.to_string(), number.field.clone())).collect();
+    if let Err(error) = unknown_usage::add(shared.catalogue.database(), &numbers, shared.clock.now()).await {
+        tracing::debug!(%error, "unknown numbers in usage could not be written; trying again");
+        providers::keep_unknown_numbers(taken);
+    }
+}
+
 /// Writes them until the process closes, and then once more.
 pub(crate) async fn keep_writing(shared: Arc<Shared>) {
     let mut turns = interval(EVERY);
@@ -111,6 +125,7 @@ pub(crate) async fn keep_writing(shared: Arc<Shared>) {
             _ = turns.tick() => false,
         };
         shared.refusals.write(shared.catalogue.database()).await;
+        write_unknown_numbers(&shared).await;
         if is_closing {
             return;
         }

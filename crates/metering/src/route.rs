@@ -18,6 +18,8 @@ pub(crate) struct Route {
     /// `None` for a model that is served free because it has no price.
     pub version: Option<PriceVersion>,
     pub max_output_tokens: Option<u64>,
+    /// Whether OpenAI itself serves it: only there its name says for certain which model it is.
+    pub is_openais: bool,
     /// The allowance whose model of its own was asked for.
     pub sponsored: Option<SponsoredId>,
 }
@@ -194,6 +196,7 @@ fn priced(snapshot: &Snapshot, provider: &ProviderName, model: &ModelId) -> Opti
         price: priced.price.clone(),
         version: Some(priced.version),
         max_output_tokens: priced.max_output_tokens,
+        is_openais: false,
         sponsored: None,
     })
 }
@@ -201,6 +204,8 @@ fn priced(snapshot: &Snapshot, provider: &ProviderName, model: &ModelId) -> Opti
 /// A model without a price: refused with the command that helps, free, or at the default price, as the setting
 /// `unpriced_models` says. Without a default price, refused.
 fn unpriced(snapshot: &Snapshot, provider: &ProviderName, model: ModelId) -> Result<Route, MeterError> {
+    // A model that nobody has priced has the name that a request gives it.
+    let model = ModelId::from_outside(model.as_str())?;
     usable(snapshot, provider, &model)?;
     snapshot.settings().require(&["unpriced_models"])?;
     let (price, version) = match (snapshot.settings().unpriced_models, snapshot.default_price()) {
@@ -210,7 +215,8 @@ fn unpriced(snapshot: &Snapshot, provider: &ProviderName, model: ModelId) -> Res
         (Unpriced::Free, _) => (Price::FREE, None),
         (Unpriced::Default, Some(default)) => (default.price.clone(), Some(default.version)),
     };
-    Ok(Route { provider: provider.clone(), model, price, version, max_output_tokens: None, sponsored: None })
+    let provider = provider.clone();
+    Ok(Route { provider, model, price, version, max_output_tokens: None, is_openais: false, sponsored: None })
 }
 
 /// A model whose price can't be used is not one without a price: nothing may be charged in its place.

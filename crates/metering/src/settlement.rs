@@ -56,11 +56,9 @@ pub(crate) async fn settle(shared: &Shared, cargo: Cargo, outcome: Outcome) -> O
     let Cargo { hold, record, limits, route, snapshot, input, seen } = cargo;
     let Seen { produced, usage, answered_model, provider_request_id, first_byte_at } = seen;
     let model = route.model.as_str();
-    // Who tells what it used itself has named its classes.
     let told_itself = matches!(input, Input::Told);
     let (usage, estimated) = used(model, &record.user, usage, input, produced).await;
-    let adjusted = with_unpriced_pictures(&route.price, &usage).filter(|_| !told_itself);
-    let usage = adjusted.unwrap_or(usage);
+    let usage = as_charged(&route.price, usage, told_itself);
     let answered = answered_model.as_deref().and_then(|name| {
         let model = accounting::ModelId::new(name).ok().filter(|model| *model != route.model)?;
         snapshot.price(&route.provider, &model)
@@ -156,6 +154,12 @@ async fn used(
     (Usage { input: told.input.max(input), output, ..told }, Some(Estimated::Counted))
 }
 
+/// What is charged of a usage at that price: pictures without a rate of their own as the dearest output. `told_itself`: who
+/// tells what it used itself has named its classes.
+fn as_charged(price: &Price, usage: Usage, told_itself: bool) -> Usage {
+    with_unpriced_pictures(price, &usage).filter(|_| !told_itself).unwrap_or(usage)
+}
+
 /// Whether a report can be right at all. One that can't is none: its charge could leave the range of credits, and never be
 /// written.
 fn is_possible(usage: &Usage) -> bool {
@@ -172,6 +176,7 @@ pub(crate) fn recovered(
     let Abandoned { id, accounts, record, progress } = abandoned;
     let progress = progress.unwrap_or_default();
     let (usage, estimated) = used_so_far(record.input_tokens, &progress);
+    let usage = price.map_or(usage, |priced| as_charged(&priced.price, usage, record.input_tokens == 0));
     let charge = match (record.price_version, price) {
         (None, _) => Credits::ZERO,
         (Some(_), Some(priced)) => charge(&priced.price, &usage)?,
@@ -272,19 +277,19 @@ mod tests {
             Bytes::from_static(br#"{"model":"gpt-4o","messages":[{"role":"user","content":"Hello"}]}"#);
         let input = || Input::Chat(Shape::Chat, body.clone());
         let user = UserId::new("ann").unwrap();
-        // One word each: 1 token, for the prompt 6 more around it.
+        // One word each: 1 token, for the prompt 7 more around it.
         for (reported, produced, expected, counted) in [
-            (None, "word", (7, 1), true),
+            (None, "word", (8, 1), true),
             (Some(Reported::Final(Usage::tokens(3, 4))), "word", (3, 4), false),
             (Some(Reported::Final(Usage::tokens(3, 0))), "", (3, 0), false),
             (Some(Reported::Final(Usage::tokens(3, 0))), "word", (3, 1), true),
-            (Some(Reported::Final(Usage::tokens(0, 4))), "word", (7, 4), true),
-            (Some(Reported::Final(Usage::tokens(0, 0))), "word", (7, 1), true),
+            (Some(Reported::Final(Usage::tokens(0, 4))), "word", (8, 4), true),
+            (Some(Reported::Final(Usage::tokens(0, 0))), "word", (8, 1), true),
             (Some(Reported::SoFar(Usage::tokens(3, 0))), "word", (3, 1), true),
             (Some(Reported::SoFar(Usage::tokens(3, 9))), "word", (3, 9), true),
-            (Some(Reported::SoFar(Usage::tokens(0, 0))), "word", (7, 1), true),
+            (Some(Reported::SoFar(Usage::tokens(0, 0))), "word", (8, 1), true),
             // No charge could be written of it.
-            (Some(Reported::Final(Usage::tokens(u64::MAX, 4))), "word", (7, 1), true),
+            (Some(Reported::Final(Usage::tokens(u64::MAX, 4))), "word", (8, 1), true),
         ] {
             let (usage, estimated) = used("gpt-4o", &user, reported, input(), produced.into()).await;
             assert_eq!((usage.input, usage.output), expected, "{reported:?} {produced}");
@@ -300,6 +305,18 @@ mod tests {
             used("gpt-4o", &user, Some(Reported::Final(told)), Input::Told, Output::default()).await,
             (told, None)
         );
+    }
+
+    #[test]
+    fn pictures_without_a_rate_are_charged_alike_however_a_request_ends() {
+        let rate = |credits| accounting::Rate::new(Credits::from_micro(credits), 1);
+        let price = Price { reasoning: Some(rate(50)), ..Price::new(rate(1), rate(10)) };
+        let told = Usage { images: 1, ..Usage::tokens(5, 1290) };
+        let charged = as_charged(&price, told, false);
+        assert!(charged.adjusted && charge(&price, &charged).unwrap() == Credits::from_micro(5 + 50 * 1290));
+        assert_eq!(as_charged(&price, told, true), told);
+        let priced = Price { images: Some(rate(7)), ..price };
+        assert_eq!(as_charged(&priced, told, false), told);
     }
 
     #[test]

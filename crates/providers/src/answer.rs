@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use accounting::Usage;
+use accounting::{ProviderName, Usage};
 use bytes::Bytes;
 use futures_util::Stream;
 
@@ -17,7 +17,7 @@ use crate::client::{AnswerBody, LAST_LOOK};
 use crate::framing::{Event, Framing, Parser};
 use crate::lenient;
 use crate::protocol::{Conversion, ended_too_soon};
-use crate::{ProviderError, failure};
+use crate::{ProviderError, failure, unknown_numbers};
 
 /// An answer of a model server.
 #[derive(Debug)]
@@ -54,6 +54,15 @@ pub struct Complete {
     pub request_id: Option<String>,
     /// Fields of the request that this provider can't take.
     pub omitted: Vec<String>,
+}
+
+impl Complete {
+    /// An answer with what it tells; `produced`: all its output, as text.
+    pub(crate) fn new(body: Bytes, usage: Option<Usage>, model: Option<String>, produced: String) -> Self {
+        let produced = Produced { text: produced };
+        let (usage_goes_on, request_id, omitted) = (false, None, Vec::new());
+        Self { body, usage, usage_goes_on, model, produced, request_id, omitted }
+    }
 }
 
 /// All output that a provider bills, as text: content, reasoning, refusals, tool calls, of all choices.
@@ -139,6 +148,12 @@ impl StreamEvent {
         Self { raw, what, data }
     }
 
+    /// The same event with other data, which tells the same.
+    pub(crate) fn rewritten(&self, data: &Map<String, Value>) -> Self {
+        let raw = self.with_data(data);
+        Self { raw, what: self.what.clone(), data: serde_json::to_vec(data).unwrap_or_default().into() }
+    }
+
     /// A copy of its data alone, which keeps nothing of what came with it.
     pub fn copied(&self) -> Self {
         Self { raw: Bytes::new(), what: What::Other, data: Bytes::copy_from_slice(&self.data) }
@@ -179,6 +194,8 @@ pub struct AnswerStream {
     pub omitted: Vec<String>,
     /// How long to wait with another try, if the head of the answer says so.
     pub(crate) retry_after: Option<Duration>,
+    /// Whose answer it is.
+    pub(crate) provider: Option<ProviderName>,
     body: AnswerBody,
     parser: Parser,
     conversion: Box<dyn Conversion>,
@@ -214,6 +231,7 @@ impl AnswerStream {
             request_id,
             omitted,
             retry_after: None,
+            provider: None,
             body,
             parser: Parser::new(framing),
             conversion,
@@ -240,6 +258,9 @@ impl AnswerStream {
             return;
         }
         let converted = self.conversion.event(event, &mut self.fresh);
+        if let Some(provider) = &self.provider {
+            unknown_numbers::read_of(provider);
+        }
         self.done |= self.fresh.iter().any(|event| event.what == What::Done);
         self.waiting.extend(self.fresh.drain(..));
         match converted {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::answer::{Chunk, Complete, Produced, Reported, StreamEvent};
+use crate::answer::{Chunk, Complete, Reported, StreamEvent};
 use crate::protocol::Asked;
 
 /// Writes the chunks of one answer. All of them begin alike, so that is written once.
@@ -187,15 +187,7 @@ pub(crate) fn vector_in_base64(vector: &[f32]) -> String {
 }
 
 fn whole(body: &Value, usage: Option<Usage>, model: Option<String>, produced: String) -> Complete {
-    Complete {
-        body: Bytes::from(body.to_string()),
-        usage,
-        usage_goes_on: false,
-        model,
-        produced: Produced { text: produced },
-        request_id: None,
-        omitted: Vec::new(),
-    }
+    Complete::new(Bytes::from(body.to_string()), usage, model, produced)
 }
 
 #[cfg(test)]

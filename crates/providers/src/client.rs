@@ -147,7 +147,7 @@ impl HttpClient {
         };
         let is_success = response.status().is_success();
         let (head, body) = response.into_parts();
-        let decoder = match Decoder::of(&head.headers) {
+        let decoder = match Decoder::of_answer(&head.headers) {
             Ok(decoder) => decoder,
             // Of an error the status counts.
             Err(_) if !is_success => None,

@@ -35,7 +35,16 @@ enum Coding {
 pub struct UnknownCoding(pub String);
 
 /// Undoes the coding of one body.
+#[derive(Debug)]
 pub struct Decoder {
+    /// What was put on last.
+    outer: Layer,
+    /// What was put on before, if there are two.
+    inner: Option<Layer>,
+}
+
+/// One coding.
+struct Layer {
     coding: Coding,
     codec: Option<Box<dyn DecodeV2 + Send>>,
     input: Bytes,
@@ -53,11 +62,24 @@ impl Decoder {
     /// Overview").
     pub const WINDOW: usize = 16 * 1024 * 1024;
 
-    /// A decoder for a body with those headers; `None` if it is as it is.
+    /// A decoder for the body of a request with those headers; `None` if it is as it is. One coding is enough for a client:
+    /// what stands between two would have to be bounded as well.
     ///
     /// # Errors
-    /// If its coding is not known.
+    /// If its coding is not known, or there are several.
     pub fn of(headers: &HeaderMap) -> Result<Option<Self>, UnknownCoding> {
+        Self::with_layers(headers, 1)
+    }
+
+    /// The same for an answer, which a server and a proxy before it may each have coded.
+    ///
+    /// # Errors
+    /// If a coding is not known, or there are more than two.
+    pub(crate) fn of_answer(headers: &HeaderMap) -> Result<Option<Self>, UnknownCoding> {
+        Self::with_layers(headers, 2)
+    }
+
+    fn with_layers(headers: &HeaderMap, most: usize) -> Result<Option<Self>, UnknownCoding> {
         if !headers.contains_key(CONTENT_ENCODING) {
             return Ok(None);
         }
@@ -66,7 +88,7 @@ impl Decoder {
         let names = values.join(",");
         let unknown =
             || UnknownCoding(names.chars().filter(|letter| !letter.is_control()).take(100).collect());
-        let mut coding = None;
+        let mut codings = Vec::new();
         for name in names.split(',').map(str::trim) {
             let found = match name.to_ascii_lowercase().as_str() {
                 "" | "identity" => continue,
@@ -76,21 +98,19 @@ impl Decoder {
                 "zstd" => Coding::Zstd,
                 _ => return Err(unknown()),
             };
-            if coding.replace(found).is_some() {
+            codings.push(found);
+            if codings.len() > most {
                 return Err(unknown());
             }
         }
-        Ok(coding.map(Self::new))
-    }
-
-    fn new(coding: Coding) -> Self {
-        let output = vec![0; PIECE].into_boxed_slice();
-        Self { coding, codec: None, input: Bytes::new(), output, full: false, ended: false }
+        // They are named in the order in which they were put on.
+        let outer = codings.pop().map(Layer::new);
+        Ok(outer.map(|outer| Self { outer, inner: codings.pop().map(Layer::new) }))
     }
 
     /// Takes bytes that came; all pieces of those before must have been taken.
     pub fn push(&mut self, bytes: Bytes) {
-        self.input = bytes;
+        self.outer.push(bytes);
     }
 
     /// The next piece of what came; `None` when more must come first.
@@ -98,6 +118,30 @@ impl Decoder {
     /// # Errors
     /// If what came is not in this coding.
     pub fn next_piece(&mut self) -> io::Result<Option<Bytes>> {
+        let Some(inner) = &mut self.inner else { return self.outer.next_piece() };
+        loop {
+            if let Some(piece) = inner.next_piece()? {
+                return Ok(Some(piece));
+            }
+            match self.outer.next_piece()? {
+                Some(piece) => inner.push(piece),
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+impl Layer {
+    fn new(coding: Coding) -> Self {
+        let output = vec![0; PIECE].into_boxed_slice();
+        Self { coding, codec: None, input: Bytes::new(), output, full: false, ended: false }
+    }
+
+    fn push(&mut self, bytes: Bytes) {
+        self.input = bytes;
+    }
+
+    fn next_piece(&mut self) -> io::Result<Option<Bytes>> {
         while self.full || !self.input.is_empty() {
             if self.ended {
                 match self.coding {
@@ -147,18 +191,21 @@ fn codec(coding: Coding, first: Option<u8>) -> Box<dyn DecodeV2 + Send> {
 
 impl fmt::Display for Decoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.inner {
+            Some(inner) => write!(f, "{inner:?}, {:?}", self.outer),
+            None => write!(f, "{:?}", self.outer),
+        }
+    }
+}
+
+impl fmt::Debug for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.coding {
             Coding::Gzip => "gzip",
             Coding::Deflate => "deflate",
             Coding::Brotli => "br",
             Coding::Zstd => "zstd",
         })
-    }
-}
-
-impl fmt::Debug for Decoder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
     }
 }
 
@@ -235,6 +282,27 @@ mod tests {
     }
 
     #[test]
+    fn answers_may_be_coded_twice() {
+        let pieces: [&[u8]; 3] = [b"data: {}\n\n", &[b'a'; 3 * PIECE], b"data: [DONE]\n\n"];
+        for inner in CODINGS {
+            for outer in CODINGS {
+                let once = compress(inner, &pieces).unwrap();
+                let once: Vec<&[u8]> = once.iter().map(|piece| &piece[..]).collect();
+                let twice = compress(outer, &once).unwrap();
+                let names =
+                    [inner, outer].map(|name| if name == "raw" { "deflate" } else { name }).join(", ");
+                let headers =
+                    HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_str(&names).unwrap())]);
+                let mut decoder = Decoder::of_answer(&headers).unwrap().unwrap();
+                for (compressed, piece) in twice.iter().zip(pieces) {
+                    decoder.push(compressed.clone());
+                    assert!(rest(&mut decoder).unwrap() == piece, "{names}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_is_whole_may_be_followed_by_more() {
         for (coding, more) in [("gzip", "one two"), ("zstd", "one two"), ("deflate", "one "), ("br", "one ")]
         {
@@ -292,6 +360,12 @@ mod tests {
         assert_eq!(of(&["identity, br"]), Ok(Some("br".into())));
         assert_eq!(of(&["compress"]), Err(UnknownCoding("compress".into())));
         assert_eq!(of(&["gzip", "zstd"]), Err(UnknownCoding("gzip,zstd".into())));
+        let of_answer = |name| {
+            let headers = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static(name))]);
+            Decoder::of_answer(&headers).map(|decoder| decoder.map(|decoder| decoder.to_string()))
+        };
+        assert_eq!(of_answer("gzip, zstd"), Ok(Some("gzip, zstd".into())));
+        assert_eq!(of_answer("gzip, zstd, br"), Err(UnknownCoding("gzip, zstd, br".into())));
     }
 
     #[test]

@@ -34,6 +34,8 @@ mod request;
 mod room;
 #[cfg(test)]
 mod samples;
+mod secrets;
+mod unknown_numbers;
 mod words;
 
 pub use answer::{Answer, AnswerStream, Chunk, Complete, Produced, Reported, StreamEvent, What};
@@ -47,5 +49,6 @@ pub use off_runtime::off_runtime;
 pub use openai::reported_usage;
 pub use provider::{Provider, ProviderConfig, ProviderOptions, Secret};
 pub use registry::{Entry, Kind};
-pub use request::{ChatRequest, EmbeddingsRequest, Media, Outline, Shape, ToolForm, Unknown};
+pub use request::{ChatRequest, EmbeddingsRequest, Media, Outline, Shape, TextSize, ToolForm, Unknown};
 pub use room::{AnswerRoom, NoRoom, Uncounted};
+pub use unknown_numbers::{UnknownNumber, keep_unknown_numbers, take_unknown_numbers};

@@ -15,9 +15,10 @@ use crate::framing::Framing;
 use crate::network::{Network, Proxy};
 use crate::protocol::{Asked, KeyHeader, Outgoing, Protocol, Setup};
 use crate::room::{self, AnswerRoom, NoRoom};
+use crate::secrets::Secrets;
 use crate::{
     Answer, AnswerStream, BadRequest, ChatRequest, Complete, ConfigError, EmbeddingsRequest, Kind, Outline,
-    ProviderError, Shape, TimeLimits, failure, off_runtime,
+    ProviderError, Shape, TimeLimits, failure, off_runtime, openai, unknown_numbers,
 };
 
 /// A text that is never shown.
@@ -94,6 +95,8 @@ struct Inner {
     client: HttpClient,
     protocol: Box<dyn Protocol>,
     stream_options: StreamOptions,
+    is_openais: bool,
+    _secrets: Secrets,
 }
 
 /// Whether streams ask for their usage.
@@ -148,8 +151,19 @@ impl Provider {
             are_sent: AtomicBool::new(options.stream_options != Some(false)),
             is_open: options.stream_options.is_none(),
         };
+        let values = options.headers.iter().map(|(_, value)| value.expose());
+        let secrets = Secrets::known(values.chain(api_key.as_ref().map(Secret::expose)));
+        let is_openais = kind == Kind::OPENAI && base_url.host_str() == Some(openai::HOST);
         let protocol = (kind.0.open)(&Setup { base_url, options }).map_err(wrong)?;
-        Ok(Self(Arc::new(Inner { name, kind, client, protocol, stream_options })))
+        Ok(Self(Arc::new(Inner {
+            name,
+            kind,
+            client,
+            protocol,
+            stream_options,
+            is_openais,
+            _secrets: secrets,
+        })))
     }
 
     /// Its name in the price table.
@@ -165,6 +179,11 @@ impl Provider {
     /// The protocol that it speaks.
     pub fn kind(&self) -> Kind {
         self.0.kind
+    }
+
+    /// Whether that is OpenAI itself: its models are what their names say. Elsewhere whoever runs a server names them.
+    pub fn is_openais(&self) -> bool {
+        self.0.is_openais
     }
 
     /// The field by which a request limits its output, where it has none yet.
@@ -217,6 +236,7 @@ impl Provider {
             let mut stream =
                 AnswerStream::new(body, framing, conversion, client.limits.idle, request_id, omitted);
             stream.retry_after = wait;
+            stream.provider = Some(self.0.name.clone());
             return Ok(Answer::Stream(stream));
         }
         // Some servers answer a request for a stream with a whole answer.
@@ -343,6 +363,7 @@ impl Provider {
         body: &[u8],
         is_json: bool,
     ) -> Result<Complete, ProviderError> {
+        unknown_numbers::read_of(&self.0.name);
         let (usage, unread) = match answer {
             Ok(complete) if !complete.produced.text.is_empty() || !failure::may_be_reported(body) => {
                 return Ok(complete);

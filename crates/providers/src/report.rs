@@ -5,13 +5,13 @@
 //! * A part that is larger than its whole is cut to it ([`Whole`]); the usage is marked as adjusted.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+
+use crate::unknown_numbers;
 
 /// A count that servers report. Which of them lie within others is the matter of those who read them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +133,7 @@ impl Report {
                     let Some(told) = whole_number(text) else { continue };
                     match names(holder, &name) {
                         Field::Count(count) => self.tell(count, told),
-                        Field::Unknown if told > 0 => notice(holder, &name),
+                        Field::Unknown if told > 0 => unknown_numbers::found(holder, &name),
                         Field::Known | Field::Unknown => {}
                     }
                 }
@@ -238,24 +238,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// So many unknown fields are named; servers choose their names.
-const MOST_NOTICES: usize = 256;
-
-/// Names a field that tells a number and that nobody knows, once: it may be something that is charged.
-fn notice(holder: &str, name: &str) {
-    let field = if holder.is_empty() { name.to_owned() } else { format!("{holder}.{name}") };
-    if is_new(&field) {
-        tracing::warn!(%field, "a server reports a number in its usage that this program does not know: it is not charged");
-    }
-}
-
-/// Whether a field has not been named yet.
-fn is_new(field: &str) -> bool {
-    static NOTICED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    let mut noticed = NOTICED.lock().unwrap_or_else(PoisonError::into_inner);
-    noticed.len() < MOST_NOTICES && !noticed.contains(field) && noticed.insert(field.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -320,15 +302,6 @@ mod tests {
         ] {
             assert_eq!(grown(reports), expected, "{reports:?}");
         }
-    }
-
-    #[test]
-    fn an_unknown_number_is_named_once() {
-        let report = |number: u32| Report::read(&format!(r#"{{"input":1,"strange":{number}}}"#), names);
-        report(0);
-        assert!(is_new("details.strange") && !is_new("details.strange"));
-        report(5);
-        assert!(!is_new("strange"));
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! A provider's own words as a user may read them: one line, bounded, without hosts, ports, keys or passwords.
 //!
-//! The rule it protects: an error of a server inside tells nothing about the inside. What looks like an address or a secret
-//! becomes `***`. Names of models, fields, files and versions stay, because they say what to do; in doubt it is masked.
+//! The rule it protects: an error of a server inside tells nothing about the inside. What looks like an address or a secret,
+//! or was configured as one, becomes `***`. Names of models, fields, files and versions stay, because they say what to do; in doubt it is masked.
 
 use accounting::is_hidden;
 
+use crate::secrets::{self, MASK};
+
 /// The most characters of a provider's own words that are passed on.
 const LONGEST: usize = 300;
-const MASK: &str = "***";
 
 /// The words, masked and bounded.
 pub(crate) fn safe_words(text: &str) -> String {
-    let line = one_line(text);
+    let line = one_line(&secrets::masked(text));
     let mut masked = String::with_capacity(line.len());
     let mut before = Before::default();
     let mut rest = line.as_str();

@@ -25,6 +25,7 @@ pub mod rollup;
 mod settings;
 mod sponsored;
 mod time;
+pub mod unknown_usage;
 mod url;
 
 pub use crate::catalogue::{Catalogue, KnownUser, PricedModel, Snapshot};

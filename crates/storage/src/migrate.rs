@@ -27,7 +27,7 @@ pub struct Migration {
 }
 
 /// Our migrations, oldest first.
-pub const MIGRATIONS: [Migration; 6] = [
+pub const MIGRATIONS: [Migration; 7] = [
     Migration { sql: include_str!("migrations/0001_tracking.sql"), usable_from: 1, optional: false },
     Migration { sql: include_str!("migrations/0002_administration.sql"), usable_from: 2, optional: false },
     // It only adds, but programs that know nothing of `usable_from` want exactly their own schema.
@@ -36,6 +36,8 @@ pub const MIGRATIONS: [Migration; 6] = [
     Migration { sql: include_str!("migrations/0004_refusals.sql"), usable_from: 3, optional: true },
     Migration { sql: include_str!("migrations/0005_progress.sql"), usable_from: 3, optional: false },
     Migration { sql: include_str!("migrations/0006_adjusted.sql"), usable_from: 3, optional: false },
+    // Without it, no such numbers are kept.
+    Migration { sql: include_str!("migrations/0007_unknown_usage.sql"), usable_from: 3, optional: true },
 ];
 /// The table that notes them.
 const VERSIONS: &str = "token_tracking_schema_version";

@@ -50,6 +50,7 @@ pub(super) async fn check(known: &Known, findings: &mut Vec<Finding>) {
         let advice = "what it concerns is refused until it can be used again; all else goes on";
         Finding::problem("catalogue", problem.to_string(), advice)
     }));
+    findings.extend(unknown_usage(known).await);
     match verified(known).await {
         Ok(Some(verified)) => {
             findings.push(accounts(&verified));
@@ -61,6 +62,25 @@ pub(super) async fn check(known: &Known, findings: &mut Vec<Finding>) {
         }
         Err(error) => findings.push(Finding::failed("accounts", &error)),
     }
+}
+
+/// Numbers that providers report and that this program does not know: one finding for each provider.
+async fn unknown_usage(known: &Known) -> Vec<Finding> {
+    let numbers = match storage::unknown_usage::all(&known.database).await {
+        Ok(numbers) => numbers,
+        Err(error) => return vec![Finding::failed("unknown usage", &error)],
+    };
+    let of_each = numbers.chunk_by(|(one, _), (other, _)| one == other);
+    let finding = |numbers: &[(String, String)]| {
+        let fields: Vec<&str> = numbers.iter().map(|(_, field)| field.as_str()).collect();
+        let provider = numbers.first().map_or("", |(provider, _)| provider.as_str());
+        Finding::warning(
+            "unknown usage",
+            format!("{provider} reports numbers that are not known and not charged: {}", fields.join(", ")),
+            "see in its documentation whether they cost anything; if they do, please report it to this project",
+        )
+    };
+    of_each.map(finding).collect()
 }
 
 /// What `verify` finds, unless the ledger is too long.

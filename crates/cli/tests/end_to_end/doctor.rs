@@ -286,3 +286,19 @@ async fn rights_and_time_zone_on_postgres() {
     place.sql(&format!("REVOKE SELECT ON {}.token_tracking_schema_version FROM {role}", schema)).await;
     place.doctor(&["--offline"]).finds("tables", "problem", "lacks a right");
 }
+
+each_database!(numbers_in_usage_that_nobody_knows_are_named_for_each_provider, async |test: TestDatabase| {
+    let simulator = Simulator::start().await.unwrap();
+    let place = Place::new(&test, &simulator, &[]).await;
+    let numbers = [("openai", "pixels"), ("openai", "details.pages"), ("google", "pixels")];
+    let numbers = numbers.map(|(provider, field)| (provider.to_owned(), field.to_owned()));
+    storage::unknown_usage::add(&place.database, &numbers, jiff::Timestamp::UNIX_EPOCH).await.unwrap();
+    let said = place.doctor(&["--offline"]);
+    said.finds(
+        "unknown usage",
+        "warning",
+        "openai reports numbers that are not known and not charged: details.pages, pixels",
+    );
+    said.finds("unknown usage", "warning", "google reports");
+    assert_eq!(said.0, Some(0));
+});

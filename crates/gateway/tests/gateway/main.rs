@@ -22,6 +22,7 @@ mod periods;
 mod prices;
 mod provider_options;
 mod providers;
+mod recovered;
 mod scripted;
 mod sponsored;
 mod staged;

@@ -91,3 +91,98 @@ each_database!(headers_of_a_provider_go_with_each_request, async |test: TestData
     }
     app.end().await;
 });
+
+each_database!(what_is_configured_as_secret_is_in_no_words_that_go_out, async |test: TestDatabase| {
+    // It says back every header, as it came and in an event.
+    let server = ScriptedServer::start(|request| {
+        let (head, _) = request.split_once("\r\n\r\n").unwrap();
+        let words = format!("no access with {}", head.replace("\r\n", ", "));
+        let error = json!({"error": {"message": words, "code": "team blue-lagoon", "param": "provider-key", "status": 400}});
+        if request.contains("\"stream\":true") {
+            return Scripted::stream(&[error]);
+        }
+        Scripted::new("400 Bad Request\r\ncontent-type: application/json", error.to_string())
+    })
+    .await;
+    let headers =
+        "headers = { X-Team = \"blue-lagoon\", X-Access = \"token offenes-wort\", X-Number = \"1\" }";
+    let app = server.gateway(test, headers, "").await;
+    for stream in [false, true] {
+        let answer = app.ask("ann", "", stream).await;
+        assert_eq!(answer.status, 400, "{}", answer.text);
+        assert!(answer.text.contains("x-team: ***") && answer.text.contains("team ***"), "{}", answer.text);
+        for secret in ["blue-lagoon", "offenes-wort", "provider-key"] {
+            assert!(!answer.text.contains(secret), "{}", answer.text);
+        }
+        // What is too short to be one is a word like any other.
+        assert!(answer.text.contains("HTTP/1.1"), "{}", answer.text);
+    }
+    app.end().await;
+});
+
+each_database!(strict_is_never_overspent_by_texts_that_many_tokens_make, async |test: TestDatabase| {
+    // A server whose tokenizer makes a token of each byte, with a template of seven around each message.
+    let server = ScriptedServer::start(|request| {
+        let (_, body) = request.split_once("\r\n\r\n").unwrap();
+        let body: Value = serde_json::from_str(body).unwrap();
+        let messages = body["messages"].as_array().unwrap();
+        let bytes: usize = messages.iter().map(|message| message["content"].as_str().unwrap().len()).sum();
+        let usage = json!({"prompt_tokens": bytes + 7 * (messages.len() + 1), "completion_tokens": body["max_tokens"]});
+        Scripted::json(&json!({"id": "c", "object": "chat.completion", "created": 1, "model": "gpt-test", "usage": usage,
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "length"}]}))
+    })
+    .await;
+    let app = server.gateway(test, "", "").await;
+    for (key, value) in
+        [("admission_policy", "strict"), ("base_credit_allowance", "8"), ("strict_min_output", "1")]
+    {
+        storage::admin::settings::set(&app.database, key, value).await.unwrap();
+    }
+    app.fresh_catalogue().await;
+    for (user, texts) in [
+        ("runes", vec!["ᚠᛇᚻ᛫ᛒᛦᚦ᛫ᚠᚱᚩᚠᚢᚱ᛫".repeat(100)]),
+        ("spaces", vec![" ".repeat(5000)]),
+        ("short", vec!["a".into(); 300]),
+    ] {
+        let messages: Vec<Value> =
+            texts.iter().map(|text| json!({"role": "user", "content": text})).collect();
+        let body = json!({"model": "gpt-test", "messages": messages});
+        let answer = read(app.send(user, body).await).await;
+        assert_eq!(answer.status, 200, "{user}: {}", answer.text);
+        app.settled().await;
+        let entry = app.entries(user).await.remove(0);
+        assert_eq!((entry.over_hold, entry.estimated.as_deref()), (0, None), "{user}: {entry:?}");
+        assert!(entry.charge > 0 && entry.charge <= 8_000_000, "{user}: {entry:?}");
+    }
+    app.end().await;
+});
+
+each_database!(numbers_that_nobody_knows_are_written_down_for_their_provider, async |test: TestDatabase| {
+    let server = ScriptedServer::start(|request| {
+        let usage = json!({"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12, "pixels": 9,
+            "completion_tokens_details": {"reasoning_tokens": 0, "odours": 3}});
+        let chunk = |delta: Value, finish: Value, usage: &Value| {
+            json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt-test",
+                "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], "usage": usage})
+        };
+        if request.contains("\"stream\":true") {
+            let streamed = json!({"prompt_tokens": 7, "completion_tokens": 5, "streams": 1});
+            let begin = chunk(json!({"role": "assistant", "content": "Hi"}), Value::Null, &Value::Null);
+            return Scripted::stream(&[begin, chunk(json!({}), json!("stop"), &streamed)]);
+        }
+        Scripted::json(&json!({"id": "c", "object": "chat.completion", "created": 1, "model": "gpt-test", "usage": usage,
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}]}))
+    })
+    .await;
+    let app = server.gateway(test, "", "").await;
+    for stream in [false, true] {
+        assert_eq!(app.ask("ann", "", stream).await.status, 200);
+    }
+    let expected = ["completion_tokens_details.odours", "pixels", "streams"];
+    let expected = expected.map(|field| ("openai".to_owned(), field.to_owned()));
+    let mut looks = tokio::time::interval(std::time::Duration::from_millis(50));
+    while storage::unknown_usage::all(&app.database).await.unwrap() != expected {
+        looks.tick().await;
+    }
+    app.end().await;
+});

@@ -333,7 +333,7 @@ each_database!(other_apis_refuse_what_they_can_not_serve, async |test: TestDatab
 each_database!(strict_lowers_the_limits_of_other_apis_too, async |test: TestDatabase| {
     let app = start(test).await;
     storage::admin::settings::set(&app.database, "admission_policy", "strict").await.unwrap();
-    storage::admin::settings::set(&app.database, "base_credit_allowance", "2.2").await.unwrap();
+    storage::admin::settings::set(&app.database, "base_credit_allowance", "2.4").await.unwrap();
     app.fresh_catalogue().await;
     for (path, user, body, field) in [
         ("/v1/messages", "ann", messages("[[sim input=20 output=100]]", false), "max_tokens"),
@@ -342,7 +342,7 @@ each_database!(strict_lowers_the_limits_of_other_apis_too, async |test: TestData
         let answer = read(app.post(path, user, body, &[]).await).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         let sent = app.simulator.received().last().unwrap().body[field].as_u64().unwrap();
-        assert!((256..300).contains(&sent), "{path}: {sent}");
+        assert!((256..320).contains(&sent), "{path}: {sent}");
     }
     app.end().await;
 });

@@ -125,12 +125,22 @@ impl Protocol for Anthropic {
     }
 }
 
-/// What the body of an error says ("Errors").
+/// What the body of an error says ("Errors"), or an event of a stream. Servers with the same routes have errors of their own, and
+/// name a status, a code, a field and a wait beside what Anthropic names.
 fn error(body: &[u8]) -> Failure {
+    let told = crate::openai::error(body);
     match serde_json::from_slice(body).ok().and_then(|body: wire::ErrorBody| body.error) {
-        Some(error) if error.kind.is_some() => of_error(&error),
-        // Servers with the same routes have errors of their own.
-        _ => crate::openai::error(body),
+        Some(error) if error.kind.is_some() => {
+            let own = of_error(&error);
+            Failure {
+                ours: own.ours || told.ours,
+                retry_after: told.retry_after.or(own.retry_after),
+                message: own.message.or(told.message),
+                kind: own.kind,
+                ..told
+            }
+        }
+        _ => told,
     }
 }
 
@@ -146,9 +156,12 @@ fn of_error(error: &wire::Failure<'_>) -> Failure {
     Failure { kind: some(kind), message: some(message), ours, retry_after, ..Failure::default() }
 }
 
-/// An error inside an answer.
-fn reported(error: Option<&wire::Failure<'_>>) -> ProviderError {
-    error.map(of_error).unwrap_or_default().reported()
+/// An error inside an answer: the data of its event, and what could be read of it.
+fn reported(data: &[u8], error: Option<&wire::Failure<'_>>) -> ProviderError {
+    let told = self::error(data);
+    let is_read = told != Failure::default();
+    let told = if is_read { told } else { error.map(of_error).unwrap_or_default() };
+    told.reported()
 }
 
 #[cfg(test)]

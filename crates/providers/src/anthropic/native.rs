@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::answer::{message, produced};
 use super::usage::{self, Told};
 use super::{reported, wire};
-use crate::answer::{Chunk, Complete, Produced, Reported, StreamEvent, What};
+use crate::answer::{Chunk, Complete, Reported, StreamEvent, What};
 use crate::framing::Event;
 use crate::lenient::{self, Scratch};
 use crate::names::refuse_lookalikes;
@@ -205,15 +205,7 @@ pub(super) fn complete(body: Bytes, cache_in_input: Option<bool>) -> Result<Comp
         let usage = usage::whole(answer.usage, cache_in_input);
         (usage, answer.model.map(|model| model.into_owned()), text, scratch.instead_of(&body))
     };
-    Ok(Complete {
-        body: mended.unwrap_or(body),
-        usage,
-        usage_goes_on: false,
-        model,
-        produced: Produced { text },
-        request_id: None,
-        omitted: Vec::new(),
-    })
+    Ok(Complete::new(mended.unwrap_or(body), usage, model, text))
 }
 
 /// Events pass as they came, and are only looked at.
@@ -230,7 +222,7 @@ impl Passing {
         Self { told: Told::new(cache_in_input), finished: false, stopped: false }
     }
 
-    fn look(&mut self, event: wire::Event<'_>) -> Result<What, ProviderError> {
+    fn look(&mut self, event: wire::Event<'_>, data: &[u8]) -> Result<What, ProviderError> {
         let mut chunk = Chunk::default();
         match event.kind.as_ref() {
             "message_start" => {
@@ -263,7 +255,7 @@ impl Passing {
                 chunk.finish = true;
             }
             _ if event.error.is_some() || event.kind == "error" => {
-                return Err(reported(event.error.as_ref()));
+                return Err(reported(data, event.error.as_ref()));
             }
             _ => return Ok(What::Other),
         }
@@ -277,7 +269,7 @@ impl Conversion for Passing {
         let what = {
             let scratch = Scratch::default();
             match lenient::read::<wire::Event<'_>>(&data, &scratch) {
-                Some(read) => self.look(read)?,
+                Some(read) => self.look(read, &data)?,
                 None => What::Other,
             }
         };

@@ -331,7 +331,7 @@ impl Conversion for Converting {
                 out.push(StreamEvent::done());
             }
             _ if event.error.is_some() || event.kind == "error" => {
-                return Err(reported(event.error.as_ref()));
+                return Err(reported(&data, event.error.as_ref()));
             }
             _ => {}
         }

@@ -129,3 +129,40 @@ fn answer(
     let json = json!({"content": content, "reasoning": reasoning, "details": details, "calls": calls});
     json.as_object().unwrap().clone()
 }
+
+#[test]
+fn an_error_inside_an_answer_keeps_all_that_it_names() {
+    let of = |error: Value| {
+        let data = json!({"type": "error", "error": error}).to_string();
+        let ProviderError::Reported { error, .. } = super::reported(data.as_bytes(), None) else { panic!() };
+        *error
+    };
+    let said = |code: Option<&str>, param: Option<&str>| crate::Said {
+        code: code.map(Into::into),
+        param: param.map(Into::into),
+        words: Some("no".into()),
+    };
+    assert_eq!(
+        of(
+            json!({"type": "invalid_request_error", "message": "no", "status": 422, "code": "bad_tool", "param": "tools"})
+        ),
+        ProviderError::Rejected { status: 422, said: said(Some("bad_tool"), Some("tools")) }
+    );
+    assert_eq!(
+        of(json!({"type": "rate_limit_error", "message": "no", "retry_after": 7})),
+        ProviderError::RateLimited {
+            retry_after: Some(std::time::Duration::from_secs(7)),
+            said: said(None, None)
+        }
+    );
+    assert_eq!(
+        of(json!({"type": "authentication_error", "message": "no"})),
+        ProviderError::OurKey { status: 401 }
+    );
+    // An event that is no JSON: what could be read of it counts.
+    let read = super::wire::Failure { kind: Some("overloaded_error".into()), message: Some("no".into()) };
+    let ProviderError::Reported { error, .. } = super::reported(b"{\"error\": NaN", Some(&read)) else {
+        panic!()
+    };
+    assert_eq!(*error, ProviderError::Overloaded { retry_after: None, said: said(None, None) });
+}

@@ -133,12 +133,28 @@ pub(super) fn read(request: &ChatRequest, permissive_safety: bool) -> Result<Set
     if !thinking.is_empty() {
         generation.insert("thinkingConfig".into(), thinking.into());
     }
-    let other_output = ["-image", "-tts", "-audio"];
-    if other_output.iter().any(|kind| request.model().contains(kind)) {
-        // Such models make pictures or speech unless told otherwise, which has another price than text.
-        generation.insert("responseModalities".into(), json!(["TEXT"]));
+    if let Some(made) = made_by(request.model()) {
+        let asked = if wants_text_only(body) { &["TEXT"] } else { made };
+        generation.insert("responseModalities".into(), json!(asked));
     }
     Ok(Settings { generation, safety: safety(body, permissive_safety)?, omitted })
+}
+
+/// What a model makes that makes more than text, or something else ("Image generation", "Speech generation"): some of them
+/// refuse to make anything but all of that. It is charged by its class.
+fn made_by(model: &str) -> Option<&'static [&'static str]> {
+    let kinds: [(&str, &[&str]); 3] =
+        [("-image", &["TEXT", "IMAGE"]), ("-tts", &["AUDIO"]), ("-native-audio", &["AUDIO"])];
+    kinds.into_iter().find(|(kind, _)| model.contains(kind)).map(|(_, made)| made)
+}
+
+/// Whether a client wants words alone, in OpenAI's field or in Google's own.
+fn wants_text_only(body: &Map<String, Value>) -> bool {
+    let is_said = |value: &Value| value.as_array().is_some_and(|list| !list.is_empty());
+    let own = own(body, "generationConfig", "generation_config")
+        .and_then(|(_, config)| own(config.as_object()?, "responseModalities", "response_modalities"));
+    // Anything but text is refused elsewhere.
+    body.get("modalities").is_some_and(is_said) || own.is_some_and(|(_, value)| is_said(value))
 }
 
 /// A field under Google's own name, in either spelling.

@@ -375,10 +375,23 @@ fn thinking_in_googles_own_words_wins() {
 }
 
 #[test]
-fn models_for_pictures_and_speech_give_text() {
-    for model in ["gemini-2.5-flash-image", "gemini-2.5-flash-preview-tts"] {
-        let (body, _) = sent(&with("model", json!(model))).unwrap();
-        assert_eq!(body["generationConfig"]["responseModalities"], json!(["TEXT"]));
+fn models_are_asked_for_what_they_make() {
+    for (model, made) in [
+        ("gemini-2.5-flash-image", json!(["TEXT", "IMAGE"])),
+        ("gemini-2.0-flash-preview-image-generation", json!(["TEXT", "IMAGE"])),
+        ("gemini-2.5-flash-preview-tts", json!(["AUDIO"])),
+        ("gemini-2.5-flash", Value::Null),
+    ] {
+        let asked = |field: &str, value: Value| {
+            let mut body = with("model", json!(model));
+            body[field] = value;
+            sent(&body).unwrap().0["generationConfig"]["responseModalities"].clone()
+        };
+        assert_eq!(asked("n", Value::Null), made, "{model}");
+        // Who wants words alone asks for them: they may be cheaper.
+        let words = if made.is_null() { Value::Null } else { json!(["TEXT"]) };
+        assert_eq!(asked("modalities", json!(["text"])), words, "{model}");
+        assert_eq!(asked("generationConfig", json!({"responseModalities": ["TEXT"]})), words, "{model}");
     }
 }
 

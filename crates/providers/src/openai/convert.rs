@@ -8,7 +8,7 @@ use super::failure::error;
 use super::wire::{Content, Form};
 use super::{usage, wire};
 use crate::ProviderError;
-use crate::answer::{Chunk, Complete, Produced, Reported, What};
+use crate::answer::{Chunk, Complete, Reported, What};
 use crate::failure::Failure;
 use crate::lenient::{self, Scratch};
 use crate::report::Report;
@@ -36,17 +36,9 @@ fn whole(body: Bytes, usage: impl Fn(&Report) -> Option<Usage>) -> Result<Comple
         let mut report = Report::default();
         grow(&mut report, &answer);
         let model = answer.model.map(|model| model.into_owned());
-        (usage(&report), model, Produced { text }, scratch.instead_of(&body))
+        (usage(&report), model, text, scratch.instead_of(&body))
     };
-    Ok(Complete {
-        body: mended.unwrap_or(body),
-        usage,
-        usage_goes_on: false,
-        model,
-        produced,
-        request_id: None,
-        omitted: Vec::new(),
-    })
+    Ok(Complete::new(mended.unwrap_or(body), usage, model, produced))
 }
 
 /// What an event of a stream tells, and the error that ends the stream with it.

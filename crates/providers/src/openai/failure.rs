@@ -70,6 +70,16 @@ fn failure(error: &Value, words: Option<&Value>, around: &Value) -> Failure {
     }
 }
 
+/// Makes all texts of an error safe to show that passes as it came.
+pub(super) fn make_safe(error: &mut Value) {
+    match error {
+        Value::String(text) => *text = safe_words(text),
+        Value::Array(list) => list.iter_mut().for_each(make_safe),
+        Value::Object(object) => object.values_mut().for_each(make_safe),
+        _ => {}
+    }
+}
+
 /// The words in whatever a server puts where words should be, such as FastAPI's list of what is wrong with each field.
 fn words(value: &Value, depth: u8) -> Option<String> {
     const DEEPEST: u8 = 4;

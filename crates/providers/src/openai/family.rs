@@ -174,13 +174,16 @@ impl Routes {
     }
 }
 
+/// OpenAI's own server.
+pub(crate) const HOST: &str = "api.openai.com";
+
 fn open(setup: &Setup) -> Result<Box<dyn Protocol>, String> {
     // Whoever names such a server by its address alone gets its dialect too: what it would bill extra stays refused.
     let dialect = match setup.base_url.host_str() {
         Some("openrouter.ai") => &dialect::OPENROUTER,
         Some("api.groq.com") => &dialect::GROQ,
         Some("api.deepseek.com") => &dialect::DEEPSEEK,
-        Some("api.openai.com") => {
+        Some(HOST) => {
             let output_limit_field = "max_completion_tokens";
             let routes = Routes::new(setup)?;
             return Ok(Box::new(OpenAi { routes, output_limit_field, dialect: &dialect::OPENAI }));

@@ -12,8 +12,8 @@ mod wire;
 pub(crate) use convert::{complete, embeddings, models};
 pub(crate) use failure::error;
 pub(crate) use family::{
-    AZURE, DASHSCOPE, DEEPSEEK, FIREWORKS, GROQ, LITELLM, MOONSHOT, OPENAI, OPENROUTER, PERPLEXITY, TGI,
-    TOGETHER, VLLM, VOYAGE, XAI, is_azure,
+    AZURE, DASHSCOPE, DEEPSEEK, FIREWORKS, GROQ, HOST, LITELLM, MOONSHOT, OPENAI, OPENROUTER, PERPLEXITY,
+    TGI, TOGETHER, VLLM, VOYAGE, XAI, is_azure,
 };
 
 use accounting::ModelId;
@@ -33,7 +33,9 @@ use family::Routes;
 /// Usage in the form in which OpenAI reports it (API reference, "The chat completion object", `usage`), in our classes; `None`
 /// if it says nothing, or can't be right: who writes it here can correct it, a model server can't.
 pub fn reported_usage(json: &str) -> Option<accounting::Usage> {
-    usage::exact(json)
+    let usage = usage::exact(json);
+    crate::unknown_numbers::read_of_nobody();
+    usage
 }
 
 /// The same as a model server tells it, for what it did before it failed.

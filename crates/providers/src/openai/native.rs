@@ -6,12 +6,13 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
-use super::failure::error;
+use super::failure::{error, make_safe};
 use super::usage;
 use super::wire::Content;
 use crate::ProviderError;
-use crate::answer::{Chunk, Complete, Produced, Reported, StreamEvent, What};
+use crate::answer::{Chunk, Complete, Reported, StreamEvent, What};
 use crate::framing::Event;
 use crate::lenient::{self, Scratch};
 use crate::protocol::{Conversion, ended_too_soon};
@@ -75,18 +76,31 @@ pub(super) fn complete(body: Bytes) -> Result<Complete, ProviderError> {
         let items = response.output.ok_or(ProviderError::BadAnswer { what: "a response without output" })?;
         let usage = response.usage.and_then(|raw| usage::of_chat(&usage::read(raw.get())));
         let model = response.model.map(Cow::into_owned);
-        (usage, model, produced(&items), scratch.instead_of(&body))
+        let mended = match response.error.filter(|raw| raw.get() != "null") {
+            None => scratch.instead_of(&body),
+            Some(_) => safe_answer(&body),
+        };
+        (usage, model, produced(&items), mended)
     };
-    let produced = Produced { text };
-    Ok(Complete {
-        body: mended.unwrap_or(body),
-        usage,
-        usage_goes_on: false,
-        model,
-        produced,
-        request_id: None,
-        omitted: Vec::new(),
-    })
+    Ok(Complete::new(mended.unwrap_or(body), usage, model, text))
+}
+
+/// An answer with an error beside its output, whose words are safe to show.
+fn safe_answer(body: &[u8]) -> Option<Bytes> {
+    let Some(Value::Object(mut answer)) = lenient::value(body) else { return None };
+    if let Some(error) = answer.get_mut("error") {
+        make_safe(error);
+    }
+    Some(Value::Object(answer).to_string().into())
+}
+
+/// The same of an event that has the answer in it.
+fn safe_event(event: &StreamEvent) -> Option<Map<String, Value>> {
+    let mut data = event.json()?;
+    if let Some(error) = data.get_mut("response").and_then(|answer| answer.get_mut("error")) {
+        make_safe(error);
+    }
+    Some(data)
 }
 
 fn produced(items: &[Item<'_>]) -> String {
@@ -107,6 +121,8 @@ pub(super) struct PassingResponse {
     ended: bool,
     /// Whether output came piece by piece.
     produced: bool,
+    /// Whether the answer has failed although it was made.
+    failed: bool,
     report: Report,
 }
 
@@ -120,7 +136,12 @@ impl Conversion for PassingResponse {
                 None => What::Other,
             }
         };
-        out.push(StreamEvent::passed(event.raw, data, what));
+        let passed = StreamEvent::passed(event.raw, data, what);
+        let safe = if self.failed { safe_event(&passed) } else { None };
+        out.push(match safe {
+            Some(data) => passed.rewritten(&data),
+            None => passed,
+        });
         Ok(())
     }
 
@@ -153,6 +174,7 @@ impl PassingResponse {
                 if let (Some(raw), None) = (failed, usage) {
                     return Err(error(raw.get().as_bytes()).reported());
                 }
+                self.failed = failed.is_some();
                 // Some servers send the items whole, at the end alone.
                 let items = response.as_ref().and_then(|response| response.output.as_deref());
                 let items = items.filter(|_| !self.produced).unwrap_or_default();
@@ -201,6 +223,34 @@ mod tests {
         let complete = complete(body.into()).unwrap();
         assert_eq!((complete.usage, complete.produced.text.as_str()), (Some(usage()), "hm hi f{}"));
         assert!(super::complete(Bytes::from_static(b"{}")).is_err());
+    }
+
+    #[test]
+    fn the_words_of_an_answer_that_failed_are_safe_to_show() {
+        let failed = format!(
+            r#"{{"id":"r","model":"m","status":"failed","error":{{"code":"server_error","message":"no worker at 10.0.0.7:9000"}},
+            "output":[{{"type":"message","content":[{{"type":"output_text","text":"hi from 10.0.0.7:9000"}}]}}],"usage":{USAGE}}}"#
+        );
+        let event = format!(r#"{{"type":"response.failed","response":{failed},"sequence_number":7}}"#);
+        let (mut passing, mut out) = (PassingResponse::default(), Vec::new());
+        let raw = Bytes::from(format!("event: response.failed\ndata: {}\n\n", event.replace('\n', " ")));
+        passing.event(Event { raw, data: Some(event.into()) }, &mut out).unwrap();
+        let text = String::from_utf8(out[0].raw.to_vec()).unwrap();
+        assert!(text.starts_with("event: response.failed\ndata: {"), "{text}");
+        assert!(matches!(&out[0].what, What::Chunk(Chunk { usage: Some(_), finish: true, .. })));
+        let whole = complete(failed.into()).unwrap();
+        let answers =
+            [out[0].json().unwrap()["response"].clone(), serde_json::from_slice(&whole.body).unwrap()];
+        for answer in answers {
+            let said = &answer["error"];
+            assert_eq!(
+                (&said["code"], &said["message"]),
+                (&"server_error".into(), &"no worker at ***".into())
+            );
+            // What the model says is its own affair.
+            assert_eq!(answer["output"][0]["content"][0]["text"], "hi from 10.0.0.7:9000");
+        }
+        assert_eq!(whole.usage, Some(usage()));
     }
 
     #[test]

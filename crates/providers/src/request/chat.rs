@@ -89,6 +89,7 @@ pub(super) fn input_text(body: &Map<String, Value>, tools: bool) -> Vec<Cow<'_, 
     messages(body).for_each(|message| {
         pieces(message, &mut |piece| match piece {
             Piece::Text(text) => found.texts.push(text.into()),
+            Piece::JsonText(text) => found.texts.push(text.to_owned().into()),
             Piece::Json(value) => found.json(Some(value)),
         });
     });
@@ -112,7 +113,7 @@ pub(super) fn input_length(body: &Map<String, Value>) -> u64 {
     messages(body).for_each(|message| {
         pieces(message, &mut |piece| {
             length += match piece {
-                Piece::Text(text) => text.len() as u64,
+                Piece::Text(text) | Piece::JsonText(text) => text.len() as u64,
                 Piece::Json(Value::Null) => 0,
                 Piece::Json(value) => json_length(value),
             };
@@ -132,13 +133,24 @@ fn messages(body: &Map<String, Value>) -> impl Iterator<Item = &Value> {
     body.get("messages").and_then(Value::as_array).into_iter().flatten()
 }
 
+/// How many calls of tools there are, and results of them.
+pub(super) fn calls(body: &Map<String, Value>) -> usize {
+    let of_message = |message: &Value| {
+        let single =
+            ["function_call", "tool_call_id"].into_iter().filter(|field| message.get(field).is_some());
+        list(message, "tool_calls").count() + single.count()
+    };
+    messages(body).map(of_message).sum()
+}
+
 fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
     value.get(field).and_then(Value::as_array).into_iter().flatten()
 }
 
-/// What of a message counts: a text, or something unknown, as its JSON.
+/// What of a message counts: a text, JSON in a text, or something unknown, as its JSON.
 enum Piece<'a> {
     Text(&'a str),
+    JsonText(&'a str),
     Json(&'a Value),
 }
 
@@ -195,7 +207,8 @@ fn call_pieces<'a>(call: &'a Value, take: &mut impl FnMut(Piece<'a>)) {
 fn called_pieces<'a>(called: &'a Value, take: &mut impl FnMut(Piece<'a>)) {
     match called {
         Value::Object(fields) => fields.iter().for_each(|(name, value)| match (name.as_str(), value) {
-            ("name" | "arguments" | "input", Value::String(text)) => take(Piece::Text(text)),
+            ("name" | "input", Value::String(text)) => take(Piece::Text(text)),
+            ("arguments", Value::String(text)) => take(Piece::JsonText(text)),
             (_, value) => unknown_pieces(value, take),
         }),
         other => unknown_pieces(other, take),
@@ -261,7 +274,7 @@ fn medium(part: &Value) -> Option<Media> {
             let text = |field: &str| {
                 part.get("input_audio").and_then(|audio| audio.get(field)).and_then(Value::as_str)
             };
-            Some(sound::medium(text("data").unwrap_or_default(), text("format").unwrap_or_default()))
+            Some(sound::medium(text("data").unwrap_or_default()))
         }
         kind if MEDIA.contains(&kind) => {
             let data = part.get("file").and_then(|file| file.get("file_data")).and_then(Value::as_str);

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::text::json_length;
-use super::{Kinds, Unknown, bad, model, not_an_object};
+use super::{Kinds, TextSize, Unknown, bad, model, not_an_object};
 use crate::BadRequest;
 
 /// Fields that no model reads as text. All others count: some servers put an instruction before each text, or take texts
@@ -129,6 +129,15 @@ impl EmbeddingsRequest {
             !NOT_READ.contains(&name.as_str()) && (value.is_string() || value.is_array() || value.is_object())
         };
         self.body.iter().filter(read)
+    }
+
+    /// How much text it is at most, to a model of which nothing is known. Tokens that are given as numbers are not in it.
+    pub fn size_at_most(&self) -> TextSize {
+        let mut size = TextSize::default();
+        self.input_text().for_each(|text| size.add(text));
+        self.other_text().for_each(|json| size.add_json(&json));
+        // Servers put marks around each, and some a prompt of their own.
+        TextSize { messages: size.texts, ..size }
     }
 
     /// The length of all texts in bytes.

@@ -13,6 +13,17 @@ pub(super) fn refuse(body: &Map<String, Value>, kinds: &mut Kinds) -> Result<(),
     crate::anthropic::refuse(body, kinds)
 }
 
+/// How many calls of tools there are, and results of them.
+pub(super) fn calls(body: &Map<String, Value>) -> usize {
+    let blocks = list(body.get("messages")).flat_map(|message| list(message.get("content")));
+    let of_tools = ["tool_use", "tool_result", "server_tool_use"];
+    blocks
+        .filter(|block| {
+            block.get("type").and_then(Value::as_str).is_some_and(|kind| of_tools.contains(&kind))
+        })
+        .count()
+}
+
 /// All that counts as input, with the texts of tools or without.
 pub(super) fn found(body: &Map<String, Value>, tools: bool) -> Found<'_> {
     let mut found = Found::default();
@@ -27,7 +38,7 @@ pub(super) fn found(body: &Map<String, Value>, tools: bool) -> Found<'_> {
     }
     beside(body, &["system", "messages"], tools).for_each(|value| found.json(Some(value)));
     let typed = list(body.get("tools")).filter_map(|tool| tool.get("type").and_then(Value::as_str));
-    found.media.extend(typed.filter_map(tokens_of_tool).map(|bytes| Media::Hidden { bytes }));
+    found.media.extend(typed.filter_map(tokens_of_tool).map(|bytes| Media::Hidden { bytes, all: bytes }));
     references(body, &mut found);
     found
 }
@@ -46,7 +57,7 @@ fn references(body: &Map<String, Value>, found: &mut Found<'_>) {
     let mut seen: HashMap<&str, u64> = HashMap::new();
     for name in named {
         if let Some(length) = seen.get(name) {
-            found.media.push(Media::Hidden { bytes: *length });
+            found.media.push(Media::Hidden { bytes: *length, all: *length });
             continue;
         }
         let tool =

@@ -8,6 +8,7 @@ mod chat;
 mod embeddings;
 mod fields;
 mod messages;
+mod most;
 mod outline;
 mod picture;
 mod responses;
@@ -17,6 +18,7 @@ mod tools;
 mod unknown;
 
 pub use embeddings::EmbeddingsRequest;
+pub use most::TextSize;
 pub use outline::Outline;
 pub(crate) use text::{NOT_READ, shown};
 pub use tools::ToolForm;
@@ -77,7 +79,8 @@ pub enum Media {
     Audio {
         /// Its size in bytes.
         bytes: u64,
-        /// Whether a second of it takes at least 1000 bytes, so that its size tells how long it can be.
+        /// Whether a second of it takes at least 1000 bytes by what the bytes themselves are, so that its size tells how long it
+        /// can be.
         timed: bool,
     },
     /// A file, or something else that we don't know.
@@ -89,6 +92,8 @@ pub enum Media {
     Hidden {
         /// Their size in bytes, beyond what is shown of them.
         bytes: u64,
+        /// Their size in bytes, whatever is shown: a client can write a long summary itself.
+        all: u64,
     },
 }
 
@@ -355,18 +360,29 @@ impl ChatRequest {
         }
     }
 
+    /// How much text it is at most, to a model of which nothing is known.
+    pub fn size_at_most(&self) -> TextSize {
+        let calls = match self.shape {
+            Shape::Chat => chat::calls(&self.body),
+            Shape::Responses => responses::calls(&self.body),
+            Shape::Messages => messages::calls(&self.body),
+        };
+        let lists = text::TOOLS.into_iter().filter_map(|field| self.body.get(field)?.as_array());
+        let tools: usize = lists.map(Vec::len).sum();
+        let messages = self.message_count() as u64;
+        let mut size = TextSize { messages, calls: (calls + tools) as u64, ..TextSize::default() };
+        for text in self.texts(true) {
+            match text {
+                Cow::Borrowed(text) => size.add(text),
+                Cow::Owned(json) => size.add_json(&json),
+            }
+        }
+        size
+    }
+
     /// The tools, in that form; empty if there are none.
     pub fn tools_text(&self, form: ToolForm) -> String {
         tools::text(&self.body, form)
-    }
-
-    /// Whether there are any.
-    pub fn has_tools(&self) -> bool {
-        text::TOOLS.into_iter().filter_map(|field| self.body.get(field)).any(|tools| match tools {
-            Value::Null => false,
-            Value::Array(list) => !list.is_empty(),
-            _ => true,
-        })
     }
 
     /// The length of all that in bytes.

@@ -206,6 +206,11 @@ fn parts(content: Option<&Value>, field: &str, index: usize, kinds: &mut Kinds) 
     Ok(())
 }
 
+/// How many calls of tools there are, and results of them.
+pub(super) fn calls(body: &Map<String, Value>) -> usize {
+    list(body.get("input")).filter(|item| item.get("call_id").is_some()).count()
+}
+
 /// All that counts as input, with the texts of tools or without.
 pub(super) fn found(body: &Map<String, Value>, tools: bool) -> Found<'_> {
     let mut found = Found::default();
@@ -217,7 +222,7 @@ pub(super) fn found(body: &Map<String, Value>, tools: bool) -> Found<'_> {
     let described = list(body.get("tools")).filter(|tool| {
         matches!(tool.get("type").and_then(Value::as_str), Some("local_shell" | "apply_patch" | "shell"))
     });
-    found.media.extend(described.map(|_| Media::Hidden { bytes: TOKENS_OF_TOOL }));
+    found.media.extend(described.map(|_| Media::Hidden { bytes: TOKENS_OF_TOOL, all: TOKENS_OF_TOOL }));
     found
 }
 
@@ -231,9 +236,10 @@ fn collect<'a>(item: &'a Value, found: &mut Found<'a>) {
     match kind_of(object) {
         Some("message") => content(item.get("content"), found),
         Some("function_call" | "custom_tool_call") => {
-            for field in ["call_id", "name", "arguments", "input"] {
-                found.text(item.get(field));
-            }
+            found.text(item.get("call_id"));
+            found.text(item.get("name"));
+            found.json_text(item.get("arguments"));
+            found.text(item.get("input"));
         }
         Some("function_call_output" | "custom_tool_call_output") => {
             found.text(item.get("call_id"));
@@ -275,8 +281,8 @@ fn content<'a>(content: Option<&'a Value>, found: &mut Found<'a>) {
             }
             Some("input_audio") => {
                 let sound = part.get("input_audio").unwrap_or(part);
-                let text = |field: &str| sound.get(field).and_then(Value::as_str).unwrap_or_default();
-                found.media.push(sound::medium(text("data"), text("format")));
+                let data = sound.get("data").and_then(Value::as_str).unwrap_or_default();
+                found.media.push(sound::medium(data));
             }
             Some("input_file") => {
                 found.media.push(Media::File { bytes: text("file_data").map(decoded_length) });

@@ -146,7 +146,7 @@ fn all_that_a_chat_puts_before_a_model_counts() {
 #[test]
 fn what_only_the_provider_can_read_is_noticed() {
     let chat = |message: Value| json!({"model": "m", "messages": [message]});
-    let hidden = |bytes| vec![Media::Hidden { bytes }];
+    let hidden = |bytes| vec![Media::Hidden { bytes, all: 12 }];
     let kept = || vec![Media::File { bytes: None }];
     for (body, media) in [
         (chat(json!({"reasoning_details": [{"type": "reasoning.encrypted", "data": SEALED}]})), hidden(12)),

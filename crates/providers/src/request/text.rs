@@ -56,7 +56,7 @@ pub(crate) const NOT_READ: [&str; 41] = [
 /// Fields with tools.
 pub(super) const TOOLS: [&str; 2] = ["tools", "functions"];
 
-/// What was found in a request: its texts, and what is not text.
+/// What was found in a request: its texts, and what is not text. Texts of a client's own are borrowed; what is JSON is owned.
 #[derive(Debug, Default)]
 pub(super) struct Found<'a> {
     pub texts: Vec<Cow<'a, str>>,
@@ -75,6 +75,11 @@ impl<'a> Found<'a> {
             None | Some(Value::Null) => {}
             Some(value) => self.texts.push(Cow::Owned(value.to_string())),
         }
+    }
+
+    /// JSON in a text: as one of our own, because a template may write it anew.
+    pub(super) fn json_text(&mut self, value: Option<&Value>) {
+        self.texts.extend(value.and_then(Value::as_str).map(|json| Cow::Owned(json.to_owned())));
     }
 
     /// Thoughts, as whoever wrote them down names them: what is shown of them, and what only the provider can read.
@@ -116,13 +121,13 @@ pub(crate) fn shown(block: &Value) -> Vec<&str> {
     texts
 }
 
-/// What is encrypted in a piece of reasoning, beyond what is shown of it: providers put the whole thought there.
+/// What is encrypted in a piece of reasoning: providers put the whole thought there, so that what is shown is in it too.
 pub(super) fn hidden(block: &Value) -> Option<Media> {
     let fields = ["signature", "data", "encrypted_content"].into_iter();
     let sealed: u64 =
         fields.filter_map(|field| block.get(field).and_then(Value::as_str)).map(decoded_length).sum();
     let shown: u64 = shown(block).iter().map(|text| text.len() as u64).sum();
-    (sealed > shown).then(|| Media::Hidden { bytes: sealed - shown })
+    (sealed > 0).then(|| Media::Hidden { bytes: sealed.saturating_sub(shown), all: sealed })
 }
 
 /// How long a value is as JSON, without building it.

@@ -6,3 +6,4 @@ mod books;
 mod privacy;
 mod refusals;
 mod rollup;
+mod unknown;

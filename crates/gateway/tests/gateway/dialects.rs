@@ -8,6 +8,7 @@ use std::time::Duration;
 use accounting::{Clock, Credits, ModelId, Price, ProviderName, Rate};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http::Method;
 use providers::{Kind, Network, Provider, ProviderConfig, ProviderOptions, Secret, TimeLimits};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -25,12 +26,24 @@ const NOT_YET: &[&str] = &[];
 #[derive(Debug, Deserialize)]
 struct File {
     case: Vec<Case>,
+    none: Vec<NoCase>,
+}
+
+/// Why there is no case of a fault in some places.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoCase {
+    fault: String,
+    /// Words of places: a place that has all words of one of these.
+    at: Vec<String>,
+    why: String,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
     name: String,
+    fault: String,
     #[expect(dead_code, reason = "for who reads the file")]
     what: String,
     kind: String,
@@ -60,13 +73,40 @@ fn chat_completions() -> String {
     "/v1/chat/completions".into()
 }
 
-fn cases() -> Vec<Case> {
-    toml::from_str::<File>(include_str!("dialects.toml")).unwrap().case
+fn file() -> File {
+    toml::from_str(include_str!("dialects.toml")).unwrap()
+}
+
+/// Where a fault may occur: each route, whole and streamed, of each kind of provider that has it.
+fn places() -> Vec<String> {
+    let chats: &[&str] = &["openai", "anthropic", "google", "mistral", "ollama"];
+    let routes: [(&str, &[&str], &[&str]); 4] = [
+        ("chat", &["whole", "streamed"], chats),
+        ("responses", &["whole", "streamed"], &["openai"]),
+        ("messages", &["whole", "streamed"], &["anthropic"]),
+        ("embeddings", &["whole"], &["openai", "google", "mistral", "ollama"]),
+    ];
+    let mut places = Vec::new();
+    for (route, ways, kinds) in routes {
+        for way in ways {
+            places.extend(kinds.iter().map(|kind| format!("{route} {way} {kind}")));
+        }
+    }
+    places
 }
 
 impl Case {
     fn provider(&self) -> ProviderName {
         ProviderName::new(format!("some-{}", self.kind)).unwrap()
+    }
+
+    /// As [`places`] has it.
+    fn place(&self) -> String {
+        let route = self.path.rsplit('/').next().unwrap().replace("completions", "chat");
+        let own = ["anthropic", "google", "mistral", "ollama"];
+        // All others speak as OpenAI does.
+        let kind = own.into_iter().find(|own| *own == self.kind).unwrap_or("openai");
+        format!("{route} {} {kind}", if self.stream { "streamed" } else { "whole" })
     }
 
     fn new_price(&self) -> NewPrice {
@@ -193,14 +233,22 @@ async fn start(test: TestDatabase, cases: &[Case], base_url: &str) -> App {
 }
 
 each_database!(each_answer_is_charged_and_read_as_its_server_means_it, async |test: TestDatabase| {
-    let cases = Arc::new(cases());
+    let cases = Arc::new(file().case);
     let server = serve(Arc::clone(&cases)).await;
     let app = start(test, &cases, &server.base_url).await;
     let mut wrong = BTreeMap::new();
     for (number, case) in cases.iter().enumerate() {
         let user = format!("user-{number}");
-        let text = read(app.post(&case.path, &user, case.request(), &[]).await).await.text;
-        let faults = case.faults(&text, &app.entries(&user).await);
+        let answer = read(app.post(&case.path, &user, case.request(), &[]).await).await;
+        let text = answer.text;
+        let mut faults = case.faults(&text, &app.entries(&user).await);
+        if let Some(id) = answer.headers.get("x-tracking-request").filter(|_| case.adjusted) {
+            let path = format!("/local/requests/{}", id.to_str().unwrap());
+            let request = app.call(Method::GET, &path, "k", Value::Null).await;
+            if request.json()["adjusted"] != true {
+                faults.push(format!("the local routes say: {}", request.text));
+            }
+        }
         if !faults.is_empty() {
             wrong.insert(case.name.as_str(), format!("{}: {text}", faults.join(", ")));
         }
@@ -212,3 +260,37 @@ each_database!(each_answer_is_charged_and_read_as_its_server_means_it, async |te
     assert_eq!(wrong, NOT_YET, "cases that are not right, and those that are not expected to be");
     app.end().await;
 });
+
+#[test]
+fn each_fault_has_a_case_or_a_reason_on_each_route_of_each_provider() {
+    let File { case: cases, none } = file();
+    let mut faults: Vec<&str> = cases.iter().map(|case| case.fault.as_str()).collect();
+    faults.sort_unstable();
+    faults.dedup();
+    let (mut table, mut holes, mut used) = (String::new(), Vec::new(), vec![false; none.len()]);
+    for fault in faults {
+        table.push_str(&format!("{fault}\n"));
+        for place in places() {
+            let covers = |case: &&Case| case.fault == fault && case.place() == place;
+            let names: Vec<&str> = cases.iter().filter(covers).map(|case| case.name.as_str()).collect();
+            let is_there = |at: &String| at.split(' ').all(|word| place.split(' ').any(|part| part == word));
+            let reason = none.iter().position(|none| none.fault == fault && none.at.iter().any(is_there));
+            let cell = match (names.is_empty(), reason) {
+                (false, _) => names.join("; "),
+                (true, Some(reason)) => {
+                    used[reason] = true;
+                    format!("({})", none[reason].why)
+                }
+                (true, None) => {
+                    holes.push(format!("{fault}: {place}"));
+                    String::new()
+                }
+            };
+            table.push_str(&format!("  {place}: {cell}\n"));
+        }
+    }
+    assert!(holes.is_empty(), "neither a case nor a reason: {holes:#?}");
+    let idle: Vec<&NoCase> = none.iter().zip(used).filter(|(_, used)| !used).map(|(none, _)| none).collect();
+    assert!(idle.is_empty(), "reasons for nothing: {idle:#?}");
+    insta::assert_snapshot!("table", table);
+}

@@ -239,7 +239,7 @@ impl ApiError {
             error.retry_after().map_or(5, |wait| u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1));
         let said = error.said().cloned();
         let status_of_messages = match error {
-            ProviderError::Overloaded { .. } => StatusCode::from_u16(529).ok(),
+            ProviderError::Overloaded { status: 529, .. } => StatusCode::from_u16(529).ok(),
             ProviderError::Failed { status: 504, .. } => Some(StatusCode::GATEWAY_TIMEOUT),
             _ => None,
         };
@@ -359,7 +359,7 @@ mod tests {
                 None,
             ),
             (
-                provider(ProviderError::Overloaded { retry_after: None, said: Said::default() }),
+                provider(ProviderError::Overloaded { status: 529, retry_after: None, said: Said::default() }),
                 503,
                 "provider_overloaded",
                 Some(5),

@@ -87,6 +87,8 @@ pub enum ProviderError {
     /// The server has too much to do.
     #[error("overloaded")]
     Overloaded {
+        /// The HTTP status, or the one that the error means: 498, 503 or 529.
+        status: u16,
         /// How long to wait, if it says so.
         retry_after: Option<Duration>,
         /// What it says.

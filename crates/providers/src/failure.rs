@@ -47,7 +47,7 @@ impl Failure {
             401..=403 => ProviderError::OurKey { status },
             429 => ProviderError::RateLimited { retry_after, said },
             // 529 is Anthropic's own status for it, 498 Groq's.
-            498 | 503 | 529 => ProviderError::Overloaded { retry_after, said },
+            498 | 503 | 529 => ProviderError::Overloaded { status, retry_after, said },
             // Groq's for a request that was given up there.
             499 => ProviderError::Failed { status, said },
             400..=499 => ProviderError::Rejected { status, said },
@@ -270,8 +270,9 @@ mod tests {
         assert_eq!(of(429, false), ProviderError::RateLimited { retry_after, said: said.clone() });
         assert_eq!(of(429, true), ProviderError::OurKey { status: 429 });
         assert_eq!(of(402, false), ProviderError::OurKey { status: 402 });
-        for overloaded in [498, 503, 529] {
-            assert_eq!(of(overloaded, false), ProviderError::Overloaded { retry_after, said: said.clone() });
+        for status in [498, 503, 529] {
+            let overloaded = ProviderError::Overloaded { status, retry_after, said: said.clone() };
+            assert_eq!(of(status, false), overloaded);
         }
         assert_eq!(of(499, false), ProviderError::Failed { status: 499, said: said.clone() });
         assert!(matches!(of(422, false), ProviderError::Rejected { status: 422, .. }));

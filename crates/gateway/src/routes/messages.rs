@@ -96,9 +96,12 @@ mod tests {
     #[test]
     fn errors_of_a_provider_have_the_statuses_that_anthropics_clients_know() {
         let said = Said::default();
+        let overloaded = |status| ProviderError::Overloaded { status, retry_after: None, said: said.clone() };
         let failed = |status| ProviderError::Failed { status, said: said.clone() };
         for (error, status) in [
-            (ProviderError::Overloaded { retry_after: None, said: said.clone() }, 529),
+            (overloaded(529), 529),
+            (overloaded(503), 503),
+            (overloaded(498), 503),
             (failed(504), 504),
             (failed(500), 502),
             (ProviderError::OurKey { status: 529 }, 502),

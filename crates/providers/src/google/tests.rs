@@ -538,7 +538,7 @@ fn errors_in_the_middle_of_a_stream() {
             words: Some("The model is overloaded.".into()),
             param: None,
         };
-        let overloaded = ProviderError::Overloaded { retry_after: None, said };
+        let overloaded = ProviderError::Overloaded { status: 503, retry_after: None, said };
         assert_eq!(end.unwrap_err(), ProviderError::Reported { error: Box::new(overloaded), usage: None });
     }
 }

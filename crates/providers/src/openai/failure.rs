@@ -49,7 +49,8 @@ fn failure(error: &Value, words: Option<&Value>, around: &Value) -> Failure {
     let mut message = self::words(words, 0);
     // OpenRouter hands on what the server behind it said ("Errors and Debugging", `metadata.raw`).
     let raw = error.pointer("/metadata/raw").and_then(|raw| match raw {
-        Value::String(json) => serde_json::from_str(json).ok(),
+        Value::String(page) if page.trim_start().starts_with('<') => None,
+        Value::String(text) => Some(serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into())),
         other => Some(other.clone()),
     });
     if let Some(behind) = raw.and_then(|raw| self::words(&raw, 0)) {
@@ -158,6 +159,20 @@ mod tests {
                 None,
                 Some(400),
                 "Provider returned error: bad tool",
+            ),
+            (
+                r#"{"error":{"message":"Provider returned error","code":429,"metadata":{"provider_name":"P","raw":"m is rate-limited upstream"}}}"#,
+                Some("429"),
+                None,
+                Some(429),
+                "Provider returned error: m is rate-limited upstream",
+            ),
+            (
+                r#"{"error":{"message":"Provider returned error","code":502,"metadata":{"provider_name":"P","raw":"\n<html><body>Bad Gateway</body></html>"}}}"#,
+                Some("502"),
+                None,
+                Some(502),
+                "Provider returned error",
             ),
             // LiteLLM
             (

@@ -37,6 +37,8 @@ const LARGEST_LIST: usize = 8 * 1024 * 1024;
 /// When nothing came for too long, it is looked once more whether something did: a process that was stopped for a while finds
 /// the end of its patience and what came meanwhile at once, and what came has to be read first.
 pub(crate) const LAST_LOOK: Duration = Duration::from_millis(100);
+/// The most bytes of an answer that its connection keeps, in memory that nobody counts; its head must fit too.
+const READ_AT_ONCE: usize = 64 * 1024;
 const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 const AGENT: &str = concat!("openwebui-token-tracking/", env!("CARGO_PKG_VERSION"));
 
@@ -97,6 +99,7 @@ impl HttpClient {
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE_CONNECTION)
             .pool_timer(TokioTimer::new())
+            .http1_max_buf_size(READ_AT_ONCE)
             .build(connector);
         let host = server.host_str().unwrap_or_default();
         let server = server.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));

@@ -302,7 +302,7 @@ each_database!(unread_answers_take_at_most_half_more_than_their_bound, async |te
 
 each_database!(large_answers_take_at_most_half_more_than_their_bound, async |test: TestDatabase| {
     // Each connection to a model server has its buffer, whatever comes of it.
-    const BUFFERS: u64 = 24 * 400 * KIB;
+    const BUFFERS: u64 = 24 * 64 * KIB;
     let (_place, gateway) = gateway(&test, BYTES_IN_FLIGHT).await;
     let (idle, _) = resident(&gateway);
     for (path, kind) in [("chat/completions", "c002"), ("embeddings", "v002")] {

@@ -164,5 +164,5 @@ fn an_error_inside_an_answer_keeps_all_that_it_names() {
     let ProviderError::Reported { error, .. } = super::reported(b"{\"error\": NaN", Some(&read)) else {
         panic!()
     };
-    assert_eq!(*error, ProviderError::Overloaded { retry_after: None, said: said(None, None) });
+    assert_eq!(*error, ProviderError::Overloaded { status: 529, retry_after: None, said: said(None, None) });
 }

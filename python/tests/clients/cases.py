@@ -25,6 +25,8 @@ class Case:
     kind: str
     model: str
     what: str = ""
+    # What it is a case of.
+    fault: str = ""
     path: str = "/v1/chat/completions"
     stream: bool = False
     price: dict[str, int] = field(default_factory=lambda: {"input": 3000, "output": 15000})

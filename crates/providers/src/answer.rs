@@ -140,6 +140,14 @@ impl StreamEvent {
         [&event[..], b"data: ", json.as_bytes(), b"\n\n"].concat().into()
     }
 
+    /// The event with data that clients can read, in the place of what is no JSON.
+    pub(crate) fn mended(self) -> Self {
+        match self.json() {
+            Some(data) => self.rewritten(&data),
+            None => self,
+        }
+    }
+
     /// The event with other data: an end of the answer that tells nothing else.
     pub fn end_with(&self, data: &Map<String, Value>) -> Self {
         let what = What::Chunk(Chunk { finish: true, ..Chunk::default() });

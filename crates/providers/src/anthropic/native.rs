@@ -266,14 +266,14 @@ impl Passing {
 impl Conversion for Passing {
     fn event(&mut self, event: Event, out: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
         let data = event.data.unwrap_or_default();
-        let what = {
-            let scratch = Scratch::default();
-            match lenient::read::<wire::Event<'_>>(&data, &scratch) {
-                Some(read) => self.look(read, &data)?,
-                None => What::Other,
-            }
+        let scratch = Scratch::default();
+        let what = match lenient::read::<wire::Event<'_>>(&data, &scratch) {
+            Some(read) => self.look(read, &data)?,
+            None => What::Other,
         };
-        out.push(StreamEvent::passed(event.raw, data, what));
+        let mended = scratch.instead_of(&data).is_some();
+        let event = StreamEvent::passed(event.raw, data, what);
+        out.push(if mended { event.mended() } else { event });
         if self.stopped {
             out.push(StreamEvent::done());
         }

@@ -100,8 +100,9 @@ pub fn broken_fields(data: &[u8]) {
     let places = places(&events[event]);
     let place = &places[usize::from(u16::from_le_bytes([low, high])) % places.len()];
     let breakage = if breakage & 1 == 0 { Breakage::Replace } else { Breakage::Repeat };
-    // Any JSON of the fuzzer's own, or one of ours.
-    let own = std::str::from_utf8(rest).ok().filter(|own| serde_json::from_str::<Value>(own).is_ok());
+    // Any JSON of the fuzzer's own in one line (the end of a line ends what a stream says there), or one of ours.
+    let own = std::str::from_utf8(rest).ok().filter(|own| !own.contains(['\n', '\r']));
+    let own = own.filter(|own| serde_json::from_str::<Value>(own).is_ok());
     let junk = own.unwrap_or(JUNK[usize::from(junk) % JUNK.len()]);
     check(sample, event, place, junk, breakage);
 }

@@ -157,7 +157,7 @@ impl Passing {
         data: Bytes,
         out: &mut Vec<StreamEvent>,
     ) -> Result<(), ProviderError> {
-        let Read { mut what, ended, error: reported } = convert::event(&data, &mut self.report);
+        let Read { mut what, ended, error: reported, mended } = convert::event(&data, &mut self.report);
         if let Some(reported) = reported {
             // What was used counts; of the rest nothing is passed on.
             if let What::Chunk(Chunk { usage: usage @ Some(_), .. }) = what {
@@ -187,7 +187,8 @@ impl Passing {
                 usage => usage,
             };
         }
-        out.push(StreamEvent::passed(raw, data, what));
+        let event = StreamEvent::passed(raw, data, what);
+        out.push(if mended { event.mended() } else { event });
         Ok(())
     }
 }

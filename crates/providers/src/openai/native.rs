@@ -129,14 +129,14 @@ pub(super) struct PassingResponse {
 impl Conversion for PassingResponse {
     fn event(&mut self, event: Event, out: &mut Vec<StreamEvent>) -> Result<(), ProviderError> {
         let data = event.data.unwrap_or_default();
-        let what = {
-            let scratch = Scratch::default();
-            match lenient::read::<Streamed<'_>>(&data, &scratch) {
-                Some(read) => self.look(read, &data)?,
-                None => What::Other,
-            }
+        let scratch = Scratch::default();
+        let what = match lenient::read::<Streamed<'_>>(&data, &scratch) {
+            Some(read) => self.look(read, &data)?,
+            None => What::Other,
         };
+        let mended = scratch.instead_of(&data).is_some();
         let passed = StreamEvent::passed(event.raw, data, what);
+        let passed = if mended { passed.mended() } else { passed };
         let safe = if self.failed { safe_event(&passed) } else { None };
         out.push(match safe {
             Some(data) => passed.rewritten(&data),
@@ -251,6 +251,15 @@ mod tests {
             assert_eq!(answer["output"][0]["content"][0]["text"], "hi from 10.0.0.7:9000");
         }
         assert_eq!(whole.usage, Some(usage()));
+    }
+
+    #[test]
+    fn what_is_no_json_passes_as_what_clients_can_read() {
+        let json = r#"{"type":"response.output_text.delta","delta":"ab","logprob":NaN}"#;
+        let (raw, mut out) = (Bytes::from(format!("event: x\ndata: {json}\n\n")), Vec::new());
+        PassingResponse::default().event(Event { raw, data: Some(json.into()) }, &mut out).unwrap();
+        let read = r#"{"type":"response.output_text.delta","delta":"ab","logprob":null}"#;
+        assert_eq!(out[0].raw, format!("event: x\ndata: {read}\n\n"));
     }
 
     #[test]

@@ -98,6 +98,18 @@ fn every_stream_passes_unchanged_and_is_understood() {
 }
 
 #[test]
+fn what_is_no_json_passes_as_what_clients_can_read() {
+    let piece = b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"logprob\":NaN}],\"a\x1cb\":1}\n\n";
+    let (events, _) = run("openai", &[piece]);
+    let [event] = &events[..] else { panic!("{events:?}") };
+    let raw = std::str::from_utf8(&event.raw).unwrap();
+    let data: Value = serde_json::from_str(raw.strip_prefix("data: ").unwrap()).unwrap();
+    assert_eq!(data["choices"][0]["delta"]["content"], "hi");
+    assert_eq!(data["choices"][0]["logprob"], Value::Null);
+    assert!(matches!(&event.what, What::Chunk(chunk) if chunk.produced == "hi"), "{event:?}");
+}
+
+#[test]
 fn running_usage_is_not_the_last_word() {
     let (events, _) = run("vllm", &[fixture!("vllm")]);
     let What::Chunk(second) = &events[1].what else { panic!("{:?}", events[1]) };

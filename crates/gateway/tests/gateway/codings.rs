@@ -99,8 +99,8 @@ each_database!(compressed_chunks_pass_as_they_come, async |test: TestDatabase| {
     })
     .await;
     let app = server.gateway(test, "", "").await;
+    server.pieces.forget_permits(Semaphore::MAX_PERMITS);
     for coding in CODINGS {
-        server.pieces.forget_permits(Semaphore::MAX_PERMITS);
         server.pieces.add_permits(1);
         let mut response = app.send("ann", chat("gpt-test", &format!("[[{coding}]]"), true)).await;
         let mut text = String::new();
@@ -112,7 +112,8 @@ each_database!(compressed_chunks_pass_as_they_come, async |test: TestDatabase| {
             }
             server.pieces.add_permits(1);
         }
-        server.pieces.add_permits(10);
+        // As many as are left, none for the next answer: `[DONE]` and the end of the coding.
+        server.pieces.add_permits(2);
         assert!(read(response).await.text.ends_with("data: [DONE]\n\n"), "{coding}");
     }
     app.end().await;

@@ -126,26 +126,18 @@ impl StreamEvent {
         Self { raw: Bytes::new(), what: What::Done, data: Bytes::new() }
     }
 
-    /// The event as it came, with other data.
-    pub fn with_data(&self, data: &Map<String, Value>) -> Bytes {
-        let json = serde_json::to_string(data).unwrap_or_default();
-        let mut event = Vec::with_capacity(self.raw.len() + json.len());
-        // All other lines stay, such as the event's name, which some servers send behind the data.
-        for line in self.raw.split(|byte| matches!(byte, b'\n' | b'\r')) {
-            if !line.is_empty() && !line.starts_with(b"data:") {
-                event.extend_from_slice(line);
-                event.push(b'\n');
-            }
+    /// An event as it came; where its data is no JSON, with what clients can read in its place: `mended`, from
+    /// [`Scratch::instead_of`](crate::lenient::Scratch::instead_of).
+    pub(crate) fn passed_or_mended(raw: Bytes, data: Bytes, mended: Option<Bytes>, what: What) -> Self {
+        match mended {
+            Some(json) => Self { raw: with_json(&raw, &json), what, data: json },
+            None => Self::passed(raw, data, what),
         }
-        [&event[..], b"data: ", json.as_bytes(), b"\n\n"].concat().into()
     }
 
-    /// The event with data that clients can read, in the place of what is no JSON.
-    pub(crate) fn mended(self) -> Self {
-        match self.json() {
-            Some(data) => self.rewritten(&data),
-            None => self,
-        }
+    /// The event as it came, with other data.
+    pub fn with_data(&self, data: &Map<String, Value>) -> Bytes {
+        with_json(&self.raw, &serde_json::to_vec(data).unwrap_or_default())
     }
 
     /// The event with other data: an end of the answer that tells nothing else.
@@ -192,6 +184,19 @@ impl StreamEvent {
         let json = serde_json::to_string(data).unwrap_or_default();
         format!("data: {json}\n\n").into()
     }
+}
+
+/// An event with other data, which is JSON in one line. All other lines stay, such as the event's name, which some servers
+/// send behind the data.
+fn with_json(raw: &[u8], json: &[u8]) -> Bytes {
+    let mut event = Vec::with_capacity(raw.len() + json.len());
+    for line in raw.split(|byte| matches!(byte, b'\n' | b'\r')) {
+        if !line.is_empty() && !line.starts_with(b"data:") {
+            event.extend_from_slice(line);
+            event.push(b'\n');
+        }
+    }
+    [&event[..], b"data: ", json, b"\n\n"].concat().into()
 }
 
 /// A streamed answer. Dropping it closes the connection, which tells the server to stop.

@@ -1,7 +1,8 @@
 //! A provider's own words as a user may read them: one line, bounded, without hosts, ports, keys or passwords.
 //!
 //! The rule it protects: an error of a server inside tells nothing about the inside. What looks like an address or a secret,
-//! or was configured as one, becomes `***`. Names of models, fields, files and versions stay, because they say what to do; in doubt it is masked.
+//! or was configured as one, becomes `***`. Names of models, fields, files and versions stay, because they say what to do; in
+//! doubt it is masked.
 
 use accounting::is_hidden;
 

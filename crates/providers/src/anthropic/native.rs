@@ -271,9 +271,8 @@ impl Conversion for Passing {
             Some(read) => self.look(read, &data)?,
             None => What::Other,
         };
-        let mended = scratch.instead_of(&data).is_some();
-        let event = StreamEvent::passed(event.raw, data, what);
-        out.push(if mended { event.mended() } else { event });
+        let mended = scratch.instead_of(&data);
+        out.push(StreamEvent::passed_or_mended(event.raw, data, mended, what));
         if self.stopped {
             out.push(StreamEvent::done());
         }

@@ -48,13 +48,13 @@ pub(crate) struct Read {
     /// How many choices end with it.
     pub ended: u64,
     pub error: Option<ProviderError>,
-    /// Whether it is no JSON, and had to be mended.
-    pub mended: bool,
+    /// What is to be passed on in its place, if it is no JSON.
+    pub mended: Option<Bytes>,
 }
 
 /// One event of a stream. `report`: what the events before it have told, which it adds to.
 pub(crate) fn event(data: &Bytes, report: &mut Report) -> Read {
-    let only = |what| Read { what, ended: 0, error: None, mended: false };
+    let only = |what| Read { what, ended: 0, error: None, mended: None };
     if data.is_empty() {
         return only(What::Other);
     }
@@ -63,7 +63,7 @@ pub(crate) fn event(data: &Bytes, report: &mut Report) -> Read {
     }
     let scratch = Scratch::default();
     match lenient::read::<wire::Answer<'_>>(data, &scratch) {
-        Some(answer) => Read { mended: scratch.instead_of(data).is_some(), ..read(&answer, data, report) },
+        Some(answer) => Read { mended: scratch.instead_of(data), ..read(&answer, data, report) },
         // What no client can read passes on.
         None => only(What::Other),
     }
@@ -111,7 +111,7 @@ fn read(answer: &wire::Answer<'_>, data: &Bytes, report: &mut Report) -> Read {
     } else {
         choices.iter().any(failed).then(|| error(data))
     };
-    Read { what, ended, error: error.map(Failure::reported), mended: false }
+    Read { what, ended, error: error.map(Failure::reported), mended: None }
 }
 
 /// The list of models.

@@ -187,8 +187,7 @@ impl Passing {
                 usage => usage,
             };
         }
-        let event = StreamEvent::passed(raw, data, what);
-        out.push(if mended { event.mended() } else { event });
+        out.push(StreamEvent::passed_or_mended(raw, data, mended, what));
         Ok(())
     }
 }

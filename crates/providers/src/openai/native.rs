@@ -134,9 +134,8 @@ impl Conversion for PassingResponse {
             Some(read) => self.look(read, &data)?,
             None => What::Other,
         };
-        let mended = scratch.instead_of(&data).is_some();
-        let passed = StreamEvent::passed(event.raw, data, what);
-        let passed = if mended { passed.mended() } else { passed };
+        let mended = scratch.instead_of(&data);
+        let passed = StreamEvent::passed_or_mended(event.raw, data, mended, what);
         let safe = if self.failed { safe_event(&passed) } else { None };
         out.push(match safe {
             Some(data) => passed.rewritten(&data),

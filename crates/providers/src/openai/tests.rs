@@ -110,6 +110,13 @@ fn what_is_no_json_passes_as_what_clients_can_read() {
 }
 
 #[test]
+fn a_list_that_is_no_json_passes_as_one_that_is() {
+    let (events, _) = run("openai", &[b"data: [[{\"delta\":{\"content\":\"a\x01b\"}}]]\n\n"]);
+    let [event] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(event.raw, "data: [[{\"delta\":{\"content\":\"a\\u0001b\"}}]]\n\n");
+}
+
+#[test]
 fn running_usage_is_not_the_last_word() {
     let (events, _) = run("vllm", &[fixture!("vllm")]);
     let What::Chunk(second) = &events[1].what else { panic!("{:?}", events[1]) };

@@ -32,7 +32,7 @@ fn chunks_of_every_kind() {
 #[test]
 fn other_events() {
     let of = |text: &'static str| event(&Bytes::from_static(text.as_bytes()), &mut Report::default());
-    let only = |what| Read { what, ended: 0, error: None, mended: false };
+    let only = |what| Read { what, ended: 0, error: None, mended: None };
     assert_eq!(of("[DONE]"), only(What::Done));
     assert_eq!(of(""), only(What::Other));
     assert_eq!(of("{half"), only(What::Other));

@@ -6,10 +6,10 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use providers::{ChatRequest, Outline, Shape};
+use providers::Shape;
 use serde_json::json;
 
-use super::{Admitted, admitted, answered, betas, room};
+use super::{Admitted, admitted, answered, chat_request};
 use crate::Gateway;
 use crate::error::ApiError;
 
@@ -24,10 +24,7 @@ pub(crate) async fn count_tokens(State(gateway): State<Gateway>, headers: Header
 
 async fn counted(gateway: &Gateway, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
     let Admitted { requester, labels, server, body, mut share } = admitted(gateway, &headers, body).await?;
-    room(gateway, server.as_ref(), &mut share, Outline::read(&body)).await?;
-    let mut request = ChatRequest::parse_as(Shape::Messages, body)
-        .map_err(|error| ApiError::bad_request(error.message, error.param))?;
-    request.set_headers(betas(&headers));
+    let request = chat_request(gateway, Shape::Messages, &headers, server.as_ref(), &mut share, body).await?;
     let count = gateway.meter.count_tokens(requester, &labels, server.as_ref(), request).await;
     drop(share);
     let count = count.map_err(|error| ApiError::of_meter(error, gateway.contact()))?;

@@ -138,20 +138,33 @@ pub(crate) async fn answered(
     body: Body,
 ) -> Result<Response, ApiError> {
     let Admitted { requester, labels, server, body, mut share } = admitted(gateway, &headers, body).await?;
-    let length = body.len();
-    let outline = off_runtime(length, || Outline::read(&body));
-    room(gateway, server.as_ref(), &mut share, outline).await?;
-    let mut request = off_runtime(length, || ChatRequest::parse_as(shape, body))
-        .map_err(|error| ApiError::bad_request(error.message, error.param))?;
-    if shape == Shape::Messages {
-        request.set_headers(betas(&headers));
-    }
+    let request = chat_request(gateway, shape, &headers, server.as_ref(), &mut share, body).await?;
     let answer = gateway.meter.chat(requester, labels, server.as_ref(), request, &mut share).await;
     share.leave_made();
     match answer {
         Ok(answer) => Ok(respond(gateway, answer, share)),
         Err(unserved) => Err(ApiError::of_unserved(unserved, gateway.contact())),
     }
+}
+
+/// The body of a chat in that shape, read, with room for what is made of it.
+pub(crate) async fn chat_request(
+    gateway: &Gateway,
+    shape: Shape,
+    headers: &HeaderMap,
+    server: Option<&Provider>,
+    share: &mut Share,
+    body: Bytes,
+) -> Result<ChatRequest, ApiError> {
+    let length = body.len();
+    let outline = off_runtime(length, || Outline::read(&body));
+    room(gateway, server, share, outline).await?;
+    let mut request = off_runtime(length, || ChatRequest::parse_as(shape, body))
+        .map_err(|error| ApiError::bad_request(error.message, error.param))?;
+    if shape == Shape::Messages {
+        request.set_headers(betas(headers));
+    }
+    Ok(request)
 }
 
 /// The features of Anthropic's API that a client asks for: the one header that is part of its requests' meaning. What they

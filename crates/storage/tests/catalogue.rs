@@ -252,6 +252,24 @@ each_database!(keys_work_until_they_expire_or_are_revoked, async |test: TestData
     assert!(!keys::list(&database).await.unwrap()[0].is_valid(now()));
 });
 
+each_database!(keys_are_noted_by_their_ids_and_without_their_secrets, async |test: TestDatabase| {
+    let database = test.open().await.unwrap().acting_as("root");
+    migrate::migrate(&database).await.unwrap();
+    let user = UserId::new("ann").unwrap();
+    let (key, secret) = keys::create(&database, "Ann's laptop", Some(user), None, now()).await.unwrap();
+    assert!(keys::create(&database, "Ann's laptop", None, None, now()).await.is_err());
+    keys::revoke(&database, "Ann's laptop", now()).await.unwrap();
+    assert!(keys::revoke(&database, "Ann's laptop", now()).await.is_err());
+    let noted = audit::list(&database, &audit::Wanted::default()).await.unwrap();
+    let actions: Vec<_> = noted.iter().map(|change| (change.action.as_str(), &change.subject)).collect();
+    assert_eq!(actions, [("key create", &key.id), ("key revoke", &key.id)]);
+    let told = format!("{noted:?}");
+    assert!(told.contains("root") && told.contains("ann"), "{told}");
+    for hidden in [secret.as_str(), &keys::hash(&secret), "laptop"] {
+        assert!(!told.contains(hidden), "{told}");
+    }
+});
+
 each_database!(two_keys_that_work_have_two_names, async |test: TestDatabase| {
     let database = test.migrated().await.unwrap();
     keys::create(&database, "laptop", None, None, now()).await.unwrap();

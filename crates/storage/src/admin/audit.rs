@@ -38,7 +38,7 @@ pub struct Noted {
 }
 
 /// The actions that are noted.
-pub const ACTIONS: [&str; 24] = [
+pub const ACTIONS: [&str; 26] = [
     "credit-group add-user",
     "credit-group create",
     "credit-group delete",
@@ -48,6 +48,8 @@ pub const ACTIONS: [&str; 24] = [
     "credits reset",
     "credits revoke",
     "database sync",
+    "key create",
+    "key revoke",
     "pricing add",
     "pricing delete",
     "pricing import",

@@ -4,9 +4,11 @@ use accounting::{UserId, check_name};
 use jiff::Timestamp;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use sqlx::AssertSqlSafe;
 
+use super::audit::{Change, note};
 use crate::database::in_transaction;
 use crate::{Database, Error, nearest, new_id, on_pool};
 
@@ -97,6 +99,9 @@ pub async fn create(
             .bind(expires_at.map(|at| at.as_microsecond()))
             .execute(&mut *transaction)
             .await?;
+        // By its id: its name may be that of a person, who may be forgotten.
+        let after = Some(json!({"user": key.user, "expires_at": expires_at.map(|at| at.to_string())}));
+        note!(transaction, database, Change { action: "key create", subject: &key.id, before: None, after });
     });
     Ok((key, secret))
 }
@@ -142,15 +147,19 @@ pub async fn find_by_hash(database: &Database, hash: &str) -> Result<Option<Key>
 /// [`Error::NotFound`] if there is none, or none that still works.
 pub async fn revoke(database: &Database, which: &str, now: Timestamp) -> Result<u64, Error> {
     let sql = format!(
-        "UPDATE {} SET revoked_at = $1 WHERE (id = $2 OR name = $2) AND revoked_at IS NULL",
+        "UPDATE {} SET revoked_at = $1 WHERE (id = $2 OR name = $2) AND revoked_at IS NULL RETURNING id",
         database.table("token_tracking_key")
     );
-    let revoked = on_pool!(database, pool => {
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(now.as_microsecond()).bind(which);
-        query.execute(pool).await?.rows_affected()
+    let revoked = in_transaction!(database, transaction => {
+        let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(now.as_microsecond()).bind(which);
+        let revoked: Vec<String> = query.fetch_all(&mut *transaction).await?;
+        for id in &revoked {
+            note!(transaction, database, Change { action: "key revoke", subject: id, before: None, after: None });
+        }
+        revoked.len()
     });
     if revoked > 0 {
-        return Ok(revoked);
+        return Ok(revoked as u64);
     }
     let all = list(database).await?;
     let working = all.iter().filter(|key| key.revoked_at.is_none());

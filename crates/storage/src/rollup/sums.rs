@@ -276,8 +276,7 @@ impl Wanted<'_> {
         })
     }
 
-    /// What to add to both: a correction changes how sure a charge is. Where an owner has said how much a request cost that a
-    /// What to add to both for days whose rows are kept: see [`SURER`].
+    /// What corrections add to both, for days whose rows are kept: see [`SURER`].
     pub(crate) fn corrected(&self, from: Option<Day>, to: Option<Day>) -> Query {
         let (first, end) = ids(from, to);
         let mut columns = ["CAST(0 AS BIGINT)"; COLUMNS];

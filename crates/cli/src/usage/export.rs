@@ -35,8 +35,9 @@ pub(super) struct Arguments {
 }
 
 const EXAMPLES: &str = "\
-A row for each request, and for each correction of one; their charges add up to what `usage` shows. Amounts are exact credits. In CSV a text that a spreadsheet would take for a formula (it begins with = + - @, a tab or a return)
-has an apostrophe before it; JSON Lines have every text as it is.
+A row for each request, and for each correction of one; their charges add up to what `usage` shows. Amounts are exact \
+credits. In CSV a text that a spreadsheet would take for a formula (it begins with = + - @, a tab or a return) has an \
+apostrophe before it; JSON Lines have every text as it is.
 
 Examples:
   owui-token-tracking usage export --from 2026-11-01 --to 2026-11-30 --output november.csv

@@ -60,7 +60,7 @@ def test_over_the_limit_the_user_sees_why(open_webui: OpenWebUI, gateway: Gatewa
     # 1200 credits, where a user has 1000.
     assert not user.ask("gpt-test", "[[sim input=400000 output=0]]").error
     refused = user.ask("gpt-test", ASK)
-    assert refused.status == 429
+    assert refused.status == 402
     assert "Your daily credit limit is reached: 1200 of 1000 credits are spent." in refused.error
     with open_tab(user) as tab:
         turn = tab.ask("gpt-test", ASK)

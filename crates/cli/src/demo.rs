@@ -200,7 +200,7 @@ async fn chat(client: &Provider, number: u64) -> anyhow::Result<bool> {
         }
         Ok(Answer::Complete(_)) => Ok(true),
         // How the client of a model server sees the gateway's `insufficient_quota`.
-        Err(ProviderError::OurKey { status: 429 }) => Ok(false),
+        Err(ProviderError::OurKey { status: 402 | 429 }) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

@@ -17,6 +17,7 @@ use storage::nearest::nearest;
 use url::Url;
 
 use crate::hosts::AllowedHost;
+use crate::pages::AllowedOrigin;
 use secrets::Texts;
 
 /// Why the configuration can't be used.
@@ -46,6 +47,8 @@ pub struct GatewayConfig {
     pub key: Option<Secret>,
     /// The hosts beside this machine that requests may name while there is no key.
     pub allowed_hosts: Vec<AllowedHost>,
+    /// The pages whose scripts may ask with a key that is bound to a user.
+    pub allowed_origins: Vec<AllowedOrigin>,
     /// Whether it serves one process of Open WebUI's alone, whose requests bring their model servers along.
     pub private: bool,
     /// The secrets with which Open WebUI may sign its user header.
@@ -100,6 +103,7 @@ impl GatewayConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             key: Some(key),
             allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
             private: true,
             jwt_secrets: Vec::new(),
             anonymous_user: None,
@@ -180,6 +184,7 @@ struct GatewayTable {
     listen: Option<String>,
     key: Option<String>,
     allowed_hosts: Vec<String>,
+    allowed_origins: Vec<String>,
     jwt_secret: Option<String>,
     jwt_secret_next: Option<String>,
     anonymous_user: Option<String>,
@@ -289,6 +294,11 @@ impl Config {
                 .allowed_hosts
                 .iter()
                 .map(|text| AllowedHost::new(text))
+                .collect::<Result<_, _>>()?,
+            allowed_origins: table
+                .allowed_origins
+                .iter()
+                .map(|text| AllowedOrigin::new(text))
                 .collect::<Result<_, _>>()?,
             private: false,
             jwt_secrets,

@@ -4,9 +4,10 @@ use accounting::{Credits, RequestId};
 use axum::response::{IntoResponse, Response};
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
+use jiff::Timestamp;
 use metering::{LimitReached, MeterError, Unserved};
 use providers::{Decoder, ProviderError, Said};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::routes::REQUEST;
 
@@ -25,11 +26,24 @@ pub(crate) struct ApiError {
     pub said: Option<Box<Said>>,
     /// Seconds.
     pub retry_after: Option<u32>,
-    /// Tells OpenAI's clients not to try again by themselves.
+    /// When the limit that was reached starts afresh.
+    pub resets: Option<Reset>,
+    /// Whether it is no better the next time although its status says so.
     pub final_answer: bool,
     /// Our id of the request, if credits were set aside for it.
     pub request: Option<RequestId>,
 }
+
+/// When an account starts afresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reset {
+    pub at: Timestamp,
+    /// The seconds until then, rounded up.
+    pub seconds: u64,
+}
+
+/// Seconds. Clients sleep as long as `Retry-After` says, some of them without a word.
+const LONGEST_WAIT: u32 = 60;
 
 const INVALID: &str = "invalid_request_error";
 const SERVER: &str = "server_error";
@@ -51,6 +65,7 @@ impl ApiError {
             status_of_messages: None,
             said: None,
             retry_after: None,
+            resets: None,
             final_answer: false,
             request: None,
         }
@@ -85,15 +100,7 @@ impl ApiError {
         let message = error.to_string();
         match error {
             MeterError::BadRequest { message, param } => Self::bad_request(message, param),
-            MeterError::UnknownModel { model } => Self {
-                param: Some("model".into()),
-                ..Self::new(
-                    StatusCode::NOT_FOUND,
-                    INVALID,
-                    "model_not_found",
-                    format!("The model `{model}` does not exist. GET /v1/models lists those that do."),
-                )
-            },
+            MeterError::UnknownModel { model } => Self::unknown_model(&model),
             MeterError::Unpriced { provider, model } => Self {
                 param: Some("model".into()),
                 ..Self::new(
@@ -142,6 +149,12 @@ impl ApiError {
         }
     }
 
+    pub(crate) fn unknown_model(model: &str) -> Self {
+        let message = format!("The model `{model}` does not exist. GET /v1/models lists those that do.");
+        let error = Self::new(StatusCode::NOT_FOUND, INVALID, "model_not_found", message);
+        Self { param: Some("model".into()), ..error }
+    }
+
     pub(crate) fn unknown_user(user: &str) -> Self {
         let message = format!("There is no user `{user}` in Open WebUI, so nobody can be charged.");
         Self::new(StatusCode::FORBIDDEN, INVALID, "user_not_found", message)
@@ -173,7 +186,7 @@ impl ApiError {
     }
 
     fn limit(limit: &LimitReached, contact: Option<&str>) -> Self {
-        let LimitReached { account, limit: most, spent, needs, resets_text, seconds, free_models, .. } =
+        let LimitReached { account, limit: most, spent, needs, resets_at, resets_text, seconds, free_models } =
             limit;
         let whose = match (account.sponsored(), account.period()) {
             (None, Some((period, _))) => format!("Your {} credit limit", period.adjective()),
@@ -207,11 +220,9 @@ impl ApiError {
         if !free_models.is_empty() {
             message.push_str(&format!(" These models cost nothing: {}.", free_models.join(", ")));
         }
-        Self {
-            retry_after: seconds.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
-            final_answer: true,
-            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota", message)
-        }
+        let resets = resets_at.zip(*seconds).map(|(at, seconds)| Reset { at, seconds });
+        let quota = "insufficient_quota";
+        Self { resets, ..Self::new(StatusCode::PAYMENT_REQUIRED, quota, quota, message) }
     }
 
     fn of_provider(error: &ProviderError) -> Self {
@@ -254,6 +265,30 @@ impl ApiError {
         }
     }
 
+    /// Whether waiting alone may help: what clients that try again by themselves go by.
+    fn may_pass(&self) -> bool {
+        let passes = matches!(
+            self.status,
+            StatusCode::REQUEST_TIMEOUT
+                | StatusCode::CONFLICT
+                | StatusCode::TOO_EARLY
+                | StatusCode::TOO_MANY_REQUESTS
+        );
+        !self.final_answer && (passes || !self.status.is_client_error())
+    }
+
+    /// What is in the error, in OpenAI's form; other forms have the same fields with a `type` of theirs.
+    pub(crate) fn fields(&self) -> Value {
+        let mut fields = json!({
+            "message": self.message, "type": self.kind, "param": self.param, "code": self.shown_code(),
+        });
+        if let Some(Reset { at, seconds }) = self.resets {
+            fields["resets_at"] = at.to_string().into();
+            fields["resets_in"] = seconds.into();
+        }
+        fields
+    }
+
     /// The code as the client gets it.
     pub(crate) fn shown_code(&self) -> &str {
         self.said.as_ref().and_then(|said| said.code.as_deref()).unwrap_or(self.code)
@@ -271,9 +306,7 @@ fn sentence(text: String) -> String {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         metrics::counter!("tracking_errors_total", "code" => self.code).increment(1);
-        let body = json!({
-            "error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.shown_code()}
-        });
+        let body = json!({"error": self.fields()});
         let mut response = (self.status, body.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -281,12 +314,12 @@ impl IntoResponse for ApiError {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(Decoder::KNOWN));
         }
         if let Some(seconds) = self.retry_after {
-            headers.insert(RETRY_AFTER, seconds.into());
+            headers.insert(RETRY_AFTER, seconds.min(LONGEST_WAIT).into());
         }
         if let Some(id) = self.request.and_then(|id| HeaderValue::from_str(&id.to_string()).ok()) {
             headers.insert(REQUEST, id);
         }
-        if self.final_answer {
+        if !self.may_pass() {
             headers.insert(HeaderName::from_static("x-should-retry"), HeaderValue::from_static("false"));
         }
         response
@@ -310,7 +343,7 @@ mod tests {
             limit: Credits::from_whole(1000).unwrap(),
             spent: Credits::from_micro(1_000_500_000),
             needs,
-            resets_at: None,
+            resets_at: Some("2026-11-24T23:00:00Z".parse().unwrap()),
             resets_text: Some("2026-11-25 00:00:00 CET".into()),
             seconds: Some(77),
             free_models: vec!["llama".into()],
@@ -329,7 +362,7 @@ mod tests {
             (MeterError::UnknownUser { user: "u".into() }, 403, "user_not_found", None),
             (MeterError::NoAllowance, 403, "no_allowance", None),
             (MeterError::NotSponsored { message: "m".into() }, 403, "not_sponsored", None),
-            (limit(None), 429, "insufficient_quota", Some(77)),
+            (limit(None), 402, "insufficient_quota", None),
             (MeterError::Busy, 429, "busy", Some(5)),
             (MeterError::TooManyRequests, 429, "too_many_requests", Some(5)),
             (MeterError::Unavailable { what: "x".into() }, 503, "unavailable", Some(5)),
@@ -389,6 +422,35 @@ mod tests {
     }
 
     #[test]
+    fn only_what_may_pass_invites_to_try_again_and_soon() {
+        let status = |status| ApiError::new(StatusCode::from_u16(status).unwrap(), "kind", "code", "words");
+        for (error, again) in [
+            (status(400), false),
+            (status(401), false),
+            (status(402), false),
+            (status(403), false),
+            (status(404), false),
+            (status(405), false),
+            (status(409), true),
+            (status(413), false),
+            (status(422), false),
+            (status(429).after(90_000), true),
+            (status(500), true),
+            (status(502), true),
+            (status(503).after(5), true),
+            (ApiError { final_answer: true, ..status(503) }, false),
+        ] {
+            let wait = error.retry_after;
+            let response = error.into_response();
+            let (status, headers) = (response.status(), response.headers());
+            assert_eq!(headers.get("x-should-retry").is_none(), again, "{status}");
+            assert_eq!(headers.contains_key("retry-after"), wait.is_some(), "{status}");
+            let told = headers.get("retry-after").map_or(0, |wait| wait.to_str().unwrap().parse().unwrap());
+            assert!(told <= LONGEST_WAIT, "{status}");
+        }
+    }
+
+    #[test]
     fn what_is_left_and_less_than_a_credit_serves_nobody_and_says_so() {
         let MeterError::LimitReached(mut reached) = limit(None) else { panic!("another error") };
         for (spent, says) in [(999_500_000, true), (1_000_000_000, false), (999_000_000, false)] {
@@ -406,10 +468,12 @@ mod tests {
             "Your daily credit limit is reached: 1000.5 of 1000 credits are spent. It resets at 2026-11-25 00:00:00 CET. \
              Ask help@example.org for more credits. These models cost nothing: llama."
         );
-        assert!(api.final_answer);
-        let response = api.into_response();
-        assert_eq!(response.headers()["x-should-retry"], "false");
-        assert_eq!(response.headers()["retry-after"], "77");
+        let fields = api.fields();
+        assert_eq!(
+            (&fields["resets_at"], &fields["resets_in"]),
+            (&json!("2026-11-24T23:00:00Z"), &json!(77))
+        );
+        assert!(!api.into_response().headers().contains_key("retry-after"));
         assert!(ApiError::of_meter(limit(Some(Credits::ONE)), None).message.contains("it may need 1."));
     }
 }

@@ -50,47 +50,58 @@ impl Keys {
 
     /// What the request's key allows. Without a configured key (then we listen on loopback only), none is needed.
     pub(crate) async fn access(&self, headers: &HeaderMap) -> Result<Access, ApiError> {
-        let Some(secret) = bearer(headers)? else {
-            return match &self.configured {
-                None => Ok(Access::Forwarding),
-                Some(_) => Err(ApiError::unauthorized(
-                    "missing_api_key",
-                    "Send your key as `Authorization: Bearer KEY`.",
-                )),
-            };
-        };
-        let hash = keys::hash(secret);
-        if self.configured.as_ref().is_some_and(|known| constant_time_eq(known.as_bytes(), hash.as_bytes())) {
-            return Ok(Access::Forwarding);
+        let brought = Brought::of(headers)?;
+        // Clients send a key of another server beside ours, or instead of it where ours is in the other header.
+        for secret in brought.secrets() {
+            if let Some(access) = self.of_secret(secret).await? {
+                return Ok(access);
+            }
         }
-        let key = self.look_up(hash).await?;
-        match key.filter(|key| key.is_valid(self.clock.now())) {
-            Some(Key { user: Some(user), .. }) => Ok(Access::Bound(user)),
-            Some(Key { user: None, .. }) => Ok(Access::Forwarding),
+        match (&self.configured, brought.is_empty()) {
             // On loopback without a configured key, clients send whatever they were made to send.
-            None if self.configured.is_none() => Ok(Access::Forwarding),
-            None => Err(ApiError::unauthorized(
+            (None, _) => Ok(Access::Forwarding),
+            (Some(_), true) => Err(ApiError::unauthorized(
+                "missing_api_key",
+                "Send your key as `Authorization: Bearer KEY`.",
+            )),
+            (Some(_), false) => Err(ApiError::unauthorized(
                 "invalid_api_key",
                 "This key is not valid, has expired or was revoked.",
             )),
         }
     }
 
+    async fn of_secret(&self, secret: &str) -> Result<Option<Access>, ApiError> {
+        let hash = keys::hash(secret);
+        if self.is_configured(&hash) {
+            return Ok(Some(Access::Forwarding));
+        }
+        let key = self.look_up(hash).await?;
+        Ok(key.filter(|key| key.is_valid(self.clock.now())).map(|key| match key.user {
+            Some(user) => Access::Bound(user),
+            None => Access::Forwarding,
+        }))
+    }
+
+    fn is_configured(&self, hash: &str) -> bool {
+        self.configured.as_ref().is_some_and(|known| constant_time_eq(known.as_bytes(), hash.as_bytes()))
+    }
+
     /// Whether the request brings the configured key, which may do all that the command line may.
     pub(crate) fn administers(&self, headers: &HeaderMap) -> Result<(), ApiError> {
-        let Some(configured) = &self.configured else {
+        if self.configured.is_none() {
             return Err(ApiError::unauthorized(
                 "no_key_configured",
                 "These routes need a key, and this gateway has none: set gateway.key or OWUI_TRACKING_KEY.",
             ));
-        };
-        match bearer(headers)?.map(keys::hash) {
-            Some(hash) if constant_time_eq(configured.as_bytes(), hash.as_bytes()) => Ok(()),
-            _ => Err(ApiError::unauthorized(
-                "invalid_api_key",
-                "These routes need the gateway's configured key, as `Authorization: Bearer KEY`.",
-            )),
         }
+        if Brought::of(headers)?.secrets().any(|secret| self.is_configured(&keys::hash(secret))) {
+            return Ok(());
+        }
+        Err(ApiError::unauthorized(
+            "invalid_api_key",
+            "These routes need the gateway's configured key, as `Authorization: Bearer KEY`.",
+        ))
     }
 
     async fn look_up(&self, hash: String) -> Result<Option<Key>, ApiError> {
@@ -114,10 +125,31 @@ impl Keys {
     }
 }
 
-/// The key of the one `Authorization: Bearer` header; without that header, of `x-api-key`, which Anthropic's clients send.
-pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
-    let name = if headers.contains_key(AUTHORIZATION) { AUTHORIZATION } else { API_KEY };
-    let mut values = headers.get_all(&name).iter();
+/// The keys that a request brings: of the one `Authorization: Bearer` header, and of `x-api-key`, which Anthropic's clients
+/// send.
+pub(crate) struct Brought<'a>([Option<&'a str>; 2]);
+
+impl<'a> Brought<'a> {
+    pub(crate) fn of(headers: &'a HeaderMap) -> Result<Self, ApiError> {
+        let bearer = only(headers, &AUTHORIZATION)?
+            .and_then(|text| text.strip_prefix("Bearer ").or_else(|| text.strip_prefix("bearer ")));
+        let given = |key: Option<&'a str>| key.map(str::trim).filter(|key| !key.is_empty());
+        Ok(Self([given(bearer), given(only(headers, &API_KEY)?)]))
+    }
+
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &'a str> {
+        let [bearer, key] = self.0;
+        bearer.into_iter().chain(key.filter(|key| Some(*key) != bearer))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0 == [None; 2]
+    }
+}
+
+/// The text of a header that may come once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ApiError> {
+    let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(ApiError::bad_request(format!("There are two headers {name}; send one."), None));
@@ -125,10 +157,5 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let text = value.to_str().map_err(|_| {
         ApiError::bad_request(format!("The header {name} has characters that no key has."), None)
     })?;
-    let token = if name == API_KEY {
-        Some(text)
-    } else {
-        text.strip_prefix("Bearer ").or_else(|| text.strip_prefix("bearer "))
-    };
-    Ok(token.map(str::trim).filter(|token| !token.is_empty()))
+    Ok(Some(text))
 }

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use accounting::Clock;
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
-use hyper::server::conn::http1;
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
+use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use metering::{Meter, WayIn};
@@ -24,17 +27,24 @@ use crate::bounds::{Bounds, Limits};
 use crate::config::GatewayConfig;
 use crate::connections::Connections;
 use crate::errands::Errands;
+use crate::error::ApiError;
+use crate::form::Form;
 use crate::hosts;
 use crate::identity::Identity;
 use crate::keys::Keys;
+use crate::pages;
 use crate::routes::{
-    chat_completions, embeddings, health, local, messages, metrics as metrics_route, models, responses,
+    chat_completions, embeddings, health, ids, local, messages, metrics as metrics_route, models, responses,
 };
 use crate::servers::Servers;
 use crate::watched::{Answering, Watched};
 
-/// A client has so long to send the head of a request.
+/// A client has so long to send the head of a request, and to answer a ping of HTTP/2.
 const HEAD: Duration = Duration::from_secs(30);
+/// The longest head of a request, in bytes.
+const LONGEST_HEAD: usize = 64 * 1024;
+/// So many requests at a time on one connection of HTTP/2.
+const MOST_AT_ONCE: u32 = 100;
 /// After all is settled, connections have so long to pass on the last bytes.
 const LAST_BYTES: Duration = Duration::from_secs(2);
 /// After a failed `accept` (too many open files), the next try waits.
@@ -122,16 +132,25 @@ impl Gateway {
     }
 
     fn router(&self) -> Router {
-        let mut router = Router::new()
+        let mut routes = Router::new()
             .route("/v1/chat/completions", post(chat_completions::handler))
             .route("/v1/responses", post(responses::handler))
+            .route("/v1/responses/input_tokens", post(responses::count_tokens))
             .route("/v1/messages", post(messages::handler))
             .route("/v1/messages/count_tokens", post(messages::count_tokens))
             .route("/v1/embeddings", post(embeddings::handler))
             .route("/v1/models", get(models::handler))
+            .route("/v1/models/{*id}", get(models::one))
+            .method_not_allowed_fallback(not_allowed);
+        if !self.config.allowed_origins.is_empty() {
+            routes = routes.layer(pages::layer(&self.config.allowed_origins));
+        }
+        let mut router = routes
             .route("/metrics", get(metrics_route::handler))
             .merge(local::router(self))
-            .fallback(not_found);
+            .fallback(not_found)
+            .method_not_allowed_fallback(not_allowed)
+            .layer(middleware::map_response(ids::mark));
         if self.config.key.is_none() {
             router = router.layer(middleware::from_fn_with_state(self.clone(), hosts::guard));
         }
@@ -147,10 +166,18 @@ impl Gateway {
     }
 }
 
-async fn not_found() -> crate::error::ApiError {
-    let message = "There is nothing here. The routes are /v1/chat/completions, /v1/responses, /v1/messages, \
-        /v1/messages/count_tokens, /v1/embeddings and /v1/models.";
-    crate::error::ApiError::new(http::StatusCode::NOT_FOUND, "invalid_request_error", "not_found", message)
+async fn not_found(uri: Uri, headers: HeaderMap) -> Response {
+    let message = "There is nothing here. The routes are /v1/chat/completions, /v1/responses, /v1/responses/input_tokens, \
+        /v1/messages, /v1/messages/count_tokens, /v1/embeddings, /v1/models and /v1/models/{id}.";
+    let error = ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", "not_found", message);
+    Form::near(uri.path(), &headers).show(error)
+}
+
+async fn not_allowed(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    let message = format!("{method} is nothing that can be done here; the header `Allow` says what can.");
+    let error =
+        ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", "method_not_allowed", message);
+    Form::near(uri.path(), &headers).show(error)
 }
 
 /// Serves until `shutdown`, then ends in order: no new connections, running requests drain, the rest is settled.
@@ -201,6 +228,7 @@ async fn accept(
     graceful: &GracefulShutdown,
 ) {
     let (mut failed, mut refused) = (Rarely::default(), Rarely::default());
+    let protocols = protocols();
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -220,29 +248,38 @@ async fn accept(
             continue;
         };
         let (service, connection) = (TowerToHyperService::new(router.clone()), Arc::clone(&place.connection));
-        let service = service_fn(move |request| {
+        let service = service_fn(move |request: Request<Incoming>| {
+            let untaken = (request.version() == Version::HTTP_2).then(|| connection.among_several());
             let (answered, busy) = (service.call(request), connection.busy());
             async move {
                 let answer = answered.await?;
-                Ok::<_, Infallible>(answer.map(|body| Answering { body, _busy: busy }))
+                Ok::<_, Infallible>(answer.map(|body| Answering { body, _busy: busy, untaken }))
             }
         });
-        let served = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
-            .max_buf_size(64 * 1024)
-            .serve_connection(TokioIo::new(Watched::new(stream, serving.client_idle)), service);
-        let watched = graceful.watch(served);
+        let stream = Watched::new(stream, serving.client_idle, HEAD);
+        let watched = graceful.watch(protocols.serve_connection(TokioIo::new(stream), service).into_owned());
+        let client_idle = serving.client_idle;
         serving.tasks.spawn(async move {
             let ended = tokio::select! {
                 ended = watched => ended,
                 () = place.connection.cut.cancelled() => return,
+                () = place.connection.untaken_for(client_idle) => return,
             };
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection broke");
             }
         });
     }
+}
+
+/// HTTP/1, and HTTP/2 for clients that begin with it.
+fn protocols() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(LONGEST_HEAD);
+    let mut http2 = builder.http2();
+    http2.timer(TokioTimer::new()).keep_alive_interval(HEAD).keep_alive_timeout(HEAD);
+    http2.max_header_list_size(LONGEST_HEAD as u32).max_concurrent_streams(MOST_AT_ONCE);
+    builder
 }
 
 /// What all connections are served with.

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,19 +14,22 @@ use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use crate::connections::Busy;
+use crate::connections::{Busy, Untaken};
 
-/// A connection on which writing fails once its client has taken nothing for too long.
+/// A connection on which writing fails once its client has taken nothing for too long, and reading if it never begins.
 pub(crate) struct Watched<T> {
     inner: T,
     patience: Duration,
+    /// Runs until the first byte has come.
+    beginning: Option<Pin<Box<Sleep>>>,
     /// Runs while something waits to be taken.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Watched<T> {
-    pub(crate) const fn new(inner: T, patience: Duration) -> Self {
-        Self { inner, patience, waiting: None }
+    /// `begin`: how long the first byte may take.
+    pub(crate) fn new(inner: T, patience: Duration, begin: Duration) -> Self {
+        Self { inner, patience, beginning: Some(Box::pin(tokio::time::sleep(begin))), waiting: None }
     }
 
     /// What became of a write, or the end of our patience.
@@ -49,7 +53,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buffer)
+        let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
+        let Some(beginning) = &mut self.beginning else { return read };
+        if read.is_pending() {
+            return beginning.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
+        }
+        self.beginning = None;
+        read
     }
 }
 
@@ -85,6 +95,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
 pub(crate) struct Answering {
     pub body: Body,
     pub _busy: Busy,
+    /// Where it is one of several at a time.
+    pub untaken: Option<Arc<Untaken>>,
 }
 
 impl HttpBody for Answering {
@@ -95,7 +107,16 @@ impl HttpBody for Answering {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        if let Some(untaken) = &self.untaken {
+            untaken.end();
+        }
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Some(untaken) = &self.untaken
+            && matches!(frame, Poll::Ready(Some(_)))
+        {
+            untaken.begin();
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

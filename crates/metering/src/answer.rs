@@ -54,6 +54,15 @@ impl Tell {
         write_json(&answer).unwrap_or_else(|_| body.clone())
     }
 
+    /// How many tokens a request has, as its API says it ("Count tokens in a Message", "Get input token counts").
+    pub(crate) fn count(self, tokens: u64) -> Bytes {
+        let counted = match self.shape {
+            Shape::Responses => json!({"object": "response.input_tokens", "input_tokens": tokens}),
+            Shape::Chat | Shape::Messages => json!({"input_tokens": tokens}),
+        };
+        counted.to_string().into()
+    }
+
     /// The end of a stream: what was held back of it, rewritten, and the mark of the end. `pattern`: a chunk of it.
     pub(crate) fn end_of_stream(
         self,

@@ -5,17 +5,20 @@ use std::time::Duration;
 
 use accounting::{Clock, Label, OwnerId, ProviderName, RequestId, UserId};
 use bytes::Bytes;
+use http::HeaderMap;
 use providers::{
     Answer, AnswerRoom, ChatRequest, Complete, EmbeddingsRequest, Provider, ProviderError, Reported,
     off_runtime,
 };
 use storage::ledger::{HoldOutcome, HoldRequest, Ledger, Outcome, RequestRecord, WayIn};
 use storage::{Catalogue, Database, Snapshot, new_id};
+use tokio::time::Instant;
 
 use crate::answer::Tell;
-use crate::count::Input;
+use crate::count::{self, Input};
 use crate::error::LimitReached;
 use crate::flight::{Cargo, Flight, Seen};
+use crate::output::Output;
 use crate::payer::{Requester, accounts, payer};
 use crate::quote::{Asked, quote};
 use crate::remark::{Remark, Rules};
@@ -64,6 +67,12 @@ pub struct MeteredAnswer {
     pub body: MeteredBody,
     /// Fields of the request that its provider can't take; it went without them.
     pub omitted: Vec<String>,
+    /// The provider's headers about its rates and times.
+    pub headers: HeaderMap,
+    /// For how long the provider was waited for.
+    pub waited: Duration,
+    /// What a whole answer costs, if that is known.
+    pub bill: Option<Bill>,
 }
 
 /// What is passed on of an answer.
@@ -133,7 +142,7 @@ impl Meter {
         if let Some(tokens) = output_tokens {
             request.lower_output_limit(tokens, provider.output_limit_field());
         }
-        let id = flight.id();
+        let (id, sent_at) = (flight.id(), Instant::now());
         let sent = tokio::select! {
             biased;
             () = flight.ground.cancelled() => return Err(Unserved { error: shutting_down(), id: Some(id) }),
@@ -143,19 +152,23 @@ impl Meter {
             Ok(Answer::Stream(mut upstream)) => {
                 flight.note_request_id(upstream.request_id.take());
                 let omitted = std::mem::take(&mut upstream.omitted);
+                let headers = std::mem::take(&mut upstream.headers);
                 let bound = output_tokens.map(|tokens| tokens.saturating_mul(choices));
                 // Its input may have to be read once more, to be counted.
                 drop(request);
                 let stream = MeteredStream::new(upstream, flight, tell, bound, self.0.waits.settle);
                 match stream.begin(self.0.waits.head).await {
-                    Ok(stream) => Ok(MeteredAnswer { id, body: MeteredBody::Stream(stream), omitted }),
+                    Ok(stream) => {
+                        let (body, waited) = (MeteredBody::Stream(stream), sent_at.elapsed());
+                        Ok(MeteredAnswer { id, body, omitted, headers, waited, bill: None })
+                    }
                     Err(failed) => Err(Box::pin(self.failed(failed.0, failed.1)).await),
                 }
             }
             Ok(Answer::Complete(complete)) => {
                 // Its input may have to be read once more, to be counted.
                 drop(request);
-                Ok(self.complete(flight, complete, tell, room).await)
+                Ok(self.complete(flight, complete, tell, room, sent_at.elapsed()).await)
             }
             Err(error) => {
                 drop(request);
@@ -184,20 +197,20 @@ impl Meter {
         let (provider, admitted) = self.admit(requester, labels, server, &asked, input, snapshot).await?;
         let Admitted { flight, .. } = admitted;
         request.set_model(flight.model().to_owned());
-        let id = flight.id();
+        let (id, sent_at) = (flight.id(), Instant::now());
         let sent = tokio::select! {
             biased;
             () = flight.ground.cancelled() => return Err(Unserved { error: shutting_down(), id: Some(id) }),
             sent = provider.embeddings(&request, room) => sent,
         };
         match sent {
-            Ok(complete) => Ok(self.complete(flight, complete, Tell::CHAT, room).await),
+            Ok(complete) => Ok(self.complete(flight, complete, Tell::CHAT, room, sent_at.elapsed()).await),
             Err(error) => Err(Box::pin(self.failed(flight, error)).await),
         }
     }
 
-    /// How many tokens a message has for its model, as the provider says it. That is free, so nothing is held and nothing
-    /// noted; but only who may ask the model may ask this.
+    /// How many tokens a chat has for its model, as the provider says it; counted here where the provider has no such route.
+    /// That is free, so nothing is held and nothing noted; but only who may ask the model may ask this.
     ///
     /// # Errors
     /// See [`MeterError`].
@@ -217,10 +230,17 @@ impl Meter {
         let payer = payer(&self.0, &snapshot, requester, labels, &route, rules).await?;
         accounts(&payer, &snapshot, day)?;
         request.set_model(route.model.to_string());
-        provider.count_tokens(&request).await.map_err(|error| match error {
+        let told = provider.count_tokens(&request).await.map_err(|error| match error {
             ProviderError::Unsupported(refused) => refused.into(),
             error => MeterError::Provider(error),
-        })
+        })?;
+        if let Some(told) = told {
+            return Ok(told);
+        }
+        let input = Input::Chat(request.shape(), request.original());
+        let model = route.model.to_string();
+        let (tokens, _) = Box::pin(count::count(model, &payer.user, input, Output::default())).await;
+        Ok(Tell::of(&request).count(tokens))
     }
 
     /// Whether there is that model, and it may be asked for: what a request for it would be refused for first.
@@ -429,8 +449,9 @@ impl Meter {
         complete: Complete,
         tell: Tell,
         room: &mut dyn AnswerRoom,
+        waited: Duration,
     ) -> MeteredAnswer {
-        let Complete { body, usage, usage_goes_on, model, produced, request_id, omitted } = complete;
+        let Complete { body, usage, usage_goes_on, model, produced, request_id, omitted, headers } = complete;
         let reported = if usage_goes_on { Reported::SoFar } else { Reported::Final };
         flight.note(produced.text, usage.map(reported), model);
         flight.note_request_id(request_id);
@@ -438,7 +459,7 @@ impl Meter {
         let bill = self.settled(flight, Outcome::Complete).await;
         let body = off_runtime(body.len(), || tell.complete(body, bill.as_ref()));
         room.keep(body.len());
-        MeteredAnswer { id, body: MeteredBody::Complete(body), omitted }
+        MeteredAnswer { id, body: MeteredBody::Complete(body), omitted, headers, waited, bill }
     }
 
     /// Step 6 for a request that failed before anything was passed on.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use accounting::{ProviderName, Usage};
 use bytes::Bytes;
 use futures_util::Stream;
-
+use http::HeaderMap;
 use hyper::body::Body;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, Sleep};
@@ -54,6 +54,8 @@ pub struct Complete {
     pub request_id: Option<String>,
     /// Fields of the request that this provider can't take.
     pub omitted: Vec<String>,
+    /// Its headers about rates and times.
+    pub headers: HeaderMap,
 }
 
 impl Complete {
@@ -61,7 +63,8 @@ impl Complete {
     pub(crate) fn new(body: Bytes, usage: Option<Usage>, model: Option<String>, produced: String) -> Self {
         let produced = Produced { text: produced };
         let (usage_goes_on, request_id, omitted) = (false, None, Vec::new());
-        Self { body, usage, usage_goes_on, model, produced, request_id, omitted }
+        let headers = HeaderMap::new();
+        Self { body, usage, usage_goes_on, model, produced, request_id, omitted, headers }
     }
 }
 
@@ -205,6 +208,8 @@ pub struct AnswerStream {
     pub request_id: Option<String>,
     /// Fields of the request that this provider can't take.
     pub omitted: Vec<String>,
+    /// Its headers about rates and times.
+    pub headers: HeaderMap,
     /// How long to wait with another try, if the head of the answer says so.
     pub(crate) retry_after: Option<Duration>,
     /// Whose answer it is.
@@ -243,6 +248,7 @@ impl AnswerStream {
         Self {
             request_id,
             omitted,
+            headers: HeaderMap::new(),
             retry_after: None,
             provider: None,
             body,

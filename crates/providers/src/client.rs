@@ -267,6 +267,16 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(wait.min(LONGEST))
 }
 
+/// What a server says of its rates and of its own time (OpenAI, "Rate limits in headers"; Anthropic, "Response headers"; the
+/// IETF's draft of `RateLimit` fields).
+pub(crate) fn of_rates(headers: &HeaderMap) -> HeaderMap {
+    const BEGIN: [&str; 3] = ["x-ratelimit-", "anthropic-ratelimit-", "ratelimit-"];
+    const OTHERS: [&str; 2] = ["openai-processing-ms", "ratelimit"];
+    let wanted = |name: &str| BEGIN.iter().any(|begin| name.starts_with(begin)) || OTHERS.contains(&name);
+    let told = headers.iter().filter(|(name, _)| wanted(name.as_str()));
+    told.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 /// Whether nothing of the request was written: there is no connection, or the one that was there had ended before.
 fn never_left(error: &hyper_util::client::legacy::Error) -> bool {
     let of_connection =

@@ -10,7 +10,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use url::Url;
 
-use crate::client::{AnswerBody, HttpClient, answered_at, retry_after};
+use crate::client::{AnswerBody, HttpClient, answered_at, of_rates, retry_after};
 use crate::framing::Framing;
 use crate::network::{Network, Proxy};
 use crate::protocol::{Asked, KeyHeader, Outgoing, Protocol, Setup};
@@ -227,7 +227,7 @@ impl Provider {
             sent => sent?,
         };
         let asked = asked(request.model(), &response);
-        let request_id = asked.request_id.clone();
+        let (request_id, headers) = (asked.request_id.clone(), of_rates(response.headers()));
         let content_type = content_type(&response);
         if content_type.starts_with("text/event-stream") || content_type.starts_with("application/x-ndjson") {
             let conversion = protocol.conversion(request, asked);
@@ -235,6 +235,7 @@ impl Provider {
             let body = response.into_body();
             let mut stream =
                 AnswerStream::new(body, framing, conversion, client.limits.idle, request_id, omitted);
+            stream.headers = headers;
             stream.retry_after = wait;
             stream.provider = Some(self.0.name.clone());
             return Ok(Answer::Stream(stream));
@@ -247,7 +248,7 @@ impl Provider {
             self.checked(protocol.answer(request, &asked, body.clone()), &body, is_json)
         });
         let complete = complete.map_err(|error| error.or_after(wait))?;
-        Ok(Answer::Complete(Complete { request_id, omitted, ..complete }))
+        Ok(Answer::Complete(Complete { request_id, omitted, headers, ..complete }))
     }
 
     /// Sends texts to embed. The answer takes `room`.
@@ -275,7 +276,7 @@ impl Provider {
         let mut outgoing = protocol.embeddings(request).map_err(ProviderError::Unsupported)?;
         let omitted = std::mem::take(&mut outgoing.omitted);
         let response = self.send(Method::POST, outgoing, JSON).await?;
-        let asked = asked(request.model(), &response);
+        let (asked, headers) = (asked(request.model(), &response), of_rates(response.headers()));
         let (is_json, wait) = (content_type(&response).starts_with(JSON), retry_after(response.headers()));
         let body = self.body(response, room).await?;
         self.room_to_read(Shape::Chat, &body, room).await?;
@@ -283,21 +284,29 @@ impl Provider {
             self.checked(protocol.embeddings_answer(request, &asked, body.clone()), &body, is_json)
         });
         let complete = complete.map_err(|error| error.or_after(wait))?;
-        Ok(Complete { request_id: asked.request_id, omitted, ..complete })
+        Ok(Complete { request_id: asked.request_id, omitted, headers, ..complete })
     }
 
-    /// How many tokens a request in the server's own shape has, as the server says it. Costs nothing.
+    /// How many tokens a request in the server's own shape has, as the server says it; `None` if it has no such route. Costs
+    /// nothing.
     ///
     /// # Errors
-    /// See [`ProviderError`]; [`ProviderError::Unsupported`] if such servers don't count.
-    pub async fn count_tokens(&self, request: &ChatRequest) -> Result<Bytes, ProviderError> {
-        let outgoing = self.0.protocol.count_tokens(request).unwrap_or_else(|| Err(no_counting(self.0.kind)));
+    /// See [`ProviderError`]; [`ProviderError::Unsupported`] if such servers have another shape.
+    pub async fn count_tokens(&self, request: &ChatRequest) -> Result<Option<Bytes>, ProviderError> {
+        let wrong_shape = || Err(wrong_shape(request, self.0.kind));
+        let outgoing = self.0.protocol.count_tokens(request).unwrap_or_else(wrong_shape);
         let mut outgoing = outgoing.map_err(ProviderError::Unsupported)?;
         outgoing.headers.extend(request.headers().clone());
-        let response = self.send(Method::POST, outgoing, JSON).await?;
+        let response = match self.send(Method::POST, outgoing, JSON).await {
+            // Many servers have the routes of a protocol that answer, and not this one.
+            Err(
+                ProviderError::Rejected { status: 404 | 405, .. } | ProviderError::Failed { status: 501, .. },
+            ) => return Ok(None),
+            sent => sent?,
+        };
         let body = self.0.client.read_short(response.into_body()).await?;
         match serde_json::from_slice::<Counted>(&body) {
-            Ok(_) => Ok(body),
+            Ok(_) => Ok(Some(body)),
             Err(_) => Err(ProviderError::BadAnswer { what: "not a count of tokens" }),
         }
     }
@@ -429,14 +438,6 @@ fn wrong_shape(request: &ChatRequest, kind: Kind) -> BadRequest {
     let name = kind.0.name;
     let message =
         format!("{route} is not there for models of providers of the kind {name}: use /v1/chat/completions");
-    BadRequest { message, param: Some("model".into()) }
-}
-
-fn no_counting(kind: Kind) -> BadRequest {
-    let name = kind.0.name;
-    let message = format!(
-        "tokens are counted for models of providers of the kind anthropic only, and this model's is of the kind {name}"
-    );
     BadRequest { message, param: Some("model".into()) }
 }
 

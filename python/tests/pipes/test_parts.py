@@ -112,8 +112,8 @@ def test_refusals_that_are_no_json_are_refusals_too() -> None:
     known = refusal(429, b'{"error":{"message":"m","code":"busy"}}')
     assert (known.status, known.code, str(known)) == (429, "busy", "m")
     assert isinstance(shown(known), RequestError)
-    assert type(shown(LocalError("Your daily credit limit", 429, "insufficient_quota"))) is DailyTokenLimitExceededError
-    assert type(shown(LocalError("The total limit of", 429, "insufficient_quota"))) is TotalTokenLimitExceededError
+    assert type(shown(LocalError("Your daily credit limit", 402, "insufficient_quota"))) is DailyTokenLimitExceededError
+    assert type(shown(LocalError("The total limit of", 402, "insufficient_quota"))) is TotalTokenLimitExceededError
 
 
 @pytest.mark.parametrize(

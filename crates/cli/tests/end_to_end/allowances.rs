@@ -106,7 +106,7 @@ each_database!(limits_over_longer_periods_are_set_explained_and_lifted, async |t
         loop {
             looks.tick().await;
             let (status, text) = client.ask(&gateway.url, "ann", "c", "[[sim input=1000 output=500]]").await;
-            if status == 429 {
+            if status == 402 {
                 break text;
             }
         }

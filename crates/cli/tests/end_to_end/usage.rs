@@ -182,7 +182,7 @@ each_database!(who_was_refused_is_shown, async |test: TestDatabase| {
     let dear = "[[sim input=1000 output=500]]";
     assert_eq!(client.ask(&gateway.url, "ann", "c1", dear).await.0, 200);
     for _ in 0..3 {
-        assert_eq!(client.ask(&gateway.url, "ann", "c1", dear).await.0, 429);
+        assert_eq!(client.ask(&gateway.url, "ann", "c1", dear).await.0, 402);
     }
     let sponsored = serde_json::json!({"model": "sponsored/none/gpt-test", "messages": []});
     assert_eq!(client.chat(&gateway.url, "bob", &sponsored).await.0, 403);
@@ -190,7 +190,7 @@ each_database!(who_was_refused_is_shown, async |test: TestDatabase| {
     place
         .until("SELECT CAST(COALESCE(SUM(requests), 0) AS BIGINT) FROM {refusal}", |refused| refused == 4)
         .await;
-    assert_eq!(client.ask(&gateway.url, "ann", "c1", dear).await.0, 429);
+    assert_eq!(client.ask(&gateway.url, "ann", "c1", dear).await.0, 402);
     // And what is not written yet, at its end.
     gateway.terminate();
     let refused =

@@ -120,7 +120,7 @@ each_database!(it_serves_the_server_of_each_request_and_ends_with_its_parent, as
     // A limit of the caller's own holds for that request alone.
     let limit = [("x-tracking-limit", "2.5")];
     let limited = worker.send(&server(&simulator), "u1", chat("[[sim input=1000 output=500]]"), &limit).await;
-    assert_eq!(limited.status(), 429);
+    assert_eq!(limited.status(), 402);
 
     // A stream that is under way when the parent dies is settled before the end.
     let stream = worker.send(&server(&simulator), "u2", chat("[[sim output=1000 delay=20]]"), &[]).await;

@@ -149,6 +149,13 @@ fn a_key_that_no_request_can_bring_is_an_error() {
 }
 
 #[test]
+fn pages_that_may_ask() {
+    let config = read("[gateway]\nallowed_origins = [\"https://app.example.org\"]\n", &[]).unwrap();
+    assert_eq!(config.gateway.allowed_origins, [AllowedOrigin::new("https://app.example.org").unwrap()]);
+    assert!(read("[gateway]\nallowed_origins = [\"*\"]\n", &[]).is_err());
+}
+
+#[test]
 fn hosts_that_may_be_named() {
     let config = read("[gateway]\nallowed_hosts = [\"Tracking.example.org\"]\n", &[]).unwrap();
     assert_eq!(config.gateway.allowed_hosts, [AllowedHost::new("tracking.example.org").unwrap()]);

@@ -15,7 +15,8 @@ pub(crate) async fn handler(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let Admitted { requester, labels, server, body, mut share } = admitted(&gateway, &headers, body).await?;
+    let Admitted { requester, labels, server, body, mut share, began } =
+        admitted(&gateway, &headers, body).await?;
     let length = body.len();
     let outline = off_runtime(length, || Outline::of_embeddings(&body));
     room(&gateway, server.as_ref(), &mut share, outline).await?;
@@ -24,7 +25,7 @@ pub(crate) async fn handler(
     let answer = gateway.meter.embeddings(requester, labels, server.as_ref(), request, &mut share).await;
     share.leave_made();
     match answer {
-        Ok(answer) => Ok(respond(&gateway, answer, share)),
+        Ok(answer) => Ok(respond(&gateway, answer, share, began)),
         Err(unserved) => Err(ApiError::of_unserved(unserved, gateway.contact())),
     }
 }

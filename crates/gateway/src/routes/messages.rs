@@ -3,108 +3,21 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
+use http::HeaderMap;
 use providers::Shape;
-use serde_json::json;
 
-use super::{Admitted, admitted, answered, chat_request};
+use super::{answered, counted};
 use crate::Gateway;
-use crate::error::ApiError;
+use crate::form::Form;
 
 pub(crate) async fn handler(State(gateway): State<Gateway>, headers: HeaderMap, body: Body) -> Response {
-    answered(&gateway, Shape::Messages, headers, body).await.unwrap_or_else(refused)
+    let answer = answered(&gateway, Shape::Messages, headers, body).await;
+    answer.unwrap_or_else(|error| Form::Anthropic.show(error))
 }
 
 /// How many tokens a message has. Free, but for those only who may ask the model.
 pub(crate) async fn count_tokens(State(gateway): State<Gateway>, headers: HeaderMap, body: Body) -> Response {
-    counted(&gateway, headers, body).await.unwrap_or_else(refused)
-}
-
-async fn counted(gateway: &Gateway, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
-    let Admitted { requester, labels, server, body, mut share } = admitted(gateway, &headers, body).await?;
-    let request = chat_request(gateway, Shape::Messages, &headers, server.as_ref(), &mut share, body).await?;
-    let count = gateway.meter.count_tokens(requester, &labels, server.as_ref(), request).await;
-    drop(share);
-    let count = count.map_err(|error| ApiError::of_meter(error, gateway.contact()))?;
-    Ok(([(CONTENT_TYPE, "application/json")], count).into_response())
-}
-
-/// An error as Anthropic's clients know it (API reference, "Errors").
-fn refused(error: ApiError) -> Response {
-    let status = error.status_of_messages.unwrap_or(error.status);
-    let kind = match status {
-        StatusCode::UNAUTHORIZED => "authentication_error",
-        StatusCode::FORBIDDEN => "permission_error",
-        StatusCode::NOT_FOUND => "not_found_error",
-        StatusCode::PAYLOAD_TOO_LARGE => "request_too_large",
-        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
-        StatusCode::SERVICE_UNAVAILABLE => "overloaded_error",
-        StatusCode::GATEWAY_TIMEOUT => "timeout_error",
-        status if status.as_u16() == 529 => "overloaded_error",
-        status if status.is_client_error() => "invalid_request_error",
-        _ => "api_error",
-    };
-    let said =
-        json!({"type": kind, "message": error.message, "code": error.shown_code(), "param": error.param});
-    let body = json!({"type": "error", "error": said}).to_string();
-    // Headers and the count of errors are the same in every form.
-    let (head, _) = error.into_response().into_parts();
-    let mut response = Response::from_parts(head, Body::from(body));
-    *response.status_mut() = status;
-    response.headers_mut().remove(http::header::CONTENT_LENGTH);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-#[cfg(test)]
-mod tests {
-    use http_body_util::BodyExt;
-    use metering::MeterError;
-    use providers::{ProviderError, Said};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn errors_in_anthropics_form() {
-        for (status, kind) in [
-            (400, "invalid_request_error"),
-            (401, "authentication_error"),
-            (403, "permission_error"),
-            (404, "not_found_error"),
-            (413, "request_too_large"),
-            (429, "rate_limit_error"),
-            (502, "api_error"),
-            (503, "overloaded_error"),
-            (504, "timeout_error"),
-        ] {
-            let status = StatusCode::from_u16(status).unwrap();
-            let response = refused(ApiError::new(status, "kind", "code", "words").after(7));
-            assert_eq!(response.status(), status);
-            assert_eq!(response.headers()["retry-after"], "7");
-            let body = response.into_body().collect().await.unwrap().to_bytes();
-            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-            assert_eq!((body["type"].as_str(), body["error"]["type"].as_str()), (Some("error"), Some(kind)));
-            assert_eq!(body["error"]["message"], "words");
-        }
-    }
-
-    #[test]
-    fn errors_of_a_provider_have_the_statuses_that_anthropics_clients_know() {
-        let said = Said::default();
-        let overloaded = |status| ProviderError::Overloaded { status, retry_after: None, said: said.clone() };
-        let failed = |status| ProviderError::Failed { status, said: said.clone() };
-        for (error, status) in [
-            (overloaded(529), 529),
-            (overloaded(503), 503),
-            (overloaded(498), 503),
-            (failed(504), 504),
-            (failed(500), 502),
-            (ProviderError::OurKey { status: 529 }, 502),
-        ] {
-            let error = ApiError::of_meter(MeterError::Provider(error), None);
-            assert_eq!(refused(error).status().as_u16(), status);
-        }
-    }
+    let count = counted(&gateway, Shape::Messages, &headers, body).await;
+    count.unwrap_or_else(|error| Form::Anthropic.show(error))
 }

@@ -8,13 +8,13 @@ use storage::admin::keys::hash;
 
 use crate::Gateway;
 use crate::error::ApiError;
-use crate::keys::{Access, bearer};
+use crate::keys::{Access, Brought};
 
 pub(crate) async fn handler(State(gateway): State<Gateway>, headers: HeaderMap) -> Result<String, ApiError> {
     let own = gateway.config.metrics_key.as_ref().map(|key| hash(key.expose()));
     let allowed = match own {
         Some(own) => {
-            bearer(&headers)?.is_some_and(|key| constant_time_eq(own.as_bytes(), hash(key).as_bytes()))
+            Brought::of(&headers)?.secrets().any(|key| constant_time_eq(own.as_bytes(), hash(key).as_bytes()))
         }
         None => gateway.keys.access(&headers).await? == Access::Forwarding,
     };

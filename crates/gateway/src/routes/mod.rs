@@ -3,6 +3,7 @@
 pub(crate) mod chat_completions;
 pub(crate) mod embeddings;
 pub(crate) mod health;
+pub(crate) mod ids;
 pub(crate) mod local;
 pub(crate) mod messages;
 pub(crate) mod metrics;
@@ -12,9 +13,11 @@ pub(crate) mod responses;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use accounting::Credits;
 use axum::body::Body;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::Stream;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
@@ -22,12 +25,14 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use metering::{Labels, MeterError, MeteredAnswer, MeteredBody, Requester};
 use providers::{BadRequest, ChatRequest, Outline, Provider, Shape, off_runtime};
 use storage::KnownUser;
+use tokio::time::Instant;
 
 use crate::Gateway;
 use crate::bounds::{Seat, Share, skim};
 use crate::error::ApiError;
 use crate::keep_alive::KeepAlive;
 use crate::keys::Access;
+use crate::pages;
 
 /// Names the fields of a request that its provider can't take, and without which it was sent.
 const OMITTED: &str = "x-tracking-omitted";
@@ -35,6 +40,11 @@ const OMITTED: &str = "x-tracking-omitted";
 const LONGEST_NAMES: usize = 2_000;
 /// Our id of the request: on each answer to one for which credits were set aside, errors included.
 pub(crate) const REQUEST: &str = "x-tracking-request";
+/// What a whole answer costs, and what is left on the tightest of the user's accounts.
+const CREDITS: HeaderName = HeaderName::from_static("x-tracking-credits");
+const REMAINING: HeaderName = HeaderName::from_static("x-tracking-credits-remaining");
+/// For how long a request was here, without its provider's time: until the head of its answer.
+const OVERHEAD: HeaderName = HeaderName::from_static("x-tracking-overhead-ms");
 /// Values that take less memory than this need no look at their model first.
 const MUCH: usize = 256 * 1024;
 /// Whole answers go out in pieces of so many bytes.
@@ -49,6 +59,8 @@ pub(crate) struct Admitted {
     pub server: Option<Provider>,
     pub body: Bytes,
     pub share: Share,
+    /// When it would have begun, had its body been here.
+    pub began: Instant,
 }
 
 /// Key, identity, user, bounds, body: what every metered route needs.
@@ -57,6 +69,7 @@ pub(crate) async fn admitted(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Admitted, ApiError> {
+    let began = Instant::now();
     let Head { requester, labels, server, seat } = match head(gateway, headers).await {
         Ok(head) => head,
         Err(error) => {
@@ -64,8 +77,10 @@ pub(crate) async fn admitted(
             return Err(error);
         }
     };
+    let known = Instant::now();
     let (body, reserved) = gateway.bounds.read(Some(&requester.user), headers, body).await?;
-    Ok(Admitted { requester, labels, server, body, share: Share::new(seat, reserved) })
+    let (began, share) = (began + known.elapsed(), Share::new(seat, reserved));
+    Ok(Admitted { requester, labels, server, body, share, began })
 }
 
 /// Room for what becomes of a body until its request is sent. What takes much gets it only for a model that there is.
@@ -95,7 +110,7 @@ struct Head {
 }
 
 async fn head(gateway: &Gateway, headers: &HeaderMap) -> Result<Head, ApiError> {
-    let access = gateway.keys.access(headers).await?;
+    let access = access(gateway, headers).await?;
     let user = gateway.identity.user(&access, headers)?;
     let id = user.id.clone();
     let labels = gateway.identity.labels(&access, headers, gateway.way_in())?;
@@ -112,6 +127,15 @@ async fn head(gateway: &Gateway, headers: &HeaderMap) -> Result<Head, ApiError> 
     let by_open_webui = matches!(access, Access::Forwarding);
     let requester = Requester { user: id, limit, sponsored: None, by_open_webui };
     Ok(Head { requester, labels, server, seat })
+}
+
+/// What the key of a request to the model routes allows.
+pub(crate) async fn access(gateway: &Gateway, headers: &HeaderMap) -> Result<Access, ApiError> {
+    let access = gateway.keys.access(headers).await?;
+    if access == Access::Forwarding {
+        pages::refuse_forwarding(headers, &gateway.config.allowed_origins)?;
+    }
+    Ok(access)
 }
 
 /// Refuses a user whom Open WebUI does not know; where there is no Open WebUI, remembers them.
@@ -137,14 +161,31 @@ pub(crate) async fn answered(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let Admitted { requester, labels, server, body, mut share } = admitted(gateway, &headers, body).await?;
+    let Admitted { requester, labels, server, body, mut share, began } =
+        admitted(gateway, &headers, body).await?;
     let request = chat_request(gateway, shape, &headers, server.as_ref(), &mut share, body).await?;
     let answer = gateway.meter.chat(requester, labels, server.as_ref(), request, &mut share).await;
     share.leave_made();
     match answer {
-        Ok(answer) => Ok(respond(gateway, answer, share)),
+        Ok(answer) => Ok(respond(gateway, answer, share, began)),
         Err(unserved) => Err(ApiError::of_unserved(unserved, gateway.contact())),
     }
+}
+
+/// How many tokens a chat in that shape has.
+pub(crate) async fn counted(
+    gateway: &Gateway,
+    shape: Shape,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let Admitted { requester, labels, server, body, mut share, .. } =
+        admitted(gateway, headers, body).await?;
+    let request = chat_request(gateway, shape, headers, server.as_ref(), &mut share, body).await?;
+    let count = gateway.meter.count_tokens(requester, &labels, server.as_ref(), request).await;
+    drop(share);
+    let count = count.map_err(|error| ApiError::of_meter(error, gateway.contact()))?;
+    Ok(([(CONTENT_TYPE, "application/json")], count).into_response())
 }
 
 /// The body of a chat in that shape, read, with room for what is made of it.
@@ -177,8 +218,13 @@ fn betas(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// A metered answer over HTTP.
-pub(crate) fn respond(gateway: &Gateway, answer: MeteredAnswer, mut share: Share) -> Response {
-    let MeteredAnswer { id, body, omitted } = answer;
+pub(crate) fn respond(
+    gateway: &Gateway,
+    answer: MeteredAnswer,
+    mut share: Share,
+    began: Instant,
+) -> Response {
+    let MeteredAnswer { id, body, omitted, headers: told, waited, bill } = answer;
     let mut response = match body {
         MeteredBody::Complete(body) => {
             // Its length is known; its share is free once all of it has been taken.
@@ -204,10 +250,31 @@ pub(crate) fn respond(gateway: &Gateway, answer: MeteredAnswer, mut share: Share
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert(REQUEST, id);
     }
+    let headers = response.headers_mut();
     if let Some(names) = named(&omitted) {
-        response.headers_mut().insert(OMITTED, names);
+        headers.insert(OMITTED, names);
     }
+    headers.extend(told);
+    if let Some(bill) = bill {
+        headers.insert(CREDITS, written(&bill.charge));
+        if let Some(remaining) = bill.remaining {
+            headers.insert(REMAINING, written(&remaining));
+        }
+    }
+    headers.insert(OVERHEAD, milliseconds(began.elapsed().saturating_sub(waited)));
     response
+}
+
+/// Credits as a header has them.
+fn written(credits: &Credits) -> HeaderValue {
+    HeaderValue::from_str(&credits.to_string()).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// To the microsecond.
+fn milliseconds(time: Duration) -> HeaderValue {
+    let micros = time.as_micros();
+    let text = format!("{}.{:03}", micros / 1000, micros % 1000);
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("0"))
 }
 
 /// Names of fields, which a client chose: what no header can hold (RFC 9110: visible ASCII) is left out, and so is what is

@@ -215,9 +215,12 @@ each_database!(models_that_are_unknown_unpriced_or_free, async |test: TestDataba
     assert_eq!((unpriced.status, unpriced.code()), (403, "model_not_priced".into()));
     assert!(unpriced.text.contains("pricing add --provider openai --id unpriced-test"), "{}", unpriced.text);
     let limit = read(app.send("ann", chat("gpt-test", "", false)).await).await;
-    assert_eq!((limit.status, limit.code()), (429, "insufficient_quota".into()));
+    assert_eq!((limit.status, limit.code()), (402, "insufficient_quota".into()));
     assert_eq!(limit.headers["x-should-retry"], "false");
-    assert!(limit.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() <= 90_000);
+    assert!(!limit.headers.contains_key("retry-after"));
+    let error = limit.json()["error"].clone();
+    assert!(error["resets_in"].as_u64().is_some_and(|seconds| seconds <= 90_000), "{error}");
+    assert!(error["resets_at"].as_str().is_some_and(|at| at.parse::<jiff::Timestamp>().is_ok()), "{error}");
     assert!(limit.text.contains("These models cost nothing: free."), "{}", limit.text);
     // A free one is served at any balance, and logged.
     assert_eq!(read(app.send("ann", chat("free", "[[sim input=9 output=9]]", true)).await).await.status, 200);

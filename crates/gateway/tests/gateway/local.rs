@@ -188,7 +188,7 @@ each_database!(foreign_code_holds_and_settles, async |test: TestDatabase| {
 
     // A limit of the caller's own.
     let limited = refused(&app, Method::POST, "holds", hold("bob", json!({"limit": "0.3"}))).await;
-    assert_eq!(limited, (429, "insufficient_quota".into()));
+    assert_eq!(limited, (402, "insufficient_quota".into()));
 
     // What is open at the end of the process is settled at what was said last.
     let id = ok(&app, Method::POST, "holds", hold("eve", json!({}))).await["id"].as_str().unwrap().to_owned();

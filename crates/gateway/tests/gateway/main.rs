@@ -10,6 +10,7 @@ mod codings;
 mod dialects;
 mod doors;
 mod errors;
+mod expected;
 mod fields;
 mod flow;
 mod local;

@@ -58,7 +58,7 @@ each_database!(tokens_are_counted_for_those_who_may_ask_the_model, async |test: 
     let stored = json!({"model": CLAUDE, "messages": [{"role": "user", "content": [
         {"type": "document", "source": {"type": "file", "file_id": "file_1"}}]}]});
     for (body, status, words) in [
-        (question("gpt-test"), 400, "kind anthropic"),
+        (question("gpt-test"), 400, "of the kind openai: use /v1/chat/completions"),
         (question("claude-unknown"), 404, "does not exist"),
         (question("anthropic/claude-3-5-haiku-test"), 403, "no price"),
         (stored, 400, "stored files"),

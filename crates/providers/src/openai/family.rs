@@ -123,6 +123,7 @@ pub(super) struct Routes {
     chat: Uri,
     embeddings: Uri,
     responses: Uri,
+    count: Uri,
     pub(super) models: Uri,
     /// Azure's dated routes: the model is a deployment, and part of the address.
     dated: Option<Dated>,
@@ -142,6 +143,7 @@ impl Routes {
             chat: setup.route("chat/completions")?,
             embeddings: setup.route("embeddings")?,
             responses: setup.route("responses")?,
+            count: setup.route("responses/input_tokens")?,
             models: setup.route("models")?,
             dated: None,
         })
@@ -152,11 +154,19 @@ impl Routes {
     }
 
     pub(super) fn responses(&self) -> Result<Uri, BadRequest> {
+        self.undated(&self.responses)
+    }
+
+    pub(super) fn count(&self) -> Result<Uri, BadRequest> {
+        self.undated(&self.count)
+    }
+
+    fn undated(&self, uri: &Uri) -> Result<Uri, BadRequest> {
         if self.dated.is_some() {
             let message = "the provider's dated routes have no responses: leave out its api_version";
             return Err(BadRequest { message: message.into(), param: Some("model".into()) });
         }
-        Ok(self.responses.clone())
+        Ok(uri.clone())
     }
 
     pub(super) fn embeddings(&self, model: &str) -> Result<Uri, BadRequest> {

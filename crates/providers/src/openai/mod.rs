@@ -82,6 +82,12 @@ impl Protocol for OpenAi {
         self.outgoing(request, Some(field))
     }
 
+    /// "Get input token counts": free of charge.
+    fn count_tokens(&self, request: &ChatRequest) -> Option<Result<Outgoing, BadRequest>> {
+        (request.shape() == Shape::Responses)
+            .then(|| self.routes.count().and_then(|uri| Outgoing::json(uri, request.body())))
+    }
+
     fn answer(&self, request: &ChatRequest, _: &Asked, body: Bytes) -> Result<Complete, ProviderError> {
         match request.shape() {
             Shape::Responses => native::complete(body),

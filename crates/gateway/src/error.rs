@@ -19,7 +19,7 @@ pub(crate) struct ApiError {
     pub kind: &'static str,
     pub code: &'static str,
     pub message: String,
-    pub param: Option<String>,
+    pub param: Option<Box<str>>,
     /// The status that Anthropic's clients know for it, where it is another one.
     pub status_of_messages: Option<StatusCode>,
     /// What the provider says of it itself: its code goes before ours.
@@ -27,7 +27,7 @@ pub(crate) struct ApiError {
     /// Seconds.
     pub retry_after: Option<u32>,
     /// When the limit that was reached starts afresh.
-    pub resets: Option<Reset>,
+    pub resets: Option<Box<Reset>>,
     /// Whether it is no better the next time although its status says so.
     pub final_answer: bool,
     /// Our id of the request, if credits were set aside for it.
@@ -72,6 +72,7 @@ impl ApiError {
     }
 
     pub(crate) fn bad_request(message: impl Into<String>, param: Option<String>) -> Self {
+        let param = param.map(String::into_boxed_str);
         Self { param, ..Self::new(StatusCode::BAD_REQUEST, INVALID, "invalid_request", message) }
     }
 
@@ -220,7 +221,7 @@ impl ApiError {
         if !free_models.is_empty() {
             message.push_str(&format!(" These models cost nothing: {}.", free_models.join(", ")));
         }
-        let resets = resets_at.zip(*seconds).map(|(at, seconds)| Reset { at, seconds });
+        let resets = resets_at.zip(*seconds).map(|(at, seconds)| Box::new(Reset { at, seconds }));
         let quota = "insufficient_quota";
         Self { resets, ..Self::new(StatusCode::PAYMENT_REQUIRED, quota, quota, message) }
     }
@@ -256,7 +257,7 @@ impl ApiError {
         };
         Self {
             status_of_messages,
-            param: said.as_ref().and_then(|said| said.param.clone()),
+            param: said.as_ref().and_then(|said| said.param.as_deref().map(Into::into)),
             said: said.map(Box::new),
             retry_after: waits.then_some(wait),
             // It is charged, and would be again.
@@ -282,9 +283,9 @@ impl ApiError {
         let mut fields = json!({
             "message": self.message, "type": self.kind, "param": self.param, "code": self.shown_code(),
         });
-        if let Some(Reset { at, seconds }) = self.resets {
+        if let Some(Reset { at, seconds }) = self.resets.as_deref() {
             fields["resets_at"] = at.to_string().into();
-            fields["resets_in"] = seconds.into();
+            fields["resets_in"] = (*seconds).into();
         }
         fields
     }

@@ -83,7 +83,7 @@ def test_a_thousand_requests(place: Place, provider: str, tmp_path: Path) -> Non
     assert "Clean" in place.ours("verify")
     # The limits of both see both.
     assert place.original.ask("remaining", user="ann") == [0, None]
-    assert ask(gateway.url, "ann") == 429
+    assert ask(gateway.url, "ann") == 402
     finish(gateway, process)
 
 
@@ -102,7 +102,7 @@ def test_what_the_original_changes_holds_here(place: Place, provider: str, tmp_p
     # Four credits are left here. The original charges history anew at each price.
     assert ask(gateway.url, "bob") == 200
     assert place.json("balance", "bob")[0]["spent"] == 6 + 4
-    assert ask(gateway.url, "bob") == 429
+    assert ask(gateway.url, "bob") == 402
     assert place.original.ask("remaining", user="bob") == [10 - 2 * 4, None]
     finish(gateway, process)
 

@@ -117,7 +117,7 @@ def chats(call: Checked, provider: str) -> None:
     call("post", path, 403, {**body, "model": "unpriced"}, headers=who)
     call("post", path, 403, body, headers={**who, "X-OpenWebUI-User-Id": "nobody"})
     call("post", path, 400, {"model": "gpt-test"}, headers=who, valid=False)
-    call("post", path, 429, body, headers={**who, "X-Tracking-Limit": "0"})
+    call("post", path, 402, body, headers={**who, "X-Tracking-Limit": "0"})
     call("post", path, 401, body, headers={**who, "Authorization": "Bearer wrong"})
     call("get", "/local/requests/{id}", 404, id=UNKNOWN)
     call("get", "/local/requests/{id}", 400, id="no-id")
@@ -142,7 +142,7 @@ def holds(call: Checked) -> None:
     call("delete", "/local/holds/{id}", 404, id=other["id"])
     call("post", "/local/holds", 403, {**ASKING, "user": "nobody"})
     call("post", "/local/holds", 403, {**ASKING, "model": "unpriced"})
-    call("post", "/local/holds", 429, {**ASKING, **size, "limit": 0})
+    call("post", "/local/holds", 402, {**ASKING, **size, "limit": 0})
     assert call("post", "/local/usage", 201, {**ASKING, "usage": USAGE})["credits"] == 4.5
     unpriced = call("post", "/local/usage", 201, {**ASKING, "model": "none", "usage": USAGE})
     assert [remark["code"] for remark in unpriced["remarks"]] == ["model_not_priced"]

@@ -174,7 +174,7 @@ async fn not_found(uri: Uri, headers: HeaderMap) -> Response {
 }
 
 async fn not_allowed(method: Method, uri: Uri, headers: HeaderMap) -> Response {
-    let message = format!("{method} is nothing that can be done here; the header `Allow` says what can.");
+    let message = format!("{method} can't be used here; the header `Allow` names what can.");
     let error =
         ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", "method_not_allowed", message);
     Form::near(uri.path(), &headers).show(error)

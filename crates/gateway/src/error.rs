@@ -20,6 +20,8 @@ pub(crate) struct ApiError {
     pub code: &'static str,
     pub message: String,
     pub param: Option<Box<str>>,
+    /// By what a client of Anthropic's goes on by itself.
+    pub details: Option<providers::Details>,
     /// The status that Anthropic's clients know for it, where it is another one.
     pub status_of_messages: Option<StatusCode>,
     /// What the provider says of it itself: its code goes before ours.
@@ -62,6 +64,7 @@ impl ApiError {
             code,
             message,
             param: None,
+            details: None,
             status_of_messages: None,
             said: None,
             retry_after: None,
@@ -100,7 +103,9 @@ impl ApiError {
     pub(crate) fn of_meter(error: MeterError, contact: Option<&str>) -> Self {
         let message = error.to_string();
         match error {
-            MeterError::BadRequest { message, param } => Self::bad_request(message, param),
+            MeterError::BadRequest { message, param, details } => {
+                Self { details, ..Self::bad_request(message, param) }
+            }
             MeterError::UnknownModel { model } => Self::unknown_model(&model),
             MeterError::Unpriced { provider, model } => Self {
                 param: Some("model".into()),
@@ -229,7 +234,10 @@ impl ApiError {
     fn of_provider(error: &ProviderError) -> Self {
         let error = error.plain();
         let (kind, status) = match error {
-            ProviderError::Unsupported(bad) => return Self::bad_request(error.message(), bad.param.clone()),
+            ProviderError::Unsupported(bad) => {
+                let refused = Self::bad_request(error.message(), bad.param.clone());
+                return Self { details: bad.details, ..refused };
+            }
             ProviderError::RateLimited { .. } => ("rate_limit_error", StatusCode::TOO_MANY_REQUESTS),
             ProviderError::Rejected { status, .. } => {
                 (INVALID, StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST))
@@ -355,7 +363,12 @@ mod tests {
     fn every_error_has_its_status_and_code() {
         let provider = MeterError::Provider;
         for (error, status, code, retry_after) in [
-            (MeterError::BadRequest { message: "m".into(), param: None }, 400, "invalid_request", None),
+            (
+                MeterError::BadRequest { message: "m".into(), param: None, details: None },
+                400,
+                "invalid_request",
+                None,
+            ),
             (MeterError::UnknownModel { model: "m".into() }, 404, "model_not_found", None),
             (MeterError::Unpriced { provider: "p".into(), model: "m".into() }, 403, "model_not_priced", None),
             (MeterError::UnusablePrice { message: "m".into() }, 403, "price_not_usable", None),

@@ -56,6 +56,9 @@ fn anthropics(error: ApiError) -> Response {
     };
     let mut said = error.fields();
     said["type"] = kind.into();
+    if let Some(details) = error.details {
+        said["details"] = json!({"error_code": details.error_code(), "unsupported": details.unsupported()});
+    }
     let body = json!({"type": "error", "error": said}).to_string();
     // Headers and the count of errors are the same in every form.
     let (head, _) = error.into_response().into_parts();

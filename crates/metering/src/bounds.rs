@@ -19,6 +19,7 @@ pub(crate) fn input_bound(
                   beforehand, which the strict admission policy needs; send their text instead"
             .into(),
         param: Some("messages".into()),
+        details: None,
     })
 }
 

@@ -98,8 +98,7 @@ impl Meter {
         charge(&route.price, &used.usage)?;
         let price = std::mem::replace(&mut route.price, Price::FREE);
         let body = format!(r#"{{"model":{},"messages":[]}}"#, serde_json::Value::from(used.model.as_str()));
-        let request = ChatRequest::parse_as(Shape::Chat, Bytes::from(body))
-            .map_err(|error| MeterError::BadRequest { message: error.message, param: error.param })?;
+        let request = ChatRequest::parse_as(Shape::Chat, Bytes::from(body))?;
 
         let asked = Asked::Chat(&request);
         let admitted = self

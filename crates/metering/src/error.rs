@@ -14,6 +14,8 @@ pub enum MeterError {
         message: String,
         /// The field concerned.
         param: Option<String>,
+        /// By what a client goes on by itself.
+        details: Option<providers::Details>,
     },
     /// No configured provider has this model.
     #[error("the model `{model}` does not exist")]
@@ -148,12 +150,17 @@ impl From<storage::Error> for MeterError {
 
 impl From<accounting::Error> for MeterError {
     fn from(error: accounting::Error) -> Self {
-        Self::BadRequest { message: format!("this request can't be charged: {error}"), param: None }
+        Self::BadRequest {
+            message: format!("this request can't be charged: {error}"),
+            param: None,
+            details: None,
+        }
     }
 }
 
 impl From<providers::BadRequest> for MeterError {
     fn from(error: providers::BadRequest) -> Self {
-        Self::BadRequest { message: error.message, param: error.param }
+        let providers::BadRequest { message, param, details } = error;
+        Self::BadRequest { message, param, details }
     }
 }

@@ -143,6 +143,7 @@ impl Routes {
                         choices.join(", ")
                     ),
                     param: Some("model".into()),
+                    details: None,
                 })
             }
         }

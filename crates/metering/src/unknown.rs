@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     fn refuse(message: &str) -> BadRequest {
-        BadRequest { message: message.into(), param: Some("input".into()) }
+        BadRequest::new(message, Some("input".into()))
     }
 
     #[test]

@@ -137,7 +137,7 @@ pub(crate) enum Reasoning<'a> {
 
 /// A refusal that names where in the request the problem is.
 pub(crate) fn bad(param: impl Into<String>, message: impl Into<String>) -> BadRequest {
-    BadRequest { message: message.into(), param: Some(param.into()) }
+    BadRequest::new(message, Some(param.into()))
 }
 
 impl<'a> Conversation<'a> {

@@ -16,6 +16,38 @@ pub struct BadRequest {
     pub message: String,
     /// The field concerned.
     pub param: Option<String>,
+    /// By what a client goes on by itself.
+    pub details: Option<Details>,
+}
+
+/// What a refusal says to programs beside its words, where a vendor's clients go on by themselves with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Details {
+    /// Anthropic's clients go on without the threads that they ask for unasked (anthropic-sdk-python, "Tool helpers").
+    WithoutThreads,
+}
+
+impl Details {
+    /// The vendor's name for the refusal.
+    pub const fn error_code(self) -> &'static str {
+        match self {
+            Self::WithoutThreads => "thread_unsupported_request",
+        }
+    }
+
+    /// What its client is to do without.
+    pub const fn unsupported(self) -> &'static [&'static str] {
+        match self {
+            Self::WithoutThreads => &["thread"],
+        }
+    }
+}
+
+impl BadRequest {
+    /// A refusal of that field.
+    pub fn new(message: impl Into<String>, param: Option<String>) -> Self {
+        Self { message: message.into(), param, details: None }
+    }
 }
 
 /// What a server says of an error. Its texts are safe to show.

@@ -16,6 +16,7 @@ mod framing;
 #[doc(hidden)]
 pub mod fuzzing;
 mod google;
+mod hosted;
 mod json;
 mod large;
 mod lenient;
@@ -41,7 +42,7 @@ mod words;
 pub use answer::{Answer, AnswerStream, Chunk, Complete, Produced, Reported, StreamEvent, What};
 pub use client::TimeLimits;
 pub use coding::{Decoder, UnknownCoding, WithoutMark};
-pub use error::{BadRequest, ConfigError, ProviderError, Said};
+pub use error::{BadRequest, ConfigError, Details, ProviderError, Said};
 pub use json::write as write_json;
 pub use large::{Gathering, LARGE, LargeBuffer};
 pub use network::{Network, Proxy, is_loopback};

@@ -48,7 +48,7 @@ pub(crate) fn refuse_lookalikes(
         let path = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
         let message =
             format!("`{path}` can't be used here: some servers would take it for `{ours}`; write `{ours}`");
-        return Err(BadRequest { message, param: Some(path) });
+        return Err(BadRequest::new(message, Some(path)));
     }
     Ok(())
 }

@@ -67,10 +67,8 @@ impl Outgoing {
     /// # Errors
     /// If it can't be written, which no JSON value can cause.
     pub(crate) fn json(uri: Uri, body: &impl Serialize) -> Result<Self, BadRequest> {
-        let body = json::write(body).map_err(|error| BadRequest {
-            message: format!("the request can't be written: {error}"),
-            param: None,
-        })?;
+        let body = json::write(body)
+            .map_err(|error| BadRequest::new(format!("the request can't be written: {error}"), None))?;
         Ok(Self { uri, body, headers: HeaderMap::new(), omitted: Vec::new() })
     }
 

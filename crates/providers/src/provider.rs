@@ -438,7 +438,7 @@ fn wrong_shape(request: &ChatRequest, kind: Kind) -> BadRequest {
     let name = kind.0.name;
     let message =
         format!("{route} is not there for models of providers of the kind {name}: use /v1/chat/completions");
-    BadRequest { message, param: Some("model".into()) }
+    BadRequest::new(message, Some("model".into()))
 }
 
 /// A count of tokens, as far as we read it.

@@ -4,9 +4,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::BadRequest;
+use crate::hosted::{Tools, tool_or_function};
 use crate::names::{folded, refuse_lookalikes};
 use crate::request::{NOT_READ, printable};
+use crate::{BadRequest, Details};
 
 /// Refused wherever they stand with a value, in every shape. Those of gateways behind us (LiteLLM, OpenRouter) and of
 /// servers with tools of their own (Anthropic, xAI, DashScope) are among them.
@@ -55,7 +56,7 @@ const UNCOUNTED: [&str; 3] = ["chat_template", "mm_processor_kwargs", "media_io_
 const KEPT: [&str; 2] = ["cachedContent", "cached_content"];
 
 /// What else is read at the top of a body: no other case of these names may stand there. [`NOT_READ`] are the rest.
-const READ: [&str; 41] = [
+const READ: [&str; 45] = [
     "messages",
     "input",
     "instructions",
@@ -97,6 +98,10 @@ const READ: [&str; 41] = [
     "template",
     "raw",
     "suffix",
+    "echo",
+    "n_predict",
+    "n_cmpl",
+    "prompt_embeds",
 ];
 
 /// Objects at the top that are read, or that buy something, with the names in them.
@@ -117,54 +122,25 @@ const NESTED: [(&str, &[&str]); 11] = [
     ("chat_template_kwargs", &["enable_thinking", "thinking", "reasoning_effort"]),
 ];
 
-/// The names in a tool.
-const OF_TOOL: [&str; 15] = [
-    "type",
-    "function",
-    "custom",
-    "name",
-    "description",
-    "parameters",
-    "strict",
-    "format",
-    "input_schema",
-    "cache_control",
-    "environment",
-    "tools",
-    "defer_loading",
-    "allowed_callers",
-    "input_examples",
-];
-
-/// Google's own tools: gateways take them by their names, whatever the type of the tool says (LiteLLM, "Gemini").
-const HOSTED: [&str; 12] = [
-    "googlesearch",
-    "googlesearchretrieval",
-    "googlemaps",
-    "enterprisewebsearch",
-    "websearch",
-    "codeexecution",
-    "codeinterpreter",
-    "urlcontext",
-    "filesearch",
-    "retrieval",
-    "computeruse",
-    "mcp",
-];
-
 /// The refusal of a field.
 pub(crate) fn refuse_field(field: &str, why: &str) -> BadRequest {
-    BadRequest { message: format!("`{field}` can't be used here: {why}"), param: Some(field.to_owned()) }
+    BadRequest::new(format!("`{field}` can't be used here: {why}"), Some(field.to_owned()))
+}
+
+/// The refusal of a value of a field that may have others.
+pub(crate) fn refuse_value(field: &str, value: &Value, why: &str) -> BadRequest {
+    let value = match value {
+        Value::String(text) => printable(text),
+        value => printable(&value.to_string()),
+    };
+    BadRequest::new(format!("`{field}` can't be `{value}` here: {why}"), Some(field.to_owned()))
 }
 
 /// The refusal of a file that is kept at the provider, in that field.
 pub(crate) fn refuse_stored(field: &str) -> BadRequest {
-    BadRequest {
-        message:
-            "stored files can't be used here: all are kept under one key; send the file itself in the request"
-                .into(),
-        param: Some(field.to_owned()),
-    }
+    let message =
+        "stored files can't be used here: all are kept under one key; send the file itself in the request";
+    BadRequest::new(message, Some(field.to_owned()))
 }
 
 /// Whether a value asks for something.
@@ -172,61 +148,11 @@ pub(crate) fn said(value: &Value) -> bool {
     !matches!(value, Value::Null | Value::Bool(false))
 }
 
-/// Refuses such fields, and tools that run at the provider. `client`: the types of tools that the client runs.
-pub(crate) fn check(body: &Map<String, Value>, client: &[&str]) -> Result<(), BadRequest> {
+/// Refuses such fields, and tools that run at the provider.
+pub(crate) fn check(body: &Map<String, Value>, tools: Tools<'_>) -> Result<(), BadRequest> {
     fields(body)?;
     for (index, tool) in list(body, "tools")?.iter().enumerate() {
-        let at = format!("tools.{index}");
-        match untyped_function(tool) {
-            Some(tool) => tool_names(tool, &at)?,
-            None => self::tool(tool, client, &at)?,
-        }
-    }
-    Ok(())
-}
-
-/// A tool that says what it is only by what is in it: a function, as Mistral's own clients send it ("Function calling").
-fn untyped_function(tool: &Value) -> Option<&Map<String, Value>> {
-    let tool = tool.as_object()?;
-    let typed = tool.get("type").is_some_and(|kind| !kind.is_null());
-    let known = tool.keys().all(|name| matches!(name.as_str(), "type" | "function" | "cache_control"));
-    (!typed && known && tool.get("function").is_some_and(Value::is_object)).then_some(tool)
-}
-
-/// Refuses a tool that doesn't run at the client.
-///
-/// # Errors
-/// Names it and the types that there are.
-pub(crate) fn tool(tool: &Value, client: &[&str], at: &str) -> Result<(), BadRequest> {
-    let kind = tool.get("type");
-    let wrong = |name: &str| {
-        let message = format!(
-            "`{at}`: {name} is no tool that the client runs, and the provider's own tools have no price; there are {}",
-            client.join(", ")
-        );
-        BadRequest { message, param: Some("tools".into()) }
-    };
-    let Some(object) = tool.as_object() else { return Err(wrong("what is no object")) };
-    match kind.and_then(Value::as_str) {
-        Some(kind) if client.contains(&kind) => {}
-        Some(kind) => return Err(wrong(&format!("`{}`", printable(kind)))),
-        None => return Err(wrong("one without a type")),
-    }
-    tool_names(object, at)
-}
-
-/// Refuses names in a tool that would make it another one for some servers.
-///
-/// # Errors
-/// Names the field.
-pub(crate) fn tool_names(tool: &Map<String, Value>, at: &str) -> Result<(), BadRequest> {
-    refuse_lookalikes(tool, &[&OF_TOOL], at)?;
-    for (name, _) in tool.iter().filter(|(name, _)| !OF_TOOL.contains(&name.as_str())) {
-        let squeezed: String = folded(name).chars().filter(|letter| *letter != '_').collect();
-        if HOSTED.contains(&squeezed.as_str()) {
-            let message = format!("`{at}.{name}` can't be used here: the provider's own tools have no price");
-            return Err(BadRequest { message, param: Some("tools".into()) });
-        }
+        tool_or_function(tool, tools, &format!("tools.{index}"))?;
     }
     Ok(())
 }
@@ -239,7 +165,11 @@ pub(crate) fn fields(body: &Map<String, Value>) -> Result<(), BadRequest> {
     for (field, value) in body.iter().filter(|(_, value)| said(value)) {
         let field = field.as_str();
         if NEVER.contains(&field) && !(field == "plugins" && reads_files_free(value)) {
-            return refuse(field, "it would cost something that has no price");
+            let refused = refuse_field(field, "it would cost something that has no price");
+            return Err(BadRequest {
+                details: (field == "thread").then_some(Details::WithoutThreads),
+                ..refused
+            });
         }
         if UNCOUNTED.contains(&field) {
             return refuse(field, "what it makes of the input can't be counted");
@@ -251,21 +181,19 @@ pub(crate) fn fields(body: &Map<String, Value>) -> Result<(), BadRequest> {
             );
         }
     }
-    let one_of = |field: &str, taken: &[&str]| match body.get(field) {
-        None | Some(Value::Null) => true,
-        Some(value) => value.as_str().is_some_and(|value| taken.contains(&value)),
+    let one_of = |field: &str, taken: &[&str], why: &str| match body.get(field) {
+        None | Some(Value::Null) => Ok(()),
+        Some(value) if value.as_str().is_some_and(|value| taken.contains(&value)) => Ok(()),
+        Some(value) => Err(refuse_value(field, value, why)),
     };
     // `on_demand`: Groq's name of its default ("Service Tiers").
-    if !one_of("service_tier", &["auto", "default", "standard_only", "on_demand"]) {
-        return refuse("service_tier", "only the default tier has a price");
+    let tiers = ["auto", "default", "standard_only", "on_demand"];
+    one_of("service_tier", &tiers, "only the default tier has a price")?;
+    one_of("speed", &["standard"], "only the standard speed has a price")?;
+    match list(body, "modalities")?.iter().find(|modality| *modality != "text") {
+        Some(modality) => Err(refuse_value("modalities", modality, "only text output has a price")),
+        None => Ok(()),
     }
-    if !one_of("speed", &["standard"]) {
-        return refuse("speed", "only the standard speed has a price");
-    }
-    if list(body, "modalities")?.iter().any(|modality| modality != "text") {
-        return refuse("modalities", "only text output has a price");
-    }
-    Ok(())
 }
 
 /// Engines by which OpenRouter reads files for nothing beside the tokens ("PDF Inputs", "Pricing").
@@ -324,7 +252,8 @@ mod tests {
     use super::*;
 
     fn refused(body: Value) -> Option<String> {
-        check(body.as_object().unwrap(), &["function", "custom"]).err().and_then(|error| error.param)
+        let tools = Tools { client: &["function", "custom"], switches: &[] };
+        check(body.as_object().unwrap(), tools).err().and_then(|error| error.param)
     }
 
     #[test]
@@ -398,27 +327,6 @@ mod tests {
             json!({"generationConfig": {}, "topK": 4, "chatId": "c"}),
         ] {
             assert_eq!(refused(fine.clone()), None, "{fine}");
-        }
-    }
-
-    #[test]
-    fn tools_that_run_elsewhere_are_named() {
-        for (tool, named) in [
-            (json!({"type": "web_search"}), "`web_search`"),
-            (json!({"type": ["function"]}), "without a type"),
-            (json!({"type": 7}), "without a type"),
-            (json!({"function": {"name": "f"}, "web_search": {}}), "without a type"),
-            (json!({"function": "f"}), "without a type"),
-            (json!({"name": "f"}), "without a type"),
-            (json!({"type": "Function"}), "`Function`"),
-            (json!("function"), "no object"),
-            (json!({"type": "function", "googleSearch": {}}), "googleSearch"),
-            (json!({"type": "function", "url_context": {}}), "url_context"),
-        ] {
-            let body = json!({"tools": [{"type": "custom"}, tool]});
-            let error = check(body.as_object().unwrap(), &["function", "custom"]).unwrap_err();
-            assert_eq!(error.param.as_deref(), Some("tools"), "{tool}");
-            assert!(error.message.contains("tools.1") && error.message.contains(named), "{error}");
         }
     }
 }

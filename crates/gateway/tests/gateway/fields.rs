@@ -131,8 +131,16 @@ each_database!(what_is_kept_at_a_provider_or_runs_there_is_never_taken, async |t
         let inside = json!([{"type": "namespace", "name": "n", "tools": tools}]);
         never.push((RESPONSES, with(responses(json!("a")), "tools", inside)));
     }
-    let shell = json!([{"type": "shell", "environment": {"type": "container_auto"}}]);
-    never.push((RESPONSES, with(responses(json!("a")), "tools", shell)));
+    for tool in [
+        json!({"type": "shell", "environment": {"type": "container_auto"}}),
+        json!({"type": "shell"}),
+        json!({"type": "tool_search"}),
+        json!({"type": "tool_search", "execution": "server"}),
+    ] {
+        never.push((RESPONSES, with(responses(json!("a")), "tools", json!([tool]))));
+    }
+    let found = json!([{"type": "tool_search_output", "call_id": "c", "tools": [{"type": "web_search"}]}]);
+    never.push((RESPONSES, responses(found)));
     for policy in ["strict", "one_credit"] {
         under(&app, policy).await;
         for (path, body) in &never {
@@ -142,6 +150,87 @@ each_database!(what_is_kept_at_a_provider_or_runs_there_is_never_taken, async |t
         }
     }
     assert!(app.simulator.received().is_empty() && app.entries("ann").await.is_empty());
+    app.end().await;
+});
+
+/// A search that runs at the provider.
+fn search(kind: &str) -> Value {
+    json!({"type": kind, "name": "web_search"})
+}
+
+each_database!(a_search_that_is_only_offered_is_left_out_and_named, async |test: TestDatabase| {
+    let app = start(test).await;
+    let function =
+        json!({"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}});
+    let of_chat = json!({"type": "function", "function": {"name": "f"}});
+    let of_messages = json!({"name": "f", "input_schema": {"type": "object"}});
+    let cached = json!({"type": "web_search", "external_web_access": false});
+    let mut agent = codex();
+    agent["tools"].as_array_mut().unwrap().push(cached.clone());
+    for policy in ["strict", "one_credit"] {
+        under(&app, policy).await;
+        for (path, body, tools, name) in [
+            (RESPONSES, agent.clone(), codex()["tools"].clone(), "tools.web_search"),
+            (
+                RESPONSES,
+                with(responses(json!("a")), "tools", json!([cached, function])),
+                json!([function]),
+                "tools.web_search",
+            ),
+            (
+                CHAT,
+                with(chat(json!("a")), "tools", json!([search("web_search"), of_chat])),
+                json!([of_chat]),
+                "tools.web_search",
+            ),
+            (
+                MESSAGES,
+                with(messages(json!("a")), "tools", json!([of_messages, search("web_search_20250305")])),
+                json!([of_messages]),
+                "tools.web_search_20250305",
+            ),
+        ] {
+            let answer = ask(&app, path, &body).await;
+            assert_eq!(answer.status, 200, "{policy} {path}: {}", answer.text);
+            assert_eq!(answer.headers["x-tracking-omitted"], name, "{policy} {path}");
+            assert_eq!(app.simulator.received().last().unwrap().body["tools"], tools, "{policy} {path}");
+        }
+    }
+    let before = app.simulator.received().len();
+    let forced = |body: Value, choice: Value| with(body, "tool_choice", choice);
+    let alone = with(messages(json!("a")), "tools", json!([search("web_search_20250305")]));
+    let offered = with(responses(json!("a")), "tools", json!([function, cached]));
+    for (path, body, words) in [
+        (RESPONSES, with(responses(json!("a")), "tools", json!([cached])), ["tools.0", "`web_search`"]),
+        (RESPONSES, forced(offered.clone(), json!({"type": "web_search"})), ["tools.1", "config.toml"]),
+        (RESPONSES, forced(offered.clone(), json!("required")), ["index alone", "web_search = "]),
+        (MESSAGES, alone.clone(), ["tools.0", "web_search_20250305` named `web_search`"]),
+        (MESSAGES, forced(alone, json!({"type": "tool", "name": "web_search"})), ["disallowedTools", "deny"]),
+    ] {
+        let refused = ask(&app, path, &body).await;
+        assert_eq!(refused.status, 400, "{path} {body}: {}", refused.text);
+        let error = &refused.json()["error"];
+        let message = error["message"].as_str().unwrap();
+        assert!(words.iter().all(|word| message.contains(word)), "{message}");
+        assert_eq!(error["param"], "tools");
+    }
+    assert_eq!(app.simulator.received().len(), before);
+    app.end().await;
+});
+
+each_database!(a_refusal_says_what_a_vendors_client_goes_on_by, async |test: TestDatabase| {
+    let app = start(test).await;
+    let refused = ask(&app, MESSAGES, &with(messages(json!("a")), "thread", json!({"type": "create"}))).await;
+    assert_eq!(refused.status, 400);
+    assert_eq!(
+        refused.json()["error"]["details"],
+        json!({"error_code": "thread_unsupported_request", "unsupported": ["thread"]})
+    );
+    let other = ask(&app, MESSAGES, &with(messages(json!("a")), "speed", json!("fast"))).await;
+    let error = &other.json()["error"];
+    assert!(error.get("details").is_none() && other.status == 400, "{}", other.text);
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("`speed`") && message.contains("`fast`"), "{message}");
     app.end().await;
 });
 

@@ -274,6 +274,8 @@ pub fn codex() -> Value {
             {"type": "local_shell"},
             {"type": "namespace", "name": "agents", "description": "d", "tools": [
                 {"type": "function", "name": "spawn", "parameters": {"type": "object", "properties": {}}}]},
+            {"type": "tool_search", "execution": "client", "description": "d",
+             "parameters": {"type": "object", "properties": {"query": {"type": "string"}}}},
         ],
         "input": [
             {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "rules"}]},
@@ -286,6 +288,9 @@ pub fn codex() -> Value {
             {"type": "local_shell_call", "call_id": "c3", "status": "completed",
              "action": {"type": "exec", "command": ["ls"], "env": {}}},
             {"type": "local_shell_call_output", "call_id": "c3", "output": "a.txt"},
+            {"type": "tool_search_call", "call_id": "c4", "execution": "client", "arguments": {"query": "q"}},
+            {"type": "tool_search_output", "call_id": "c4", "execution": "client", "status": "completed", "tools": [
+                {"type": "function", "name": "found", "defer_loading": true, "parameters": {"type": "object"}}]},
             {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
              "content": [{"type": "output_text", "text": "done", "annotations": []}]},
             {"role": "user", "content": "and now?"},

@@ -14,7 +14,7 @@ mod thinking;
 mod usage;
 mod wire;
 
-pub(crate) use native::{refuse, tokens_of_tool};
+pub(crate) use native::{refuse, runs, tokens_of_tool};
 
 use accounting::ModelId;
 use bytes::Bytes;

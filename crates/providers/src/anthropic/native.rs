@@ -11,6 +11,7 @@ use super::usage::{self, Told};
 use super::{reported, wire};
 use crate::answer::{Chunk, Complete, Reported, StreamEvent, What};
 use crate::framing::Event;
+use crate::hosted::{self, Tools};
 use crate::lenient::{self, Scratch};
 use crate::names::refuse_lookalikes;
 use crate::protocol::{Conversion, Outgoing, ended_too_soon};
@@ -34,6 +35,13 @@ const CLIENT_TOOLS: [(&str, u64); 12] = [
     ("computer_toolset_20260801", 6_000),
     ("browser_toolset_20260801", 9_000),
 ];
+
+/// How Claude Code stops offering a tool ("CLI reference"; "Identity and access management").
+const SWITCHES: [(&str, &str); 1] = [(
+    "web_search_",
+    "Claude Code does without it when it is started with --disallowedTools WebSearch, or has WebSearch in \
+     permissions.deny of its settings.json",
+)];
 
 const ROLES: [&str; 3] = ["user", "assistant", "system"];
 /// Types of blocks that clients write, or give back as they came.
@@ -92,11 +100,7 @@ pub(super) fn outgoing(uri: Uri, body: &Map<String, Value>) -> Result<Outgoing, 
 pub(crate) fn refuse(body: &Map<String, Value>, kinds: &mut Kinds) -> Result<(), BadRequest> {
     refuse_fields(body, kinds)?;
     for (index, tool) in refused::list(body, "tools")?.iter().enumerate() {
-        let at = format!("tools.{index}");
-        match (tool, tool.get("type")) {
-            (Value::Object(tool), None | Some(Value::Null)) => refused::tool_names(tool, &at)?,
-            _ => refused::tool(tool, &client_tools(), &at)?,
-        }
+        self::tool(tool, &format!("tools.{index}"))?;
     }
     if let Some(system) = body.get("system") {
         blocks(system, "system", kinds)?;
@@ -113,8 +117,20 @@ pub(crate) fn refuse(body: &Map<String, Value>, kinds: &mut Kinds) -> Result<(),
     Ok(())
 }
 
-fn client_tools() -> Vec<&'static str> {
-    std::iter::once("custom").chain(CLIENT_TOOLS.iter().map(|(name, _)| *name)).collect()
+fn tool(tool: &Value, at: &str) -> Result<(), BadRequest> {
+    match (tool, tool.get("type")) {
+        (Value::Object(tool), None | Some(Value::Null)) => hosted::tool_names(tool, at),
+        _ => {
+            let client: Vec<&str> =
+                std::iter::once("custom").chain(CLIENT_TOOLS.iter().map(|(name, _)| *name)).collect();
+            hosted::tool(tool, Tools { client: &client, switches: &SWITCHES }, at)
+        }
+    }
+}
+
+/// Whether the client runs a tool.
+pub(crate) fn runs(tool: &Value) -> bool {
+    self::tool(tool, "tools").is_ok()
 }
 
 /// Looks at blocks, and at those in them.
@@ -168,7 +184,9 @@ pub(super) fn refuse_fields(body: &Map<String, Value>, kinds: &mut Kinds) -> Res
     for edit in edits {
         let kind = edit.get("type");
         if !kind.and_then(Value::as_str).is_some_and(|kind| kind.starts_with("clear_")) {
-            return Err(refuse());
+            let kind = kind.unwrap_or(&Value::Null);
+            let why = "only edits that clear have a price";
+            return Err(refused::refuse_value("context_management", kind, why));
         }
         kinds.check(kind, &CLEARING, "type", "context_management.edits")?;
     }

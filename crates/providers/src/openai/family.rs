@@ -164,7 +164,7 @@ impl Routes {
     fn undated(&self, uri: &Uri) -> Result<Uri, BadRequest> {
         if self.dated.is_some() {
             let message = "the provider's dated routes have no responses: leave out its api_version";
-            return Err(BadRequest { message: message.into(), param: Some("model".into()) });
+            return Err(BadRequest::new(message, Some("model".into())));
         }
         Ok(uri.clone())
     }
@@ -177,9 +177,9 @@ impl Routes {
         let Some(Dated { base, version, deployment }) = &self.dated else { return Ok(plain.clone()) };
         let model = deployment.clone().unwrap_or_else(|| utf8_percent_encode(model, PATH).to_string());
         let uri = format!("{base}/openai/deployments/{model}/{path}?api-version={version}");
-        uri.parse().map_err(|_| BadRequest {
-            message: "this model's name can't be the name of a deployment".into(),
-            param: Some("model".into()),
+        uri.parse().map_err(|_| {
+            let message = "this model's name can't be the name of a deployment";
+            BadRequest::new(message, Some("model".into()))
         })
     }
 }

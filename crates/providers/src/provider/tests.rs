@@ -85,7 +85,7 @@ impl Protocol for Parrot {
     }
 
     fn embeddings(&self, _: &EmbeddingsRequest) -> Result<Outgoing, BadRequest> {
-        Err(BadRequest { message: "parrots embed nothing".into(), param: Some("model".into()) })
+        Err(BadRequest::new("parrots embed nothing", Some("model".into())))
     }
 
     fn embeddings_answer(

@@ -7,11 +7,13 @@ use serde_json::{Map, Value, json};
 use super::text::{self, Found, beside, hidden, json_length, shown};
 use super::{Kinds, Media, bad, decoded_length, picture, sound};
 use crate::BadRequest;
+use crate::hosted::{self, Tools};
 use crate::names::refuse_lookalikes;
 use crate::refused::{self, names_stored_file, refuse_stored};
 
 /// Types of tools that the client runs.
 const TOOLS: [&str; 2] = ["function", "custom"];
+pub(super) const RUN: Tools<'_> = Tools { client: &TOOLS, switches: &[] };
 const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
 
 /// Types of parts, of text and of all else below.
@@ -289,7 +291,7 @@ fn medium(part: &Value) -> Option<Media> {
 /// # Errors
 /// Names the field.
 pub(super) fn refuse(body: &Map<String, Value>, kinds: &mut Kinds) -> Result<(), BadRequest> {
-    refused::check(body, &TOOLS)?;
+    refused::check(body, RUN)?;
     for (index, message) in messages(body).enumerate() {
         let Some(message) = message.as_object() else {
             kinds.unknown(None, &ROLES, "role", format_args!("messages.{index}"))?;
@@ -311,6 +313,11 @@ pub(super) fn refuse(body: &Map<String, Value>, kinds: &mut Kinds) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Whether the client runs a tool.
+pub(super) fn runs(tool: &Value) -> bool {
+    hosted::tool_or_function(tool, RUN, "tools").is_ok()
 }
 
 fn parts(content: Option<&Value>, index: usize, kinds: &mut Kinds) -> Result<(), BadRequest> {

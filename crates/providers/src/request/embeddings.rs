@@ -152,7 +152,7 @@ impl EmbeddingsRequest {
     /// # Errors
     /// Names the field.
     pub fn refuse_unpriced_fields(&self, unknown: Unknown) -> Result<Vec<String>, BadRequest> {
-        crate::refused::check(&self.body, &["function", "custom"])?;
+        crate::refused::check(&self.body, super::chat::RUN)?;
         let mut kinds = Kinds::new(unknown);
         for (name, _) in self.others().filter(|(_, value)| !value.is_string()) {
             kinds.unknown(Some(&Value::from(name.as_str())), &NOT_READ, "field", name)?;

@@ -31,6 +31,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use crate::BadRequest;
+use crate::hosted::leave_out_searches;
 
 /// `n` of one request ends here, as at OpenAI.
 const MOST_CHOICES: u64 = 128;
@@ -61,7 +62,7 @@ pub struct ChatRequest {
     model_output: Option<u64>,
     /// Headers of the API's own that pass with it.
     headers: http::HeaderMap,
-    /// Fields that went when its limit was lowered.
+    /// What was left out of it: searches that it only offers, and fields that went when its limit was lowered.
     omitted: Vec<String>,
 }
 
@@ -98,7 +99,7 @@ pub enum Media {
 }
 
 pub(crate) fn bad(message: impl Into<String>, param: &str) -> BadRequest {
-    BadRequest { message: message.into(), param: Some(param.to_owned()) }
+    BadRequest::new(message, Some(param.to_owned()))
 }
 
 /// The bytes of data that base64 text stands for, at most.
@@ -111,14 +112,14 @@ fn object(body: &Bytes) -> Result<Map<String, Value>, BadRequest> {
 }
 
 fn invalid(error: &serde_json::Error) -> BadRequest {
-    BadRequest { message: format!("the body is no valid JSON: {error}"), param: None }
+    BadRequest::new(format!("the body is no valid JSON: {error}"), None)
 }
 
 /// Why a body could not be read as an object.
 fn not_an_object(body: &Bytes, error: &serde_json::Error) -> BadRequest {
     let other = error.is_data() && !body.trim_ascii_start().starts_with(b"{");
     if other {
-        BadRequest { message: "the body must be a JSON object".into(), param: None }
+        BadRequest::new("the body must be a JSON object", None)
     } else {
         invalid(error)
     }
@@ -210,6 +211,11 @@ impl ChatRequest {
                 }
             }
         }
+        request.omitted = match shape {
+            Shape::Chat => leave_out_searches(&mut body, chat::runs),
+            Shape::Responses => leave_out_searches(&mut body, responses::runs),
+            Shape::Messages => leave_out_searches(&mut body, crate::anthropic::runs),
+        };
         request.body = body;
         Ok(request)
     }
@@ -280,7 +286,7 @@ impl ChatRequest {
         self.output_limit
     }
 
-    /// Fields that had to go when its limit was lowered.
+    /// What was left out of it.
     pub(crate) fn omitted(&self) -> &[String] {
         &self.omitted
     }

@@ -102,10 +102,8 @@ impl Scan<'_> {
                     self.around.push(self.open);
                     self.open = Open { is_object: *byte == b'{', values: 0 };
                     if self.around.len() > DEEPEST {
-                        return Err(BadRequest {
-                            message: format!("the body is nested more than {DEEPEST} levels deep"),
-                            param: None,
-                        });
+                        let message = format!("the body is nested more than {DEEPEST} levels deep");
+                        return Err(BadRequest::new(message, None));
                     }
                     at + 1
                 }
@@ -144,7 +142,7 @@ impl Scan<'_> {
         if MAGIC.iter().any(|magic| says(name, escaped, magic)) {
             let message =
                 "the body has a name that can't be read safely: one that begins with $serde_json::private";
-            return Err(BadRequest { message: message.into(), param: None });
+            return Err(BadRequest::new(message, None));
         }
         if self.around.len() == 1 {
             self.name = start..end;

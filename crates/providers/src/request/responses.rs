@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::text::{Found, beside};
 use super::{Kinds, Media, bad, decoded_length, picture, sound};
 use crate::BadRequest;
+use crate::hosted::{self, Tools, refuse_tool};
 use crate::names::refuse_lookalikes;
 use crate::refused::{self, names_stored_file, refuse_field, refuse_stored, said};
 
@@ -21,13 +22,32 @@ const NEVER: [(&str, &str); 5] = [
     ("context_management", "a summary made at the provider has no price"),
 ];
 
-/// Types of tools that the client runs (API reference, "Responses", `tools`). `shell` runs there only in an environment of
-/// its own; what is in a `namespace` is looked at by itself.
-const TOOLS: [&str; 6] = ["function", "custom", "local_shell", "apply_patch", "shell", "namespace"];
+/// Types of tools that the client runs, and that cost nothing but the tokens of their descriptions and calls: functions
+/// ("Function calling"); commands ("Local shell", "Shell"), of which `shell` runs there only in an environment of its own;
+/// diffs that it applies ("Apply patch"); actions at a screen, which its code executes ("Computer use"); a search of its own
+/// among its tools ("Tool search", "Client-executed tool search"), if it says so; and what only groups functions
+/// (`namespace`, ibid.), which is looked at by itself.
+const TOOLS: [&str; 9] = [
+    "function",
+    "custom",
+    "local_shell",
+    "apply_patch",
+    "shell",
+    "namespace",
+    "tool_search",
+    "computer",
+    "computer_use_preview",
+];
+const RUN: Tools<'_> = Tools { client: &TOOLS, switches: &SWITCHES };
+/// The same in a namespace.
+const RUN_INSIDE: Tools<'_> = Tools { client: &["function", "custom"], switches: &SWITCHES };
+/// How Codex stops offering a tool ("Configuration reference").
+const SWITCHES: [(&str, &str); 1] =
+    [("web_search", "Codex leaves it out with web_search = \"disabled\" in its config.toml")];
 const ROLES: [&str; 4] = ["user", "assistant", "system", "developer"];
 
 /// Types of items with the field that has their content. Without it they are looked up at the provider by their id.
-const ITEMS: [(&str, &[&str]); 15] = [
+const ITEMS: [(&str, &[&str]); 18] = [
     ("message", &["content"]),
     ("function_call", &["name", "arguments"]),
     ("function_call_output", &["output"]),
@@ -43,10 +63,13 @@ const ITEMS: [(&str, &[&str]); 15] = [
     ("shell_call_output", &["output"]),
     ("apply_patch_call", &["operation"]),
     ("apply_patch_call_output", &["output", "status"]),
+    ("computer_call", &["action", "actions"]),
     ("computer_call_output", &["output"]),
+    ("tool_search_call", &["arguments"]),
+    ("tool_search_output", &["tools"]),
 ];
-const KNOWN_ITEMS: [&str; 15] = {
-    let mut names = [""; 15];
+const KNOWN_ITEMS: [&str; 18] = {
+    let mut names = [""; 18];
     let mut at = 0;
     while at < names.len() {
         names[at] = ITEMS[at].0;
@@ -71,6 +94,8 @@ const PARTS: [&str; 10] = [
 
 /// What a tool takes at most whose description the provider has, in tokens: of a function with as many words, with a margin.
 const TOKENS_OF_TOOL: u64 = 1_000;
+/// The same of one for a screen, which has many actions.
+const TOKENS_OF_COMPUTER: u64 = 2_000;
 
 /// The names in an item and in a part.
 const OF_ITEM: [&str; 14] = [
@@ -115,19 +140,31 @@ pub(super) fn refuse(body: &Map<String, Value>, kinds: &mut Kinds) -> Result<(),
 }
 
 fn tool(tool: &Value, at: &str) -> Result<(), BadRequest> {
-    refused::tool(tool, &TOOLS, at)?;
+    hosted::tool(tool, RUN, at)?;
+    let is = |pointer: &str, value: &str| tool.pointer(pointer).and_then(Value::as_str) == Some(value);
     match tool.get("type").and_then(Value::as_str) {
-        Some("shell") if tool.pointer("/environment/type").and_then(Value::as_str) != Some("local") => Err(
-            refuse_field("tools", "a shell runs at the provider unless its environment is of the type local"),
-        ),
+        Some("shell") if !is("/environment/type", "local") => {
+            let why =
+                "a `shell` runs at the provider, for a fee, unless its environment is of the type local";
+            Err(refuse_tool(at, why))
+        }
+        Some("tool_search") if !is("/execution", "client") => {
+            Err(refuse_tool(at, "a `tool_search` runs at the provider unless its execution is client"))
+        }
         Some("namespace") => match tool.get("tools") {
-            Some(Value::Array(tools)) => tools.iter().enumerate().try_for_each(|(index, tool)| {
-                refused::tool(tool, &TOOLS[..2], &format!("{at}.tools.{index}"))
-            }),
-            _ => Err(refuse_field("tools", "the tools of a namespace must be a list")),
+            Some(Value::Array(tools)) => tools
+                .iter()
+                .enumerate()
+                .try_for_each(|(index, tool)| hosted::tool(tool, RUN_INSIDE, &format!("{at}.tools.{index}"))),
+            _ => Err(refuse_tool(at, "the tools of a namespace must be a list")),
         },
         _ => Ok(()),
     }
+}
+
+/// Whether the client runs a tool.
+pub(super) fn runs(tool: &Value) -> bool {
+    self::tool(tool, "tools").is_ok()
 }
 
 fn item(item: &Value, field: &str, index: usize, kinds: &mut Kinds) -> Result<(), BadRequest> {
@@ -150,6 +187,10 @@ fn item(item: &Value, field: &str, index: usize, kinds: &mut Kinds) -> Result<()
             parts(object.get("content"), field, index, kinds)
         }
         Some("reasoning") => parts(object.get("content"), field, index, kinds),
+        // What it has found becomes tools of the request.
+        Some("tool_search_output") => list(object.get("tools"))
+            .enumerate()
+            .try_for_each(|(place, tool)| self::tool(tool, &format!("{}.tools.{place}", at()))),
         Some(kind) if KNOWN_ITEMS.contains(&kind) => parts(object.get("output"), field, index, kinds),
         _ => kinds.unknown(object.get("type"), &KNOWN_ITEMS, "type", at()),
     }
@@ -180,7 +221,7 @@ fn is_reference(item: &Map<String, Value>) -> bool {
         None | Some(Value::Null) => false,
         // A tool may give nothing; a call may need nothing.
         Some(Value::String(text)) => !text.is_empty() || matches!(*field, "output" | "input" | "arguments"),
-        Some(Value::Array(list)) => !list.is_empty() || matches!(*field, "summary" | "output"),
+        Some(Value::Array(list)) => !list.is_empty() || matches!(*field, "summary" | "output" | "tools"),
         Some(_) => true,
     };
     match ITEMS.iter().find(|(name, _)| Some(*name) == kind) {
@@ -219,10 +260,12 @@ pub(super) fn found(body: &Map<String, Value>, tools: bool) -> Found<'_> {
         list(body.get(field)).for_each(|item| collect(item, &mut found));
     }
     beside(body, &["instructions", "input"], tools).for_each(|value| found.json(Some(value)));
-    let described = list(body.get("tools")).filter(|tool| {
-        matches!(tool.get("type").and_then(Value::as_str), Some("local_shell" | "apply_patch" | "shell"))
+    let described = list(body.get("tools")).filter_map(|tool| match tool.get("type")?.as_str()? {
+        "local_shell" | "apply_patch" | "shell" | "tool_search" => Some(TOKENS_OF_TOOL),
+        "computer" | "computer_use_preview" => Some(TOKENS_OF_COMPUTER),
+        _ => None,
     });
-    found.media.extend(described.map(|_| Media::Hidden { bytes: TOKENS_OF_TOOL, all: TOKENS_OF_TOOL }));
+    found.media.extend(described.map(|tokens| Media::Hidden { bytes: tokens, all: tokens }));
     found
 }
 

@@ -135,6 +135,18 @@ pub(crate) enum Reasoning<'a> {
     On,
 }
 
+/// What a model is told where its server has no mode for answers in JSON: OpenAI's demands that the prompt says it too, but not
+/// every client's does.
+pub(crate) const JSON_WORDS: &str = "Answer with one JSON object and nothing else.";
+
+/// Whether a request asks for JSON of any form, and says nothing more of it.
+pub(crate) fn asks_for_any_json(body: &Map<String, Value>) -> bool {
+    let format = body.get("response_format").and_then(Value::as_object);
+    format.is_some_and(|format| {
+        format.len() == 1 && format.get("type").is_some_and(|kind| kind == "json_object")
+    })
+}
+
 /// A refusal that names where in the request the problem is.
 pub(crate) fn bad(param: impl Into<String>, message: impl Into<String>) -> BadRequest {
     BadRequest::new(message, Some(param.into()))

@@ -1,8 +1,8 @@
 //! A chat in OpenAI's shape as a request for a message.
 //!
 //! What is decided here, and why:
-//! * `response_format` with a schema becomes `output_config.format`; `json_object` is left out and named, because Anthropic
-//!   has no such mode and OpenAI demands that the prompt says it too.
+//! * `response_format` with a schema becomes `output_config.format`; `json_object` becomes words of the system prompt, because
+//!   Anthropic has no such mode, and is named: nothing holds the model to them.
 //! * A temperature above 1 becomes 1, and is named: OpenAI's go up to 2.
 //! * `max_tokens`, which Anthropic requires: the request's own, else what the price table or [`Model`] knows.
 //! * Reasoning without a signature (what a client made of `reasoning_content`) is left out: the API takes back only its own.
@@ -14,7 +14,7 @@ use super::messages::Turns;
 use super::model::Model;
 use super::thinking::Plan;
 use super::{content, native};
-use crate::conversation::{Conversation, Format, Tool, ToolChoice, bad, response_format, stop};
+use crate::conversation::{Conversation, Format, JSON_WORDS, Tool, ToolChoice, bad, response_format, stop};
 use crate::protocol::Outgoing;
 use crate::request::Kinds;
 use crate::{BadRequest, ChatRequest, Unknown};
@@ -103,6 +103,9 @@ pub(super) fn outgoing(uri: Uri, request: &ChatRequest) -> Result<Outgoing, BadR
     }
     if let Some(mark) = body.get("cache_control").filter(|mark| mark.is_object()) {
         out.insert("cache_control".into(), mark.clone());
+    }
+    if matches!(response_format(body)?, Some(Format::Json)) {
+        turns.system.push(json!({"type": "text", "text": JSON_WORDS}));
     }
     if !turns.system.is_empty() {
         out.insert("system".into(), std::mem::take(&mut turns.system).into());

@@ -5,7 +5,7 @@ use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::conversation::bad;
+use crate::conversation::{JSON_WORDS, asks_for_any_json, bad};
 use crate::names::folded;
 use crate::refused::said;
 use crate::{BadRequest, ChatRequest, Media, Shape};
@@ -35,6 +35,8 @@ pub(super) struct Dialect {
     asks_usage: bool,
     /// What a model can't read itself it reads for a fee, unless told not to.
     reads_files: bool,
+    /// It has no mode for JSON without a schema.
+    json_in_words: bool,
 }
 
 /// A chat as a server takes it, written from the request as it is: a copy of it would take as much memory again.
@@ -46,6 +48,8 @@ pub(super) struct Spoken<'a> {
     with: Vec<(&'static str, Value)>,
     /// Fields of messages that are not written.
     without_in_messages: Vec<&'static str>,
+    /// Words that the system prompt ends with.
+    words: Option<&'static str>,
     /// What was left out.
     pub omitted: Vec<String>,
 }
@@ -57,15 +61,16 @@ impl Spoken<'_> {
     }
 }
 
-/// Messages without some of their fields.
-struct Messages<'a>(&'a [Value], &'a [&'static str]);
+/// Messages without some of their fields, and with words at the end of the system prompt.
+struct Messages<'a>(&'a [Value], &'a [&'static str], Option<&'static str>);
 
 /// An object without some of its fields.
 struct Without<'a>(&'a Map<String, Value>, &'a [&'static str]);
 
 impl Serialize for Spoken<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.without.is_empty() && self.with.is_empty() && self.without_in_messages.is_empty() {
+        let is_whole = self.without.is_empty() && self.with.is_empty() && self.without_in_messages.is_empty();
+        if is_whole && self.words.is_none() {
             return self.body.serialize(serializer);
         }
         let mut map = serializer.serialize_map(None)?;
@@ -75,7 +80,7 @@ impl Serialize for Spoken<'_> {
                 (Some((_, instead)), _) => map.serialize_entry(name, instead)?,
                 (None, _) if self.without.contains(&name.as_str()) => {}
                 (None, Value::Array(list)) if name == "messages" => {
-                    map.serialize_entry(name, &Messages(list, &self.without_in_messages))?;
+                    map.serialize_entry(name, &Messages(list, &self.without_in_messages, self.words))?;
                 }
                 (None, value) => map.serialize_entry(name, value)?,
             }
@@ -89,9 +94,15 @@ impl Serialize for Spoken<'_> {
 
 impl Serialize for Messages<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(messages, without) = self;
-        let mut list = serializer.serialize_seq(Some(messages.len()))?;
-        for message in *messages {
+        let Self(messages, without, words) = self;
+        let first = words.map(|words| (words, messages.first().and_then(|first| with_words(first, words))));
+        let added = matches!(first, Some((_, None)));
+        let mut list = serializer.serialize_seq(Some(messages.len() + usize::from(added)))?;
+        if let Some((words, None)) = &first {
+            list.serialize_element(&json!({"role": "system", "content": words}))?;
+        }
+        let joined = first.as_ref().and_then(|(_, joined)| joined.as_ref());
+        for message in joined.into_iter().chain(&messages[usize::from(joined.is_some())..]) {
             match message {
                 Value::Object(message) => list.serialize_element(&Without(message, without))?,
                 message => list.serialize_element(message)?,
@@ -108,6 +119,18 @@ impl Serialize for Without<'_> {
     }
 }
 
+/// A message of the system with words at its end; `None` if it is no such message.
+fn with_words(message: &Value, words: &str) -> Option<Value> {
+    let role = message.get("role").and_then(Value::as_str);
+    let mut message = message.as_object().filter(|_| role == Some("system"))?.clone();
+    match message.get_mut("content")? {
+        Value::String(text) => *text = format!("{text}\n\n{words}"),
+        Value::Array(parts) => parts.push(json!({"type": "text", "text": words})),
+        _ => return None,
+    }
+    Some(message.into())
+}
+
 const PLAIN: Dialect = Dialect {
     refused: &[],
     refused_beginnings: &[],
@@ -120,6 +143,7 @@ const PLAIN: Dialect = Dialect {
     only_max_tokens: false,
     asks_usage: false,
     reads_files: false,
+    json_in_words: false,
 };
 
 /// OpenAI's own.
@@ -151,6 +175,10 @@ pub(super) static OPENROUTER: Dialect = Dialect {
 /// Services that take what OpenAI takes, and sell more beside the model: see [`SERVICES`].
 pub(super) static SERVICE: Dialect = Dialect { refused: &[SERVICES], ..PLAIN };
 
+/// Perplexity, which knows answers in JSON by a schema alone ("Structured Outputs").
+pub(super) static PERPLEXITY: Dialect =
+    Dialect { refused: &[SERVICES], json_in_words: true, ..PLAIN };
+
 /// DeepSeek ("Create Chat Completion").
 pub(super) static DEEPSEEK: Dialect =
     Dialect { omitted: &["logit_bias"], one_choice: true, only_max_tokens: true, ..PLAIN };
@@ -168,9 +196,10 @@ pub(super) static GROQ: Dialect = Dialect {
 /// vLLM.
 pub(super) static VLLM: Dialect = Dialect { refused: &[VLLM_FIELDS], omitted: &["priority"], ..PLAIN };
 
-/// Text Generation Inference ("Messages API").
+/// Text Generation Inference ("Messages API"), whose `json_object` must bring a schema ("Guidance").
 pub(super) static TGI: Dialect = Dialect {
     refused: &[TGI_FIELDS],
+    json_in_words: true,
     omitted: &["logit_bias"],
     one_choice: true,
     only_max_tokens: true,
@@ -304,7 +333,13 @@ impl Dialect {
         if self.reads_files && !names_engine && request.media().iter().any(|media| !is_hidden(media)) {
             with.push(("plugins", json!([{"id": "file-parser", "pdf": {"engine": "native"}}])));
         }
-        Ok(Spoken { body, without, with, without_in_messages, omitted })
+        let words = (self.json_in_words && request.shape() == Shape::Chat && asks_for_any_json(body))
+            .then_some(JSON_WORDS);
+        if words.is_some() {
+            without.push("response_format");
+            omitted.push("response_format".into());
+        }
+        Ok(Spoken { body, without, with, without_in_messages, words, omitted })
     }
 
     /// Refuses what would change the server or the price behind our back.

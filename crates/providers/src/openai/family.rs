@@ -74,7 +74,9 @@ pub(crate) static XAI: Entry = compatible("xai", "https://api.x.ai/v1", "XAI_API
 
 /// Perplexity ("Sonar API").
 pub(crate) static PERPLEXITY: Entry =
-    compatible("perplexity", "https://api.perplexity.ai", "PERPLEXITY_API_KEY", open_service);
+    compatible("perplexity", "https://api.perplexity.ai", "PERPLEXITY_API_KEY", |setup| {
+        open_as(setup, &dialect::PERPLEXITY)
+    });
 
 /// Moonshot AI ("Chat Completions").
 pub(crate) static MOONSHOT: Entry =

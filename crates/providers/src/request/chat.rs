@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::text::{self, Found, beside, hidden, json_length, shown};
 use super::{Kinds, Media, bad, decoded_length, picture, sound};
 use crate::BadRequest;
+use crate::conversation::{JSON_WORDS, asks_for_any_json};
 use crate::hosted::{self, Tools};
 use crate::names::refuse_lookalikes;
 use crate::refused::{self, names_stored_file, refuse_stored};
@@ -95,7 +96,10 @@ pub(super) fn input_text(body: &Map<String, Value>, tools: bool) -> Vec<Cow<'_, 
             Piece::Json(value) => found.json(Some(value)),
         });
     });
-    beside(body, &["messages"], tools).for_each(|value| found.json(Some(value)));
+    beside(body, seen(body), tools).for_each(|value| found.json(Some(value)));
+    if asks_for_any_json(body) {
+        found.texts.push(JSON_WORDS.into());
+    }
     found.texts
 }
 
@@ -121,7 +125,13 @@ pub(super) fn input_length(body: &Map<String, Value>) -> u64 {
             };
         });
     });
-    length + beside(body, &["messages"], true).map(json_length).sum::<u64>()
+    let words = if asks_for_any_json(body) { JSON_WORDS.len() as u64 } else { 0 };
+    length + words + beside(body, seen(body), true).map(json_length).sum::<u64>()
+}
+
+/// Fields that are looked at by themselves. A wish for JSON counts as the words that it becomes where a server has no mode for it.
+fn seen(body: &Map<String, Value>) -> &'static [&'static str] {
+    if asks_for_any_json(body) { &["messages", "response_format"] } else { &["messages"] }
 }
 
 /// Whether it goes on from content that is kept at the provider (Google, "Context caching").

@@ -1,6 +1,7 @@
 //! Everything in a request beside its conversation.
 
 use super::*;
+use crate::conversation::JSON_WORDS;
 
 /// What is sent for those fields, to that model.
 fn with(model: &str, fields: Value) -> Result<(Map<String, Value>, Vec<String>), BadRequest> {
@@ -95,7 +96,12 @@ fn every_field_is_passed_converted_or_named() {
             json!({}),
             vec!["seed", "logit_bias", "frequency_penalty", "zebra"],
         ),
-        (OLD, json!({"response_format": {"type": "json_object"}}), json!({}), vec!["response_format"]),
+        (
+            OLD,
+            json!({"response_format": {"type": "json_object"}}),
+            json!({"system": [{"type": "text", "text": JSON_WORDS}]}),
+            vec!["response_format"],
+        ),
         (
             OLD,
             json!({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema":

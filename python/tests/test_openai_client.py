@@ -101,6 +101,25 @@ def test_a_tool_call_in_one_piece(gateway: Gateway) -> None:
     assert calls and calls[0].function.name == "get_weather"
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_prompts_are_gone_on_with(gateway: Gateway, streamed: bool) -> None:
+    user = gateway.new_user()
+    prompts = ["first", "[[sim input=1000 output=10]]"]
+    create = client(gateway, user).completions.create
+    if streamed:
+        chunks = list(create(model="gpt-test", prompt=prompts, n=2, stream=True))
+        texts = ["".join(chunk.choices[index].text for chunk in chunks) for index in range(4)]
+        usage = next(chunk.usage for chunk in chunks if chunk.usage)
+    else:
+        answer = create(model="gpt-test", prompt=prompts, n=2)
+        texts, usage = [choice.text for choice in answer.choices], answer.usage
+    assert len(texts) == 4 and all(text.startswith("The answer") for text in texts)
+    # 1000 × 0.003 + 4 × 10 × 0.015
+    assert usage is not None and usage.completion_tokens == 40
+    assert usage.model_extra is not None and usage.model_extra["credits"] == 3.6
+    assert spent(gateway, user) == Decimal("3.6")
+
+
 @pytest.mark.parametrize("encoding", ["float", "base64"])
 def test_embeddings(gateway: Gateway, encoding) -> None:
     user = gateway.new_user()

@@ -82,6 +82,16 @@ def test_openai_structured_output(openai_client: openai.OpenAI) -> None:
 
 def test_openai_other_routes(openai_client: openai.OpenAI) -> None:
     assert "gpt-test" in {model.id for model in openai_client.models.list()}
+    # What is repeated comes first; more are made than are shown.
+    prompt = "one [[sim output=3]]"
+    whole = openai_client.completions.create(model="gpt-test", prompt=prompt, n=2, best_of=3, echo=True)
+    assert [choice.text for choice in whole.choices] == [f"{prompt}The answer to"] * 2
+    assert whole.usage.completion_tokens == 9
+    pieces = openai_client.completions.create(model="gpt-test", prompt=[prompt, [1, 2]], echo=True, stream=True)
+    texts = ["", ""]
+    for piece in pieces:
+        texts = [text + choice.text for text, choice in zip(texts, piece.choices, strict=True)]
+    assert texts == [f"{prompt}The answer to", "The answer to"]
     answer = openai_client.embeddings.create(model="embedding-test", input=["a", "b [[sim input=70]]"])
     assert len(answer.data) == 2 and answer.data[0].embedding == [0.5, 0.25]
     assert answer.usage.prompt_tokens == 70

@@ -34,7 +34,8 @@ use crate::identity::Identity;
 use crate::keys::Keys;
 use crate::pages;
 use crate::routes::{
-    chat_completions, embeddings, health, ids, local, messages, metrics as metrics_route, models, responses,
+    chat_completions, completions, embeddings, health, ids, local, messages, metrics as metrics_route,
+    models, responses,
 };
 use crate::servers::Servers;
 use crate::watched::{Answering, Watched};
@@ -134,6 +135,7 @@ impl Gateway {
     fn router(&self) -> Router {
         let mut routes = Router::new()
             .route("/v1/chat/completions", post(chat_completions::handler))
+            .route("/v1/completions", post(completions::handler))
             .route("/v1/responses", post(responses::handler))
             .route("/v1/responses/input_tokens", post(responses::count_tokens))
             .route("/v1/messages", post(messages::handler))
@@ -167,8 +169,8 @@ impl Gateway {
 }
 
 async fn not_found(uri: Uri, headers: HeaderMap) -> Response {
-    let message = "There is nothing here. The routes are /v1/chat/completions, /v1/responses, /v1/responses/input_tokens, \
-        /v1/messages, /v1/messages/count_tokens, /v1/embeddings, /v1/models and /v1/models/{id}.";
+    let message = "There is nothing here. The routes are /v1/chat/completions, /v1/completions, /v1/responses, \
+        /v1/responses/input_tokens, /v1/messages, /v1/messages/count_tokens, /v1/embeddings, /v1/models and /v1/models/{id}.";
     let error = ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", "not_found", message);
     Form::near(uri.path(), &headers).show(error)
 }

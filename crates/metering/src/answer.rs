@@ -7,7 +7,7 @@ use providers::{ChatRequest, ProviderError, Shape, StreamEvent, write_json};
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value, json};
 
-use crate::held_back::ends_here;
+use crate::held_back::{ends_here, nothing};
 use crate::settlement::Bill;
 
 /// The mark of the end of a message in Anthropic's shape.
@@ -58,7 +58,7 @@ impl Tell {
     pub(crate) fn count(self, tokens: u64) -> Bytes {
         let counted = match self.shape {
             Shape::Responses => json!({"object": "response.input_tokens", "input_tokens": tokens}),
-            Shape::Chat | Shape::Messages => json!({"input_tokens": tokens}),
+            Shape::Chat | Shape::Completions | Shape::Messages => json!({"input_tokens": tokens}),
         };
         counted.to_string().into()
     }
@@ -72,7 +72,7 @@ impl Tell {
     ) -> Vec<Bytes> {
         let native = || held_back.iter().map(|event| self.native(event, bill).unwrap_or(event.raw.clone()));
         match self.shape {
-            Shape::Chat => {
+            Shape::Chat | Shape::Completions => {
                 let mut last = self.end_of_chat(held_back, pattern, bill);
                 last.push(Bytes::from_static(DONE));
                 last
@@ -90,7 +90,7 @@ impl Tell {
     /// The end of a stream which was cut at the bound of the strict policy. `last`: its last piece.
     pub(crate) fn cut(self, last: Option<&StreamEvent>, bill: Option<&Bill>) -> Vec<Bytes> {
         match self.shape {
-            Shape::Chat => {
+            Shape::Chat | Shape::Completions => {
                 let cut = last.and_then(|last| self.cut_chat(last, bill));
                 cut.into_iter().chain([Bytes::from_static(DONE)]).collect()
             }
@@ -126,7 +126,7 @@ impl Tell {
 
     fn error_event(self, error: Value) -> Bytes {
         let event = match self.shape {
-            Shape::Chat => format!("data: {}\n\n", json!({ "error": error })),
+            Shape::Chat | Shape::Completions => format!("data: {}\n\n", json!({ "error": error })),
             Shape::Responses => {
                 let mut data = json!({"type": "error"});
                 for field in ["code", "message", "param"] {
@@ -196,8 +196,8 @@ impl Tell {
         let template = finish.and_then(|index| chunks[index].1.clone()).or_else(|| pattern?.json());
         if let (false, Some(usage), Some(mut chunk)) = (is_told, usage, template) {
             // The provider sent no usage, but the client asked for it; or the provider told no end.
-            let nothing = json!([{"index": 0, "delta": {}, "finish_reason": null}]);
-            chunk.insert("choices".into(), if self.asked_usage { json!([]) } else { nothing });
+            let nothing = nothing(self.shape, json!(0), Value::Null).filter(|_| !self.asked_usage);
+            chunk.insert("choices".into(), nothing.into_iter().collect());
             chunk.insert("usage".into(), usage);
             out.push(StreamEvent::from_json(&chunk));
         }
@@ -207,7 +207,7 @@ impl Tell {
     /// A chunk that ends a chat which was cut: like `last`, with the finish reason `length`.
     fn cut_chat(self, last: &StreamEvent, bill: Option<&Bill>) -> Option<Bytes> {
         let mut chunk = last.json()?;
-        chunk.insert("choices".into(), json!([{"index": 0, "delta": {}, "finish_reason": "length"}]));
+        chunk.insert("choices".into(), nothing(self.shape, json!(0), json!("length")).into_iter().collect());
         if let Some(bill) = bill {
             chunk.insert("usage".into(), self.usage(None, bill));
         }
@@ -220,7 +220,7 @@ impl Tell {
         let holder = match self.shape {
             Shape::Messages if data.get("type").and_then(Value::as_str) == Some("message_delta") => &mut data,
             Shape::Responses => data.get_mut("response")?.as_object_mut()?,
-            Shape::Chat | Shape::Messages => return None,
+            Shape::Chat | Shape::Completions | Shape::Messages => return None,
         };
         let usage = self.usage(holder.remove("usage"), bill?);
         holder.insert("usage".into(), usage);
@@ -250,7 +250,7 @@ impl Tell {
     /// The usage in the fields of the API, for answers that came without one.
     fn plain_usage(self, usage: &Usage) -> Map<String, Value> {
         let (input, output) = match self.shape {
-            Shape::Chat => ("prompt_tokens", "completion_tokens"),
+            Shape::Chat | Shape::Completions => ("prompt_tokens", "completion_tokens"),
             Shape::Responses | Shape::Messages => ("input_tokens", "output_tokens"),
         };
         let mut map = Map::new();

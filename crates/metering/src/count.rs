@@ -116,8 +116,13 @@ pub(crate) fn whole_pieces(text: &str) -> usize {
 }
 
 /// What stands around so many messages, in tokens.
-pub(crate) const fn around(messages: usize) -> u64 {
+const fn around(messages: usize) -> u64 {
     PER_MESSAGE * messages as u64 + ANSWER
+}
+
+/// What stands around the texts of a request, in tokens: nothing where they are no messages.
+pub(crate) fn around_all(request: &ChatRequest) -> u64 {
+    if request.has_messages() { around(request.message_count()) } else { 0 }
 }
 
 /// A guess from a number of bytes: four to a token, rounded up.
@@ -149,7 +154,7 @@ fn input_tokens(family: &Family, input: Input) -> u64 {
 
 fn tokens_of_chat(vocabulary: &CoreBPE, request: &ChatRequest, texts: &[Cow<'_, str>]) -> u64 {
     let texts: u64 = texts.iter().map(|text| text_tokens(vocabulary, text)).sum();
-    texts + around(request.message_count())
+    texts + request.token_count() + around_all(request)
 }
 
 fn tokens_of_embeddings(vocabulary: &CoreBPE, request: &EmbeddingsRequest) -> u64 {

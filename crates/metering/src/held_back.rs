@@ -57,7 +57,7 @@ impl HeldBack {
             self.hold(event, None);
             return self.too_much();
         };
-        let mut now = self.drop_ends_of(&parts.choices);
+        let mut now = self.drop_ends_of(&parts.choices, shape);
         self.hold(parts.end, Some(parts.choices));
         now.extend(self.too_much());
         now.push(parts.text);
@@ -90,20 +90,31 @@ impl HeldBack {
     }
 
     /// These choices go on: what was said of their end means nothing. Returns what was held back beside that.
-    fn drop_ends_of(&mut self, choices: &[u64]) -> Vec<Bytes> {
+    fn drop_ends_of(&mut self, choices: &[u64], shape: Shape) -> Vec<Bytes> {
         let goes_on = |ends: &[u64]| ends.iter().all(|index| choices.contains(index));
         let mut now = Vec::new();
         for held in std::mem::take(&mut self.0) {
             match &held.cut_off {
                 Some(ends) if goes_on(ends) => {}
                 Some(_) => self.0.push(held),
-                None => match Parts::of(&held.event, Shape::Chat) {
+                None => match Parts::of(&held.event, shape) {
                     Some(parts) if goes_on(&parts.choices) => now.push(parts.text),
                     _ => now.push(held.event.raw),
                 },
             }
         }
         now
+    }
+}
+
+/// A choice of a chunk that says nothing but why it ends; `None` for shapes that have no chunks with choices.
+pub(crate) fn nothing(shape: Shape, index: Value, finish_reason: Value) -> Option<Value> {
+    match shape {
+        Shape::Chat => Some(json!({"index": index, "delta": {}, "finish_reason": finish_reason})),
+        Shape::Completions => {
+            Some(json!({"index": index, "text": "", "logprobs": null, "finish_reason": finish_reason}))
+        }
+        Shape::Responses | Shape::Messages => None,
     }
 }
 
@@ -119,9 +130,7 @@ struct Parts {
 impl Parts {
     /// `None` for other shapes, which tell their end in an event of its own, and for a chunk without an end.
     fn of(event: &StreamEvent, shape: Shape) -> Option<Self> {
-        if shape != Shape::Chat {
-            return None;
-        }
+        nothing(shape, json!(0), Value::Null)?;
         let mut text = event.json()?;
         let mut ends = Vec::new();
         let mut indices = Vec::new();
@@ -132,7 +141,7 @@ impl Parts {
             let reason = choice.insert("finish_reason".into(), Value::Null);
             let index = choice.get("index").cloned().unwrap_or(json!(0));
             indices.push(index.as_u64().unwrap_or_default());
-            ends.push(json!({"index": index, "delta": {}, "finish_reason": reason}));
+            ends.push(nothing(shape, index, reason.unwrap_or_default())?);
         }
         if ends.is_empty() {
             return None;

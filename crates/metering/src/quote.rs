@@ -37,7 +37,9 @@ pub(crate) async fn quote(
     } else {
         match settings.admission_policy {
             Policy::OneCredit => {
-                let output = asked.output_limit().unwrap_or(settings.hold_output_tokens);
+                // Other servers with the same API have other limits where none is said.
+                let usual = asked.usual_output().filter(|_| route.is_openais);
+                let output = asked.output_limit().or(usual).unwrap_or(settings.hold_output_tokens);
                 let output = output.min(settings.hold_output_tokens).saturating_mul(asked.choices());
                 Quote::Estimate(charge(&route.price, &Usage::tokens(input_tokens, output))?)
             }
@@ -60,7 +62,8 @@ async fn worst(
     let input = bounds::input_bound(model, asked.text(vocabulary, user).await, &asked.media())?;
     let dearest: Price = route.price.dearest(input);
     let longest = route.max_output_tokens.unwrap_or(u64::MAX);
-    let wanted = asked.output_limit().or(route.max_output_tokens).unwrap_or(family.output).min(longest);
+    let wanted = asked.output_limit().or(asked.usual_output()).or(route.max_output_tokens);
+    let wanted = wanted.unwrap_or(family.output).min(longest);
     Ok(Worst {
         input: charge(&dearest, &Usage::tokens(input, 0))?,
         output: dearest.output,
@@ -83,7 +86,8 @@ impl Asked<'_> {
             Self::Chat(request) => {
                 let family = families::of(model);
                 let media = request.media().iter().map(|media| family.media(media)).sum::<u64>();
-                count::by_length(request.input_length()) + count::around(request.message_count()) + media
+                let tokens = request.token_count() + count::around_all(request);
+                count::by_length(request.input_length()) + tokens + media
             }
             Self::Embeddings(request) => count::by_length(request.input_length()) + request.token_count(),
         }
@@ -94,6 +98,14 @@ impl Asked<'_> {
         match self {
             Self::Chat(request) => request.output_limit(),
             Self::Embeddings(_) => Some(0),
+        }
+    }
+
+    /// The same where the request says nothing, if its API does.
+    fn usual_output(&self) -> Option<u64> {
+        match self {
+            Self::Chat(request) => request.usual_output(),
+            Self::Embeddings(_) => None,
         }
     }
 

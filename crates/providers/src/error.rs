@@ -23,7 +23,7 @@ pub struct BadRequest {
 /// What a refusal says to programs beside its words, where a vendor's clients go on by themselves with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Details {
-    /// Anthropic's clients go on without the threads that they ask for unasked (anthropic-sdk-python, "Tool helpers").
+    /// Anthropic's clients go on without the threads that they ask for unasked (anthropic-sdk-python, `ThreadUnsupportedRequestErrorDetails`).
     WithoutThreads,
 }
 

@@ -16,6 +16,8 @@ use crate::protocol::{Asked, Protocol, Setup};
 use crate::registry::ENTRIES;
 use crate::{BadRequest, ChatRequest, EmbeddingsRequest, Kind, ProviderOptions, Shape, Unknown};
 
+const SHAPES: [Shape; 4] = [Shape::Chat, Shape::Responses, Shape::Messages, Shape::Completions];
+
 /// Cuts bytes into events, whole and in two pieces: both give the same.
 pub fn framing(data: &[u8]) {
     let Some((head, data)) = data.split_first_chunk::<2>() else { return };
@@ -45,7 +47,7 @@ fn cut(framing: Framing, pieces: &[&[u8]]) -> Vec<Option<Bytes>> {
 /// Reads bytes as requests of every shape and converts them for every kind of server: what is sent is JSON.
 pub fn requests(data: &[u8]) {
     let data = Bytes::copy_from_slice(data);
-    for shape in [Shape::Chat, Shape::Responses, Shape::Messages] {
+    for shape in SHAPES {
         let Ok(request) = ChatRequest::parse_as(shape, data.clone()) else { continue };
         let _ = (request.input_text(), request.input_length(), request.media());
         assert_unknown(|unknown| request.refuse_unpriced_fields(unknown));
@@ -71,7 +73,7 @@ pub fn answers(data: &[u8]) {
     let embeddings =
         EmbeddingsRequest::parse(Bytes::from_static(b"{\"model\":\"m\",\"input\":[\"a\",\"b\"]}"));
     for protocol in protocols() {
-        for shape in [Shape::Chat, Shape::Responses, Shape::Messages] {
+        for shape in SHAPES {
             let Some(request) = request(shape).filter(|_| protocol.takes(shape)) else { continue };
             if let Ok(complete) = protocol.answer(&request, &asked(), data.clone()) {
                 assert_complete(&complete);
@@ -90,7 +92,7 @@ pub fn answers(data: &[u8]) {
 pub fn streams(data: &[u8]) {
     let Some((head, data)) = data.split_first_chunk::<2>() else { return };
     let Some(protocol) = protocols().nth(usize::from(head[0]) % ENTRIES.len()) else { return };
-    let shape = [Shape::Chat, Shape::Responses, Shape::Messages][usize::from(head[1]) % 3];
+    let shape = SHAPES[usize::from(head[1]) % SHAPES.len()];
     let Some(request) = request(shape).filter(|_| protocol.takes(shape)) else { return };
     let mut conversion = protocol.conversion(&request, asked());
     let mut parser = Parser::new(protocol.framing());
@@ -170,6 +172,7 @@ fn request(shape: Shape) -> Option<ChatRequest> {
             r#"{"model":"m","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"a"}]}"#
         }
         Shape::Responses => r#"{"model":"m","stream":true,"input":"a"}"#,
+        Shape::Completions => r#"{"model":"m","stream":true,"prompt":"a","echo":true}"#,
     };
     ChatRequest::parse_as(shape, Bytes::from_static(body.as_bytes())).ok()
 }
@@ -226,7 +229,7 @@ mod tests {
     #[test]
     fn every_kind_and_shape_is_reached() {
         assert_eq!(protocols().count(), ENTRIES.len());
-        for shape in [Shape::Chat, Shape::Responses, Shape::Messages] {
+        for shape in SHAPES {
             assert!(request(shape).is_some(), "{shape:?}");
         }
     }

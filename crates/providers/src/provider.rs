@@ -434,6 +434,7 @@ fn wrong_shape(request: &ChatRequest, kind: Kind) -> BadRequest {
         Shape::Chat => "/v1/chat/completions",
         Shape::Responses => "/v1/responses",
         Shape::Messages => "/v1/messages",
+        Shape::Completions => "/v1/completions",
     };
     let name = kind.0.name;
     let message =

@@ -162,6 +162,17 @@ def take_completion(reading: Reading, answer: Any) -> None:
     reading.used(answer.usage, "prompt_tokens", "completion_tokens")
 
 
+def openai_completions(place: Place, case: Case, reading: Reading) -> Iterator[None]:
+    create = openai_client(place).completions.create
+    chunks = create(model=case.model, prompt=TEXT, stream=True) if case.stream else [create(model=case.model, prompt=TEXT)]
+    for chunk in chunks:
+        for choice in chunk.choices:
+            reading.text += choice.text
+            reading.finish = choice.finish_reason or reading.finish
+        reading.used(chunk.usage, "prompt_tokens", "completion_tokens")
+        yield
+
+
 def take_response(reading: Reading, answer: Any) -> None:
     reading.text = answer.output_text
     for number, item in enumerate(answer.output):
@@ -372,6 +383,7 @@ HELPER = ", helper"
 NAMES: dict[Reader, str] = {
     openai_chat: "openai",
     openai_chat_helper: "openai" + HELPER,
+    openai_completions: "openai",
     openai_responses: "openai",
     openai_responses_helper: "openai" + HELPER,
     openai_embeddings: "openai",
@@ -387,6 +399,8 @@ def readers(case: Case) -> list[tuple[Reader, Reader]]:
     """Who reads a case: at the server itself, and through the gateway."""
     if case.path == "/v1/embeddings":
         return [(openai_embeddings, openai_embeddings)]
+    if case.path == "/v1/completions":
+        return [(openai_completions, openai_completions)]
     if case.path == "/v1/responses":
         pairs = [(openai_responses, openai_responses), (openai_responses_helper, openai_responses_helper)]
     elif case.kind == "anthropic":

@@ -1,6 +1,7 @@
 //! One endpoint per file.
 
 pub(crate) mod chat_completions;
+pub(crate) mod completions;
 pub(crate) mod embeddings;
 pub(crate) mod health;
 pub(crate) mod ids;

@@ -80,8 +80,9 @@ fn file() -> File {
 /// Where a fault may occur: each route, whole and streamed, of each kind of provider that has it.
 fn places() -> Vec<String> {
     let chats: &[&str] = &["openai", "anthropic", "google", "mistral", "ollama"];
-    let routes: [(&str, &[&str], &[&str]); 4] = [
+    let routes: [(&str, &[&str], &[&str]); 5] = [
         ("chat", &["whole", "streamed"], chats),
+        ("completions", &["whole", "streamed"], &["openai"]),
         ("responses", &["whole", "streamed"], &["openai"]),
         ("messages", &["whole", "streamed"], &["anthropic"]),
         ("embeddings", &["whole"], &["openai", "google", "mistral", "ollama"]),
@@ -102,7 +103,7 @@ impl Case {
 
     /// As [`places`] has it.
     fn place(&self) -> String {
-        let route = self.path.rsplit('/').next().unwrap().replace("completions", "chat");
+        let route = self.path.strip_prefix("/v1/").unwrap().replace("chat/completions", "chat");
         let own = ["anthropic", "google", "mistral", "ollama"];
         // All others speak as OpenAI does.
         let kind = own.into_iter().find(|own| *own == self.kind).unwrap_or("openai");
@@ -135,6 +136,7 @@ impl Case {
         let text = "Say hello.";
         match self.path.as_str() {
             "/v1/embeddings" => json!({"model": self.model, "input": text}),
+            "/v1/completions" => json!({"model": self.model, "prompt": text, "stream": self.stream}),
             "/v1/responses" => json!({"model": self.model, "input": text, "stream": self.stream}),
             "/v1/messages" => json!({"model": self.model, "max_tokens": 8000, "stream": self.stream,
                 "messages": [{"role": "user", "content": text}]}),

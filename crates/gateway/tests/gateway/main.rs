@@ -7,6 +7,7 @@ mod answers;
 mod app;
 mod bounds;
 mod codings;
+mod completions;
 mod dialects;
 mod doors;
 mod errors;

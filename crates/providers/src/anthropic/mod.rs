@@ -74,7 +74,9 @@ impl Protocol for Anthropic {
     fn chat(&self, request: &ChatRequest) -> Result<Outgoing, BadRequest> {
         match request.shape() {
             Shape::Messages => native::outgoing(self.messages.clone(), request.body()),
-            Shape::Chat | Shape::Responses => request::outgoing(self.messages.clone(), request),
+            Shape::Chat | Shape::Responses | Shape::Completions => {
+                request::outgoing(self.messages.clone(), request)
+            }
         }
     }
 
@@ -86,14 +88,18 @@ impl Protocol for Anthropic {
     fn answer(&self, request: &ChatRequest, asked: &Asked, body: Bytes) -> Result<Complete, ProviderError> {
         match request.shape() {
             Shape::Messages => native::complete(body, self.cache_in_input),
-            Shape::Chat | Shape::Responses => answer::complete(asked, &body, self.cache_in_input),
+            Shape::Chat | Shape::Responses | Shape::Completions => {
+                answer::complete(asked, &body, self.cache_in_input)
+            }
         }
     }
 
     fn conversion(&self, request: &ChatRequest, asked: Asked) -> Box<dyn Conversion> {
         match request.shape() {
             Shape::Messages => Box::new(native::Passing::new(self.cache_in_input)),
-            Shape::Chat | Shape::Responses => Box::new(stream::Converting::new(asked, self.cache_in_input)),
+            Shape::Chat | Shape::Responses | Shape::Completions => {
+                Box::new(stream::Converting::new(asked, self.cache_in_input))
+            }
         }
     }
 

@@ -22,13 +22,15 @@ struct Sample {
     events: &'static str,
 }
 
-const SAMPLES: [Sample; 13] = [
+const SAMPLES: [Sample; 15] = [
     sample(Kind::OPENAI, Shape::Chat, false, include_str!("samples/openai_whole.jsonl")),
     sample(Kind::OPENAI, Shape::Chat, true, include_str!("samples/openai_stream.jsonl")),
     sample(Kind::OPENAI, Shape::Chat, false, include_str!("samples/both_whole.jsonl")),
     sample(Kind::OPENAI, Shape::Chat, true, include_str!("samples/both_stream.jsonl")),
     sample(Kind::OPENAI, Shape::Responses, false, include_str!("samples/responses_whole.jsonl")),
     sample(Kind::OPENAI, Shape::Responses, true, include_str!("samples/responses_stream.jsonl")),
+    sample(Kind::OPENAI, Shape::Completions, false, include_str!("samples/completions_whole.jsonl")),
+    sample(Kind::OPENAI, Shape::Completions, true, include_str!("samples/completions_stream.jsonl")),
     sample(Kind::MISTRAL, Shape::Chat, true, include_str!("samples/mistral_stream.jsonl")),
     sample(Kind::ANTHROPIC, Shape::Messages, false, include_str!("samples/anthropic_whole.jsonl")),
     sample(Kind::ANTHROPIC, Shape::Messages, true, include_str!("samples/anthropic_stream.jsonl")),

@@ -37,6 +37,8 @@ pub(super) struct Dialect {
     reads_files: bool,
     /// It has no mode for JSON without a schema.
     json_in_words: bool,
+    /// It has no completions of prompts.
+    no_completions: bool,
 }
 
 /// A chat as a server takes it, written from the request as it is: a copy of it would take as much memory again.
@@ -144,6 +146,7 @@ const PLAIN: Dialect = Dialect {
     asks_usage: false,
     reads_files: false,
     json_in_words: false,
+    no_completions: false,
 };
 
 /// OpenAI's own.
@@ -177,7 +180,7 @@ pub(super) static SERVICE: Dialect = Dialect { refused: &[SERVICES], ..PLAIN };
 
 /// Perplexity, which knows answers in JSON by a schema alone ("Structured Outputs").
 pub(super) static PERPLEXITY: Dialect =
-    Dialect { refused: &[SERVICES], json_in_words: true, ..PLAIN };
+    Dialect { refused: &[SERVICES], json_in_words: true, no_completions: true, ..PLAIN };
 
 /// DeepSeek ("Create Chat Completion").
 pub(super) static DEEPSEEK: Dialect =
@@ -190,6 +193,7 @@ pub(super) static GROQ: Dialect = Dialect {
     omitted_of_messages: &["name", "reasoning_content", "reasoning_details"],
     one_choice: true,
     no_logprobs: true,
+    no_completions: true,
     ..PLAIN
 };
 
@@ -296,6 +300,11 @@ const LITELLM_BEGINNINGS: &[&str] = &[
 const HARMLESS: [&str; 3] = ["litellm_session_id", "litellm_trace_id", "litellm_call_id"];
 
 impl Dialect {
+    /// Whether such a server goes on with prompts.
+    pub(super) const fn has_completions(&self) -> bool {
+        !self.no_completions
+    }
+
     /// A chat as this server takes it.
     ///
     /// # Errors
@@ -303,7 +312,7 @@ impl Dialect {
     pub(super) fn chat<'a>(&self, request: &'a ChatRequest) -> Result<Spoken<'a>, BadRequest> {
         let body = request.body();
         self.refuse(body)?;
-        if self.one_choice && request.choices() > 1 {
+        if self.one_choice && request.for_each_prompt() > 1 {
             return Err(bad("n", "this model server gives one answer at a time: leave n out"));
         }
         if self.no_logprobs && body.get("logprobs") == Some(&Value::Bool(true)) {
@@ -326,7 +335,7 @@ impl Dialect {
                 with.push(("max_tokens", limit.into()));
             }
         }
-        if self.asks_usage && request.shape() == Shape::Chat {
+        if self.asks_usage && matches!(request.shape(), Shape::Chat | Shape::Completions) {
             with.push(("usage", json!({"include": true})));
         }
         let names_engine = body.get("plugins").and_then(Value::as_array).is_some_and(|list| !list.is_empty());

@@ -126,6 +126,7 @@ pub(super) struct Routes {
     embeddings: Uri,
     responses: Uri,
     count: Uri,
+    completions: Uri,
     pub(super) models: Uri,
     /// Azure's dated routes: the model is a deployment, and part of the address.
     dated: Option<Dated>,
@@ -146,6 +147,7 @@ impl Routes {
             embeddings: setup.route("embeddings")?,
             responses: setup.route("responses")?,
             count: setup.route("responses/input_tokens")?,
+            completions: setup.route(completions_of(setup))?,
             models: setup.route("models")?,
             dated: None,
         })
@@ -171,6 +173,10 @@ impl Routes {
         Ok(uri.clone())
     }
 
+    pub(super) fn completions(&self, model: &str) -> Result<Uri, BadRequest> {
+        self.of_model(&self.completions, model, "completions")
+    }
+
     pub(super) fn embeddings(&self, model: &str) -> Result<Uri, BadRequest> {
         self.of_model(&self.embeddings, model, "embeddings")
     }
@@ -184,6 +190,13 @@ impl Routes {
             BadRequest::new(message, Some("model".into()))
         })
     }
+}
+
+/// Where completions of prompts are. DeepSeek has them beside its other routes ("FIM Completion").
+fn completions_of(setup: &Setup) -> &'static str {
+    let is_deepseeks = setup.base_url.host_str() == Some("api.deepseek.com");
+    let is_beta = setup.base_url.path().trim_end_matches('/').ends_with("/beta");
+    if is_deepseeks && !is_beta { "beta/completions" } else { "completions" }
 }
 
 /// OpenAI's own server.

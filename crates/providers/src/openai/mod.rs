@@ -1,6 +1,7 @@
 //! OpenAI and every server that is compatible with it (API reference, "Chat Completions", "Embeddings", "Models"):
 //! what they have in common is here and in [`convert`], where they differ is in [`family`].
 
+mod completions;
 mod convert;
 mod dialect;
 mod failure;
@@ -56,6 +57,7 @@ impl OpenAi {
     fn outgoing(&self, request: &ChatRequest, without: Option<&'static str>) -> Result<Outgoing, BadRequest> {
         let uri = match request.shape() {
             Shape::Responses => self.routes.responses()?,
+            Shape::Completions => self.routes.completions(request.model())?,
             Shape::Chat | Shape::Messages => self.routes.chat(request.model())?,
         };
         let mut spoken = self.dialect.chat(request)?;
@@ -67,7 +69,11 @@ impl OpenAi {
 
 impl Protocol for OpenAi {
     fn takes(&self, shape: Shape) -> bool {
-        matches!(shape, Shape::Chat | Shape::Responses)
+        match shape {
+            Shape::Chat | Shape::Responses => true,
+            Shape::Completions => self.dialect.has_completions(),
+            Shape::Messages => false,
+        }
     }
 
     fn passes(&self, _: Shape) -> bool {
@@ -91,6 +97,7 @@ impl Protocol for OpenAi {
     fn answer(&self, request: &ChatRequest, _: &Asked, body: Bytes) -> Result<Complete, ProviderError> {
         match request.shape() {
             Shape::Responses => native::complete(body),
+            Shape::Completions => completions::complete(request, body),
             Shape::Chat | Shape::Messages => convert::complete(body),
         }
     }
@@ -98,7 +105,8 @@ impl Protocol for OpenAi {
     fn conversion(&self, request: &ChatRequest, _: Asked) -> Box<dyn Conversion> {
         match request.shape() {
             Shape::Responses => Box::<native::PassingResponse>::default(),
-            Shape::Chat | Shape::Messages => Box::new(Passing::new(request.choices())),
+            Shape::Completions => Box::new(completions::Continuing::new(request)),
+            Shape::Chat | Shape::Messages => Box::new(Passing::new(request.answers())),
         }
     }
 

@@ -3,12 +3,13 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::conversation::JSON_WORDS;
 use crate::framing::Framing;
 use crate::protocol::Setup;
 use crate::registry::Entry;
 use crate::samples::{asked, gathered, pieces, request, stream};
 use crate::{Kind, ProviderOptions};
+
+mod requests;
 
 fn of(entry: &Entry, base_url: &str, api_version: Option<&str>) -> Box<dyn Protocol> {
     let options =
@@ -16,8 +17,12 @@ fn of(entry: &Entry, base_url: &str, api_version: Option<&str>) -> Box<dyn Proto
     (entry.open)(&Setup { base_url: url::Url::parse(base_url).unwrap(), options }).unwrap()
 }
 
+fn named_entry(kind: &str) -> &'static Entry {
+    kind.parse::<Kind>().unwrap().entry()
+}
+
 fn named(kind: &str) -> Box<dyn Protocol> {
-    let entry = kind.parse::<Kind>().unwrap().entry();
+    let entry = named_entry(kind);
     of(entry, if entry.base_url.is_empty() { "https://x.openai.azure.com" } else { entry.base_url }, None)
 }
 
@@ -399,59 +404,6 @@ fn what_is_left_out_or_renamed_where() {
     let outgoing = named("groq").chat(&request(&history)).unwrap();
     let body: Value = serde_json::from_slice(&outgoing.body).unwrap();
     assert_eq!(body["messages"], json!([{"role": "assistant", "content": "a"}]));
-}
-
-#[test]
-fn json_without_a_schema_is_asked_for_in_words_where_there_is_no_mode_for_it() {
-    let format = json!({"type": "json_object"});
-    let with_schema = json!({"type": "json_object", "value": {"type": "object"}});
-    let hi = json!({"role": "user", "content": "hi"});
-    let words = json!({"role": "system", "content": JSON_WORDS});
-    let part = |text: &str| json!({"type": "text", "text": text});
-    for (system, expected) in [
-        (None, json!([words, hi])),
-        (
-            Some(json!("be brief")),
-            json!([{"role": "system", "content": format!("be brief\n\n{JSON_WORDS}")}, hi]),
-        ),
-        (
-            Some(json!([part("be brief")])),
-            json!([{"role": "system", "content": [part("be brief"), part(JSON_WORDS)]}, hi]),
-        ),
-    ] {
-        let system = system.map(|content| json!({"role": "system", "content": content}));
-        let messages: Vec<Value> = system.into_iter().chain([hi.clone()]).collect();
-        let chat = |format: &Value| json!({"model": "m", "messages": messages, "response_format": format});
-        for kind in ["perplexity", "tgi"] {
-            let outgoing = named(kind).chat(&request(&chat(&format))).unwrap();
-            let body: Value = serde_json::from_slice(&outgoing.body).unwrap();
-            assert_eq!((&body["messages"], body.get("response_format")), (&expected, None), "{kind}");
-            assert_eq!(outgoing.omitted, ["response_format"], "{kind}");
-        }
-        for (kind, format) in
-            [("tgi", &with_schema), ("xai", &format), ("openai", &format), ("groq", &format)]
-        {
-            let outgoing = named(kind).chat(&request(&chat(format))).unwrap();
-            let body: Value = serde_json::from_slice(&outgoing.body).unwrap();
-            assert_eq!((&body["response_format"], &body["messages"]), (format, &json!(messages)), "{kind}");
-        }
-    }
-}
-
-#[test]
-fn the_words_for_json_are_in_what_is_counted() {
-    let chat = |format: Value| {
-        request(
-            &json!({"model": "m", "messages": [{"role": "user", "content": "hi"}], "response_format": format}),
-        )
-    };
-    let plain = chat(Value::Null);
-    let asks = chat(json!({"type": "json_object"}));
-    assert_eq!(asks.input_text(), ["hi", JSON_WORDS]);
-    assert_eq!(asks.input_length(), plain.input_length() + JSON_WORDS.len() as u64);
-    assert!(asks.size_at_most().bytes >= plain.size_at_most().bytes + JSON_WORDS.len() as u64);
-    let with_schema = json!({"type": "json_object", "schema": {"type": "object"}});
-    assert_eq!(chat(with_schema.clone()).input_text(), ["hi".to_owned(), with_schema.to_string()]);
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Requests: a body in the shape of one API, with views of the fields that matter to us. What we don't read passes
 //! untouched.
 //!
-//! Our inner shape is OpenAI's Chat Completions ([`chat`]); [`responses`] and [`messages`] are for servers that have these
-//! APIs themselves.
+//! Our inner shape is OpenAI's Chat Completions ([`chat`]); [`responses`], [`messages`] and [`completions`] are for servers
+//! that have these APIs themselves.
 
 mod chat;
+mod completions;
 mod embeddings;
 mod fields;
 mod messages;
@@ -43,6 +44,8 @@ const LEAST_BUDGET: u64 = 1024;
 pub enum Shape {
     /// OpenAI's Chat Completions: our inner shape, which every kind of server gets its own form of.
     Chat,
+    /// OpenAI's older Completions, for servers that have it: a prompt, and no conversation.
+    Completions,
     /// OpenAI's Responses, for servers that have it.
     Responses,
     /// Anthropic's Messages, for servers that have it.
@@ -58,6 +61,7 @@ pub struct ChatRequest {
     stream: bool,
     asks_usage: bool,
     choices: u64,
+    answers: u64,
     output_limit: Option<u64>,
     model_output: Option<u64>,
     /// Headers of the API's own that pass with it.
@@ -118,11 +122,7 @@ fn invalid(error: &serde_json::Error) -> BadRequest {
 /// Why a body could not be read as an object.
 fn not_an_object(body: &Bytes, error: &serde_json::Error) -> BadRequest {
     let other = error.is_data() && !body.trim_ascii_start().starts_with(b"{");
-    if other {
-        BadRequest::new("the body must be a JSON object", None)
-    } else {
-        invalid(error)
-    }
+    if other { BadRequest::new("the body must be a JSON object", None) } else { invalid(error) }
 }
 
 fn model(body: &Map<String, Value>) -> Result<(), BadRequest> {
@@ -170,6 +170,7 @@ impl ChatRequest {
             stream,
             asks_usage: false,
             choices: 1,
+            answers: 1,
             output_limit: None,
             model_output: None,
             headers: http::HeaderMap::new(),
@@ -195,6 +196,15 @@ impl ChatRequest {
                 if request.choices == 0 || request.choices > MOST_CHOICES {
                     return Err(bad(format!("n must be from 1 to {MOST_CHOICES}"), "n"));
                 }
+                request.answers = request.choices;
+                request.asks_usage = chat::asks_usage(&body);
+                if stream {
+                    chat::ask_usage(&mut body)?;
+                }
+            }
+            Shape::Completions => {
+                let wanted = completions::wanted(&body)?;
+                (request.answers, request.choices) = (wanted.answers, wanted.made);
                 request.asks_usage = chat::asks_usage(&body);
                 if stream {
                     chat::ask_usage(&mut body)?;
@@ -215,6 +225,7 @@ impl ChatRequest {
             Shape::Chat => leave_out_searches(&mut body, chat::runs),
             Shape::Responses => leave_out_searches(&mut body, responses::runs),
             Shape::Messages => leave_out_searches(&mut body, crate::anthropic::runs),
+            Shape::Completions => Vec::new(),
         };
         request.body = body;
         Ok(request)
@@ -273,12 +284,41 @@ impl ChatRequest {
     pub(crate) fn asks_for_usage_alone(&self) -> bool {
         let options = self.body.get("stream_options").and_then(Value::as_object);
         let is_ours = options.is_some_and(|options| options.len() == 1 && chat::asks_usage(&self.body));
-        self.stream && self.shape == Shape::Chat && is_ours
+        self.stream && matches!(self.shape, Shape::Chat | Shape::Completions) && is_ours
     }
 
-    /// How many answers are wanted.
+    /// How many answers are made, of which each is billed.
     pub const fn choices(&self) -> u64 {
         self.choices
+    }
+
+    /// How many of them come.
+    pub(crate) const fn answers(&self) -> u64 {
+        self.answers
+    }
+
+    /// How many are made of each prompt, or of the conversation.
+    pub(crate) fn for_each_prompt(&self) -> u64 {
+        let prompts = if self.has_messages() { 1 } else { self.message_count() as u64 };
+        self.choices.checked_div(prompts).unwrap_or(1)
+    }
+
+    /// How many are made of each for one that comes.
+    pub(crate) const fn made_for_one(&self) -> u64 {
+        if self.answers == 0 { 1 } else { self.choices.div_ceil(self.answers) }
+    }
+
+    /// What each answer begins with without its being made, in their order; `None` if that is not known.
+    pub(crate) fn echoes(&self) -> Option<Vec<&str>> {
+        if self.shape == Shape::Completions { completions::echoes(&self.body) } else { Some(Vec::new()) }
+    }
+
+    /// The most output tokens of each answer where the request says none, if its API says so.
+    pub const fn usual_output(&self) -> Option<u64> {
+        match self.shape {
+            Shape::Completions => Some(completions::OUTPUT),
+            Shape::Chat | Shape::Responses | Shape::Messages => None,
+        }
     }
 
     /// The most output tokens of each answer, if the request says so.
@@ -337,12 +377,25 @@ impl ChatRequest {
         match self.shape {
             Shape::Chat => &["max_completion_tokens", "max_tokens"],
             Shape::Responses => &["max_output_tokens"],
-            Shape::Messages => &["max_tokens"],
+            Shape::Messages | Shape::Completions => &["max_tokens"],
         }
     }
 
-    /// How many messages there are.
+    /// Whether its texts stand in messages, each with something around it.
+    pub fn has_messages(&self) -> bool {
+        self.shape != Shape::Completions
+    }
+
+    /// How many tokens are given as numbers.
+    pub fn token_count(&self) -> u64 {
+        if self.has_messages() { 0 } else { completions::token_count(&self.body) }
+    }
+
+    /// How many messages there are, or prompts.
     pub fn message_count(&self) -> usize {
+        if !self.has_messages() {
+            return completions::prompt_count(&self.body);
+        }
         let list = if self.shape == Shape::Responses { "input" } else { "messages" };
         self.body.get(list).and_then(Value::as_array).map_or(1, Vec::len)
     }
@@ -363,6 +416,7 @@ impl ChatRequest {
             Shape::Chat => chat::input_text(&self.body, tools),
             Shape::Responses => responses::found(&self.body, tools).texts,
             Shape::Messages => messages::found(&self.body, tools).texts,
+            Shape::Completions => completions::found(&self.body, tools).texts,
         }
     }
 
@@ -372,11 +426,13 @@ impl ChatRequest {
             Shape::Chat => chat::calls(&self.body),
             Shape::Responses => responses::calls(&self.body),
             Shape::Messages => messages::calls(&self.body),
+            Shape::Completions => 0,
         };
         let lists = text::TOOLS.into_iter().filter_map(|field| self.body.get(field)?.as_array());
         let tools: usize = lists.map(Vec::len).sum();
         let messages = self.message_count() as u64;
-        let mut size = TextSize { messages, calls: (calls + tools) as u64, ..TextSize::default() };
+        let bytes = self.token_count();
+        let mut size = TextSize { messages, calls: (calls + tools) as u64, bytes, ..TextSize::default() };
         for text in self.texts(true) {
             match text {
                 Cow::Borrowed(text) => size.add(text),
@@ -395,7 +451,7 @@ impl ChatRequest {
     pub fn input_length(&self) -> u64 {
         match self.shape {
             Shape::Chat => chat::input_length(&self.body),
-            Shape::Responses | Shape::Messages => {
+            Shape::Responses | Shape::Messages | Shape::Completions => {
                 self.input_text().iter().map(|text| text.len() as u64).sum()
             }
         }
@@ -407,6 +463,7 @@ impl ChatRequest {
             Shape::Chat => chat::media(&self.body),
             Shape::Responses => responses::found(&self.body, false).media,
             Shape::Messages => messages::found(&self.body, false).media,
+            Shape::Completions => Vec::new(),
         }
     }
 
@@ -421,6 +478,7 @@ impl ChatRequest {
             Shape::Chat => chat::refuse(&self.body, &mut kinds)?,
             Shape::Responses => responses::refuse(&self.body, &mut kinds)?,
             Shape::Messages => messages::refuse(&self.body, &mut kinds)?,
+            Shape::Completions => completions::refuse(&self.body)?,
         }
         Ok(kinds.into_found())
     }

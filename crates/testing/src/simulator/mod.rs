@@ -2,7 +2,7 @@
 //!
 //! | below | format | routes |
 //! |---|---|---|
-//! | `/v1` | OpenAI and compatible ([`openai`]) | `chat/completions`, `embeddings`, `models`; `responses` ([`responses`]) |
+//! | `/v1` | OpenAI and compatible ([`openai`]) | `chat/completions`, `embeddings`, `models`; `completions` ([`completions`]); `responses` ([`responses`]) |
 //! | `/azure/openai/v1`, `/azure/openai/deployments/{d}` | Azure ([`openai`]) | the same; `prompt_filter_results` come first |
 //! | `/anthropic/v1` | Anthropic ([`anthropic`]) | `messages`, `messages/count_tokens`, `models` |
 //! | `/google/v1beta` | Google Gemini ([`google`]) | `models/{m}:generateContent`, `:streamGenerateContent?alt=sse`, `:embedContent`, `:batchEmbedContents`, `models` |
@@ -40,6 +40,7 @@
 
 mod anthropic;
 mod asked;
+mod completions;
 mod directive;
 mod google;
 mod job;
@@ -195,6 +196,7 @@ fn router() -> Router<Arc<Book>> {
     Router::new()
         .route("/received", get(seen::received))
         .route("/v1/chat/completions", post(openai::chat))
+        .route("/v1/completions", post(completions::create))
         .route("/v1/embeddings", post(openai::embeddings))
         .route("/v1/models", get(openai::models))
         .route("/v1/responses", post(responses::create))

@@ -221,7 +221,7 @@ fn head(plan: &Plan) -> Value {
     json!({"id": "chatcmpl-simulated", "object": "chat.completion.chunk", "created": 1, "model": plan.model})
 }
 
-fn event(data: &Value) -> String {
+pub(super) fn event(data: &Value) -> String {
     format!("data: {data}\n\n")
 }
 
@@ -229,7 +229,7 @@ fn id(call: &Call) -> String {
     format!("call_{}", call.id)
 }
 
-fn reason(end: &End) -> &'static str {
+pub(super) fn reason(end: &End) -> &'static str {
     match end {
         End::Stop | End::At(_) => "stop",
         End::Length => "length",
@@ -245,7 +245,7 @@ fn logprobs(text: &str) -> Value {
     json!({"content": tokens.collect::<Value>(), "refusal": null})
 }
 
-fn usage_json(plan: &Plan, usage: &Usage) -> Value {
+pub(super) fn usage_json(plan: &Plan, usage: &Usage) -> Value {
     let mut prompt = json!({"cached_tokens": usage.cached_input, "audio_tokens": usage.input_audio});
     // Where such a server is a gateway to others (OpenRouter, LiteLLM).
     if usage.cache_write > 0 {

@@ -218,6 +218,30 @@ each_database!(a_search_that_is_only_offered_is_left_out_and_named, async |test:
     app.end().await;
 });
 
+each_database!(what_is_kept_at_a_provider_is_not_counted_either, async |test: TestDatabase| {
+    let app = start(test).await;
+    for (body, param) in [
+        (with(responses(json!("a")), "previous_response_id", json!("resp_1")), "previous_response_id"),
+        (responses(json!([{"type": "item_reference", "id": "msg_1"}])), "input"),
+        (responses(json!([{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}])), "input"),
+        (
+            with(responses(json!("a")), "tools", json!([{"type": "file_search", "vector_store_ids": ["v"]}])),
+            "tools",
+        ),
+    ] {
+        let refused = ask(&app, "/v1/responses/input_tokens", &body).await;
+        assert_eq!(
+            (refused.status, &refused.json()["error"]["param"]),
+            (400, &json!(param)),
+            "{}",
+            refused.text
+        );
+    }
+    assert!(app.simulator.received().is_empty());
+    assert_eq!(ask(&app, "/v1/responses/input_tokens", &codex()).await.status, 200);
+    app.end().await;
+});
+
 each_database!(a_refusal_says_what_a_vendors_client_goes_on_by, async |test: TestDatabase| {
     let app = start(test).await;
     let refused = ask(&app, MESSAGES, &with(messages(json!("a")), "thread", json!({"type": "create"}))).await;

@@ -25,7 +25,7 @@ use crate::failure::{Failure, is_reported};
 use crate::framing::Event;
 use crate::protocol::{Asked, Conversion, Outgoing, Protocol, ended_too_soon};
 use crate::report::Report;
-use crate::{BadRequest, ChatRequest, EmbeddingsRequest, ProviderError, Shape};
+use crate::{BadRequest, ChatRequest, EmbeddingsRequest, ProviderError, Shape, Unknown};
 
 use convert::Read;
 use dialect::Dialect;
@@ -90,8 +90,10 @@ impl Protocol for OpenAi {
 
     /// "Get input token counts": free of charge.
     fn count_tokens(&self, request: &ChatRequest) -> Option<Result<Outgoing, BadRequest>> {
-        (request.shape() == Shape::Responses)
-            .then(|| self.routes.count().and_then(|uri| Outgoing::json(uri, request.body())))
+        (request.shape() == Shape::Responses).then(|| {
+            request.refuse_unpriced_fields(Unknown::Count)?;
+            Outgoing::json(self.routes.count()?, request.body())
+        })
     }
 
     fn answer(&self, request: &ChatRequest, _: &Asked, body: Bytes) -> Result<Complete, ProviderError> {

@@ -6,15 +6,11 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Answers that are not taken are looked at no more often than four times in this.
-const LEAST_PATIENCE: Duration = Duration::from_millis(40);
 /// Files for the database, the log and what else the process has open.
 const OTHER_FILES: u64 = 64;
 /// More connections than this are useful to nobody.
@@ -50,23 +46,9 @@ pub(crate) struct Connection {
     idle_since: AtomicU64,
     /// Requests under way, until their answer has passed.
     requests: AtomicUsize,
-    /// Cancelled when it must make room, or one of its clients takes nothing.
+    /// Cancelled when it must make room.
     pub cut: CancellationToken,
-    /// For each answer of several at a time on it, since when its client has taken nothing.
-    untaken: Mutex<Vec<Weak<Untaken>>>,
-    /// Told when there is the first of these.
-    several: Notify,
 }
-
-/// Since when the client of an answer has taken nothing of it: milliseconds after the beginning, and [`TAKEN`] while it waits
-/// for us. On a connection of several answers no write fails for one that is not taken.
-#[derive(Debug)]
-pub(crate) struct Untaken {
-    begun: Instant,
-    since: AtomicU64,
-}
-
-const TAKEN: u64 = u64::MAX;
 
 /// A connection that may be; it is none any more when this is dropped.
 #[derive(Debug)]
@@ -108,8 +90,6 @@ impl Connections {
             idle_since: AtomicU64::new(self.0.begun.elapsed().as_millis() as u64),
             requests: AtomicUsize::new(0),
             cut: CancellationToken::new(),
-            untaken: Mutex::default(),
-            several: Notify::new(),
         });
         let number = open.next;
         open.next += 1;
@@ -123,6 +103,15 @@ impl Connections {
     /// Cuts the one that has been idle for longest: there are no files left for another.
     pub(crate) fn make_room(&self) {
         self.open().cut_idlest(|_| true);
+    }
+
+    /// Cuts some of them.
+    pub(crate) fn cut(&self, which: impl Fn(&Connection) -> bool) {
+        self.open()
+            .all
+            .values()
+            .filter(|connection| which(connection))
+            .for_each(|connection| connection.cut.cancel());
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -165,52 +154,9 @@ impl Connection {
         Busy(Arc::clone(self))
     }
 
-    /// Notes an answer among several at a time.
-    pub(crate) fn among_several(&self) -> Arc<Untaken> {
-        let untaken = Arc::new(Untaken { begun: self.begun, since: AtomicU64::new(TAKEN) });
-        self.untaken().push(Arc::downgrade(&untaken));
-        self.several.notify_one();
-        untaken
-    }
-
-    /// Ends when the client of one of several answers has taken nothing for so long.
-    pub(crate) async fn untaken_for(&self, patience: Duration) {
-        self.several.notified().await;
-        let mut looks = tokio::time::interval(patience.max(LEAST_PATIENCE) / 4);
-        loop {
-            looks.tick().await;
-            let now = self.begun.elapsed().as_millis() as u64;
-            let mut is_over = false;
-            self.untaken().retain(|untaken| {
-                let Some(untaken) = untaken.upgrade() else { return false };
-                let since = untaken.since.load(Ordering::Relaxed);
-                is_over |= since != TAKEN && u128::from(now.saturating_sub(since)) >= patience.as_millis();
-                true
-            });
-            if is_over {
-                return;
-            }
-        }
-    }
-
-    fn untaken(&self) -> MutexGuard<'_, Vec<Weak<Untaken>>> {
-        self.untaken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_idle(&self) -> bool {
+    /// Whether no request is under way on it.
+    pub(crate) fn is_idle(&self) -> bool {
         self.requests.load(Ordering::Relaxed) == 0
-    }
-}
-
-impl Untaken {
-    /// Something waits to be taken from now on.
-    pub(crate) fn begin(&self) {
-        self.since.store(self.begun.elapsed().as_millis() as u64, Ordering::Relaxed);
-    }
-
-    /// It was taken, and more is asked for.
-    pub(crate) fn end(&self) {
-        self.since.store(TAKEN, Ordering::Relaxed);
     }
 }
 

@@ -8,11 +8,10 @@ use accounting::Clock;
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
-use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
-use hyper::body::Incoming;
+use http::{HeaderMap, Method, StatusCode, Uri};
+use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use metering::{Meter, WayIn};
@@ -25,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::Listener;
 use crate::bounds::{Bounds, Limits};
 use crate::config::GatewayConfig;
-use crate::connections::Connections;
+use crate::connections::{Connection, Connections};
 use crate::errands::Errands;
 use crate::error::ApiError;
 use crate::form::Form;
@@ -40,12 +39,10 @@ use crate::routes::{
 use crate::servers::Servers;
 use crate::watched::{Answering, Watched};
 
-/// A client has so long to send the head of a request, and to answer a ping of HTTP/2.
+/// A client has so long to send the head of a request.
 const HEAD: Duration = Duration::from_secs(30);
 /// The longest head of a request, in bytes.
 const LONGEST_HEAD: usize = 64 * 1024;
-/// So many requests at a time on one connection of HTTP/2.
-const MOST_AT_ONCE: u32 = 100;
 /// After all is settled, connections have so long to pass on the last bytes.
 const LAST_BYTES: Duration = Duration::from_secs(2);
 /// After a failed `accept` (too many open files), the next try waits.
@@ -212,14 +209,33 @@ pub async fn serve(
     serving.tasks.close();
     // Whoever sends these by itself can't end them here any more.
     gateway.errands.end_all();
-    let ended = graceful.shutdown();
+    let (ended, drain) = (graceful.shutdown(), gateway.config.drain);
     tokio::pin!(ended);
+    let settled = async {
+        tokio::select! {
+            () = gateway.meter.shutdown(drain) => {}
+            // Connections end first where nothing was running; the meter still has to sign off.
+            () = &mut ended => gateway.meter.shutdown(drain).await,
+        }
+    };
     tokio::select! {
-        () = gateway.meter.shutdown(gateway.config.drain) => {}
-        // Connections end first where nothing was running; the meter still has to sign off.
-        () = &mut ended => gateway.meter.shutdown(gateway.config.drain).await,
+        () = settled => {}
+        () = cut(&connections, drain) => {}
     }
-    let _ = tokio::time::timeout(LAST_BYTES, serving.tasks.wait()).await;
+    if tokio::time::timeout(LAST_BYTES, serving.tasks.wait()).await.is_err() {
+        connections.cut(|_| true);
+        serving.tasks.wait().await;
+    }
+}
+
+/// Whoever sends or takes nothing at the end of the process is cut: first those without a request, after the time for running
+/// requests all others too. An answer that nobody takes would never learn that it has to end, and be charged.
+async fn cut(connections: &Connections, drain: Duration) {
+    tokio::time::sleep(LAST_BYTES).await;
+    connections.cut(Connection::is_idle);
+    tokio::time::sleep(drain).await;
+    connections.cut(|_| true);
+    std::future::pending().await
 }
 
 async fn accept(
@@ -230,7 +246,6 @@ async fn accept(
     graceful: &GracefulShutdown,
 ) {
     let (mut failed, mut refused) = (Rarely::default(), Rarely::default());
-    let protocols = protocols();
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -250,38 +265,29 @@ async fn accept(
             continue;
         };
         let (service, connection) = (TowerToHyperService::new(router.clone()), Arc::clone(&place.connection));
-        let service = service_fn(move |request: Request<Incoming>| {
-            let untaken = (request.version() == Version::HTTP_2).then(|| connection.among_several());
+        let service = service_fn(move |request| {
             let (answered, busy) = (service.call(request), connection.busy());
             async move {
                 let answer = answered.await?;
-                Ok::<_, Infallible>(answer.map(|body| Answering { body, _busy: busy, untaken }))
+                Ok::<_, Infallible>(answer.map(|body| Answering { body, _busy: busy }))
             }
         });
-        let stream = Watched::new(stream, serving.client_idle, HEAD);
-        let watched = graceful.watch(protocols.serve_connection(TokioIo::new(stream), service).into_owned());
-        let client_idle = serving.client_idle;
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .max_buf_size(LONGEST_HEAD)
+            .serve_connection(TokioIo::new(Watched::new(stream, serving.client_idle)), service);
+        let watched = graceful.watch(served);
         serving.tasks.spawn(async move {
             let ended = tokio::select! {
                 ended = watched => ended,
                 () = place.connection.cut.cancelled() => return,
-                () = place.connection.untaken_for(client_idle) => return,
             };
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection broke");
             }
         });
     }
-}
-
-/// HTTP/1, and HTTP/2 for clients that begin with it.
-fn protocols() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(LONGEST_HEAD);
-    let mut http2 = builder.http2();
-    http2.timer(TokioTimer::new()).keep_alive_interval(HEAD).keep_alive_timeout(HEAD);
-    http2.max_header_list_size(LONGEST_HEAD as u32).max_concurrent_streams(MOST_AT_ONCE);
-    builder
 }
 
 /// What all connections are served with.

@@ -4,7 +4,6 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,22 +13,19 @@ use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use crate::connections::{Busy, Untaken};
+use crate::connections::Busy;
 
-/// A connection on which writing fails once its client has taken nothing for too long, and reading if it never begins.
+/// A connection on which writing fails once its client has taken nothing for too long.
 pub(crate) struct Watched<T> {
     inner: T,
     patience: Duration,
-    /// Runs until the first byte has come.
-    beginning: Option<Pin<Box<Sleep>>>,
     /// Runs while something waits to be taken.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Watched<T> {
-    /// `begin`: how long the first byte may take.
-    pub(crate) fn new(inner: T, patience: Duration, begin: Duration) -> Self {
-        Self { inner, patience, beginning: Some(Box::pin(tokio::time::sleep(begin))), waiting: None }
+    pub(crate) const fn new(inner: T, patience: Duration) -> Self {
+        Self { inner, patience, waiting: None }
     }
 
     /// What became of a write, or the end of our patience.
@@ -53,13 +49,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        let Some(beginning) = &mut self.beginning else { return read };
-        if read.is_pending() {
-            return beginning.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
-        }
-        self.beginning = None;
-        read
+        Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
 }
 
@@ -95,8 +85,6 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
 pub(crate) struct Answering {
     pub body: Body,
     pub _busy: Busy,
-    /// Where it is one of several at a time.
-    pub untaken: Option<Arc<Untaken>>,
 }
 
 impl HttpBody for Answering {
@@ -107,16 +95,7 @@ impl HttpBody for Answering {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if let Some(untaken) = &self.untaken {
-            untaken.end();
-        }
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if let Some(untaken) = &self.untaken
-            && matches!(frame, Poll::Ready(Some(_)))
-        {
-            untaken.begin();
-        }
-        frame
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

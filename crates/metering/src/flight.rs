@@ -343,8 +343,9 @@ impl Flight {
     }
 
     fn depart(&mut self, outcome: Outcome, tell: Option<oneshot::Sender<Bill>>) {
-        if let Some(cargo) = self.cargo.take() {
+        if let Some(mut cargo) = self.cargo.take() {
             let shared = Arc::clone(&self.shared);
+            cargo.hold.make_stand();
             self.shared.tasks.spawn(async move {
                 let id = cargo.hold.id();
                 let bill = settlement::settle(&shared, cargo, outcome).await;

@@ -13,6 +13,7 @@ use providers::{Kind, Provider, ProviderConfig, ProviderOptions, TimeLimits};
 use serde_json::{Value, json};
 use testing::databases::TestDatabase;
 use testing::each_database;
+use testing::simulator::Simulator;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -91,6 +92,33 @@ each_database!(a_client_that_reads_nothing_is_ended, async |test: TestDatabase| 
     assert!((1..60_000).contains(&entries[0].output_tokens), "{entries:?}");
     drop(stream);
     app.end().await;
+});
+
+each_database!(what_nobody_takes_is_charged_at_the_end_of_the_process, async |test: TestDatabase| {
+    let file = "[gateway]\nlisten = \"127.0.0.1:0\"\nkey = \"k\"\ndrain = 1\n";
+    let app = App::start_with(test, Simulator::start().await.unwrap(), file).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(app.socket().parse().unwrap()).await.unwrap();
+    let body = chat("gpt-test", "[[sim output=60000]]", true).to_string();
+    let request = format!("{}{body}", app.head("ann", body.len()));
+    stream.write_all(request.as_bytes()).await.unwrap();
+    // Nor does one that has not asked yet, and one whose body never ends, hold the end up.
+    let mut begun = TcpStream::connect(app.socket()).await.unwrap();
+    begun.write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: ").await.unwrap();
+    let mut unfinished = TcpStream::connect(app.socket()).await.unwrap();
+    unfinished.write_all(format!("{}{{", app.head("bob", 1000)).as_bytes()).await.unwrap();
+    app.simulator.until(|received| received.iter().any(|one| one.produced > 0)).await;
+    let (database, ledger) = (app.database.clone(), app.database.table("token_tracking_ledger"));
+    timeout(SOON, app.end()).await.expect("the end waits for a client");
+    let sql = format!("SELECT user_id, outcome, charge FROM {ledger}");
+    let entries: Vec<(String, String, i64)> = storage::on_pool!(database, pool => {
+        sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(pool).await.unwrap()
+    });
+    let [(user, outcome, charge)] = &entries[..] else { panic!("{entries:?}") };
+    assert_eq!((user.as_str(), outcome.as_str()), ("ann", "shutdown"));
+    assert!(*charge > 0);
+    drop((stream, begun, unfinished));
 });
 
 /// A model server that takes connections and never answers; how many there were.

@@ -226,35 +226,3 @@ each_database!(input_of_responses_is_counted_for_nothing, async |test: TestDatab
     assert_eq!(app.entries("ann").await, []);
     app.end().await;
 });
-
-each_database!(clients_may_begin_with_http_2, async |test: TestDatabase| {
-    let app = App::with_more(test, &[], "client_idle = 1\n", &[]).await;
-    let address = app.address.strip_prefix("http://").unwrap().to_owned();
-    let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
-    let io = hyper_util::rt::TokioIo::new(stream);
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), io).await.unwrap();
-    let running = tokio_util::task::TaskTracker::new();
-    running.spawn(connection);
-    let ask = |user: &str, directive: &str| {
-        http::Request::post(format!("{}/v1/chat/completions", app.address))
-            .header("authorization", "Bearer k")
-            .header("x-openwebui-user-id", user)
-            .body(chat("gpt-test", directive, true).to_string())
-            .unwrap()
-    };
-    let several = (0..8).map(|_| sender.send_request(ask("ann", "[[sim input=5 output=20 chunk=5]]")));
-    for answer in futures_util::future::join_all(several).await {
-        let answer = read(answer.unwrap()).await;
-        assert_eq!(answer.status, 200);
-        assert!(answer.text.ends_with("data: [DONE]\n\n"), "{}", answer.text);
-    }
-    assert_eq!(app.entries("ann").await.len(), 8);
-    // One that takes nothing of a long answer is ended, and charged for what was produced until then.
-    let untaken = sender.send_request(ask("bob", "[[sim input=5 output=200000 chunk=5]]")).await.unwrap();
-    let entry = app.entries("bob").await.remove(0);
-    assert_eq!(entry.outcome, "client_gone");
-    assert!((1..200_000).contains(&entry.output_tokens), "{entry:?}");
-    drop(untaken);
-    app.end().await;
-});

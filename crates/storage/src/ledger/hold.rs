@@ -46,6 +46,8 @@ pub struct Hold {
     output_tokens: Option<u64>,
     accounts: Vec<AccountKey>,
     open: Option<Open>,
+    /// Whether it stands when it is dropped.
+    stands: bool,
 }
 
 /// What ends a hold that has not ended yet.
@@ -123,7 +125,7 @@ impl Hold {
         let HoldRequest { id, bid, record, .. } = request;
         let accounts = bid.accounts.into_iter().map(|limit| limit.account).collect();
         let record = Box::new(record);
-        Self { id, amount, output_tokens, accounts, open: Some(Open { record, queue }) }
+        Self { id, amount, output_tokens, accounts, open: Some(Open { record, queue }), stands: false }
     }
 
     /// The request.
@@ -165,6 +167,11 @@ impl Hold {
         self.open = None;
     }
 
+    /// From now on, a hold that is dropped stands as well: what it was made for has begun, and is to be charged.
+    pub fn make_stand(&mut self) {
+        self.stands = true;
+    }
+
     /// Gives the credits back: nothing was produced. Retried until it commits. What a recovery has charged meanwhile is taken
     /// back.
     ///
@@ -183,8 +190,10 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        // A fault of ours while it is charged must not make it free: as with `keep`, it stands until it is recovered.
-        if let Some(Open { record, queue }) = self.open.take().filter(|_| !std::thread::panicking()) {
+        // Neither a fault of ours while it is charged nor the end of this process may make it free: as with `keep`, it stands
+        // until it is recovered.
+        let stands = self.stands || std::thread::panicking();
+        if let Some(Open { record, queue }) = self.open.take().filter(|_| !stands) {
             // A stopped writer means that the process ends: others recover the hold.
             let nothing = nothing(self.id, *record, std::mem::take(&mut self.accounts));
             let _ = queue.send(Op::Release { nothing, reply: None });
@@ -227,11 +236,17 @@ pub(super) enum Op {
     },
 }
 
+/// Another writer's turn is no reason to refuse a request, even one that waits for no other holds.
+const LEAST_PATIENCE: Duration = Duration::from_secs(2);
+
 /// A hold that waits for the writer, or for other holds.
 #[derive(Debug)]
 pub(super) struct PendingHold {
     pub request: HoldRequest,
+    /// Until then it waits for other holds.
     pub deadline: Instant,
+    /// Until then it waits for the database.
+    pub patience: Instant,
     pub queue: Queue,
     pub reply: Reply<HoldOutcome>,
     /// Whether an attempt has failed so late that it may have been committed all the same.
@@ -240,8 +255,9 @@ pub(super) struct PendingHold {
 
 impl Op {
     pub(super) fn hold(request: HoldRequest, queue: Queue, reply: Reply<HoldOutcome>) -> Self {
-        let deadline = Instant::now() + request.wait;
-        Self::Hold(Box::new(PendingHold { request, deadline, queue, reply, unsure: false }))
+        let now = Instant::now();
+        let (deadline, patience) = (now + request.wait, now + request.wait.max(LEAST_PATIENCE));
+        Self::Hold(Box::new(PendingHold { request, deadline, patience, queue, reply, unsure: false }))
     }
 
     /// Takes the texts out of what ends a request; `false` if there are none.

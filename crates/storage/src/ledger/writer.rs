@@ -298,7 +298,7 @@ impl<E: Engine> Writer<E> {
         let now = Instant::now();
         for op in ops.into_iter().rev() {
             match op {
-                Op::Hold(ref pending) if pending.deadline <= now => self.fail(op, error.clone()),
+                Op::Hold(ref pending) if pending.patience <= now => self.fail(op, error.clone()),
                 Op::Renew { .. } | Op::Save { .. } | Op::Import { .. } => self.fail(op, error.clone()),
                 op => self.pending.push_front(op),
             }

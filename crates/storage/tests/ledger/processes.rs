@@ -142,3 +142,41 @@ each_way!(
         }
     }
 );
+
+testing::each_database!(
+    another_writers_turn_is_no_reason_to_refuse_a_request,
+    async |test: testing::databases::TestDatabase| {
+        let database = test.migrated().await.unwrap();
+        let ledger = Ledger::open(&database).await.unwrap();
+        let limits = [(user_account("ann"), 10)];
+        // Another program, such as Open WebUI, writes for longer than an attempt of ours takes.
+        let asking = ledger.hold(request("ann", &limits, Quote::Estimate(credits(1)), NO_WAIT));
+        tokio::pin!(asking);
+        let first_half_second = async {
+            let asked = tokio::time::timeout(Duration::from_millis(500), &mut asking).await;
+            assert!(asked.is_err(), "{asked:?}");
+        };
+        while_another_writes(&database, first_half_second).await;
+        let HoldOutcome::Held(hold) = asking.await.unwrap() else { panic!("refused") };
+        hold.release().await.unwrap();
+        assert_clean(&database).await;
+    }
+);
+
+async fn while_another_writes(database: &Database, meanwhile: impl Future<Output = ()>) {
+    let holds = database.table("token_tracking_hold");
+    match database.pool() {
+        storage::Pool::Sqlite(pool) => {
+            let writes = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+            meanwhile.await;
+            writes.commit().await.unwrap();
+        }
+        storage::Pool::Postgres(pool) => {
+            let mut writes = pool.begin().await.unwrap();
+            let lock = format!("LOCK TABLE {holds} IN ACCESS EXCLUSIVE MODE");
+            sqlx::query(sqlx::AssertSqlSafe(lock)).execute(&mut *writes).await.unwrap();
+            meanwhile.await;
+            writes.commit().await.unwrap();
+        }
+    }
+}

@@ -297,3 +297,23 @@ each_database!(
         outages(&test.migrated().await.unwrap(), 4, 30).await;
     }
 );
+
+each_way!(
+    a_hold_that_stands_is_not_given_back_when_it_is_dropped,
+    async |test: testing::databases::TestDatabase| {
+        let database = test.migrated().await.unwrap();
+        let ledger = Ledger::open(&database).await.unwrap();
+        let (given_back, mut stands) = (holding(&ledger).await, holding(&ledger).await);
+        let id = stands.id();
+        stands.make_stand();
+        drop((given_back, stands));
+        drained(&ledger).await;
+        assert_eq!(spent(&database).await.held, credits(3));
+        ledger.resign().await.unwrap();
+        let other = Ledger::open(&database).await.unwrap();
+        let abandoned = other.abandoned().await.unwrap();
+        let [hold] = &abandoned[..] else { panic!("{abandoned:?}") };
+        assert_eq!(hold.id, id);
+        assert_clean(&database).await;
+    }
+);

@@ -61,7 +61,7 @@ fn hold(id: RequestId, unsure: bool) -> Op {
     let (reply, _) = oneshot::channel();
     let deadline = tokio::time::Instant::now();
     let queue = crate::ledger::Queue(queue);
-    Op::Hold(Box::new(PendingHold { request, deadline, queue, reply, unsure }))
+    Op::Hold(Box::new(PendingHold { request, deadline, patience: deadline, queue, reply, unsure }))
 }
 
 fn credits(whole: i64) -> Credits {

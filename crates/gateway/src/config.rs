@@ -280,6 +280,11 @@ impl Config {
         )?);
         jwt_secrets.extend(texts.secret("gateway.jwt_secret_next", table.jwt_secret_next)?);
         let mut warnings = secrets::check_lengths(listen, key.as_ref(), &jwt_secrets)?;
+        if key.is_none() && !table.allowed_origins.is_empty() {
+            let useless =
+                "gateway.allowed_origins does nothing without a key: set gateway.key or OWUI_TRACKING_KEY";
+            warnings.push(useless.into());
+        }
         let (network, unusable) = network::read(&texts, file.network)?;
         warnings.extend(unusable);
         let metrics_key = texts.secret("gateway.metrics_key", table.metrics_key)?;

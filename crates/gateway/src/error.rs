@@ -268,8 +268,8 @@ impl ApiError {
             param: said.as_ref().and_then(|said| said.param.as_deref().map(Into::into)),
             said: said.map(Box::new),
             retry_after: waits.then_some(wait),
-            // It is charged, and would be again.
-            final_answer: matches!(error, ProviderError::NoRoom { .. }),
+            // The one is charged, and would be again; the other needs an administrator.
+            final_answer: matches!(error, ProviderError::NoRoom { .. } | ProviderError::OurKey { .. }),
             ..Self::new(status, kind, error.code(), error.message())
         }
     }

@@ -13,6 +13,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use providers::is_loopback;
 
 use crate::error::ApiError;
+use crate::form::Form;
 use crate::{ConfigProblem, Gateway};
 
 /// A host that a request may name, without its port.
@@ -42,13 +43,11 @@ impl AllowedHost {
 }
 
 /// Refuses what names a foreign host or comes from a foreign page. For gateways without a key.
-pub(crate) async fn guard(
-    State(gateway): State<Gateway>,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    check(request.uri(), request.headers(), &gateway.config.allowed_hosts)?;
-    Ok(next.run(request).await)
+pub(crate) async fn guard(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
+    match check(request.uri(), request.headers(), &gateway.config.allowed_hosts) {
+        Ok(()) => next.run(request).await,
+        Err(error) => Form::near(request.uri().path(), request.headers()).show(error),
+    }
 }
 
 fn check(uri: &Uri, headers: &HeaderMap, allowed: &[AllowedHost]) -> Result<(), ApiError> {

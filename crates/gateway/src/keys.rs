@@ -131,8 +131,10 @@ pub(crate) struct Brought<'a>([Option<&'a str>; 2]);
 
 impl<'a> Brought<'a> {
     pub(crate) fn of(headers: &'a HeaderMap) -> Result<Self, ApiError> {
-        let bearer = only(headers, &AUTHORIZATION)?
-            .and_then(|text| text.strip_prefix("Bearer ").or_else(|| text.strip_prefix("bearer ")));
+        let bearer = only(headers, &AUTHORIZATION)?.and_then(|text| {
+            let (scheme, key) = text.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then_some(key)
+        });
         let given = |key: Option<&'a str>| key.map(str::trim).filter(|key| !key.is_empty());
         Ok(Self([given(bearer), given(only(headers, &API_KEY)?)]))
     }

@@ -148,13 +148,13 @@ impl Gateway {
             .route("/metrics", get(metrics_route::handler))
             .merge(local::router(self))
             .fallback(not_found)
-            .method_not_allowed_fallback(not_allowed)
-            .layer(middleware::map_response(ids::mark));
+            .method_not_allowed_fallback(not_allowed);
         if self.config.key.is_none() {
             router = router.layer(middleware::from_fn_with_state(self.clone(), hosts::guard));
         }
         // Monitors ask by any name, and these say nothing about anyone.
         router
+            .layer(middleware::map_response(ids::mark))
             .route("/healthz", get(health::healthz))
             .route("/readyz", get(health::readyz))
             .with_state(self.clone())

@@ -3,6 +3,7 @@
 mod body;
 mod connect;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +26,7 @@ use crate::large::Gathering;
 use crate::network::{Network, Proxy};
 use crate::protocol::Outgoing;
 use crate::room::{self, AnswerRoom, NoRoom};
+use crate::secrets::masked;
 pub(crate) use body::AnswerBody;
 use connect::Connector;
 
@@ -178,9 +180,14 @@ impl HttpClient {
         self.read_up_to(body, LARGEST_ANSWER, Some(room)).await
     }
 
-    /// The whole body of what is short: a list, or a count.
-    pub(crate) async fn read_short(&self, body: AnswerBody) -> Result<Bytes, ProviderError> {
+    /// The whole body of what is short: a list of models.
+    pub(crate) async fn read_list(&self, body: AnswerBody) -> Result<Bytes, ProviderError> {
         self.read_up_to(body, LARGEST_LIST, None).await
+    }
+
+    /// The whole body of what is very short: a count.
+    pub(crate) async fn read_count(&self, body: AnswerBody) -> Result<Bytes, ProviderError> {
+        self.read_up_to(body, LARGEST_ERROR, None).await
     }
 
     async fn read_up_to(
@@ -272,9 +279,16 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 pub(crate) fn of_rates(headers: &HeaderMap) -> HeaderMap {
     const BEGIN: [&str; 3] = ["x-ratelimit-", "anthropic-ratelimit-", "ratelimit-"];
     const OTHERS: [&str; 2] = ["openai-processing-ms", "ratelimit"];
+    // Clients take only so many headers, and no such value is long.
+    const MOST: usize = 40;
+    const LONGEST: usize = 128;
     let wanted = |name: &str| BEGIN.iter().any(|begin| name.starts_with(begin)) || OTHERS.contains(&name);
-    let told = headers.iter().filter(|(name, _)| wanted(name.as_str()));
-    told.map(|(name, value)| (name.clone(), value.clone())).collect()
+    let plain = |value: &HeaderValue| {
+        let text = value.to_str().ok().filter(|text| text.len() <= LONGEST);
+        text.is_some_and(|text| matches!(masked(text), Cow::Borrowed(_)))
+    };
+    let told = headers.iter().filter(|(name, value)| wanted(name.as_str()) && plain(value));
+    told.take(MOST).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Whether nothing of the request was written: there is no connection, or the one that was there had ended before.

@@ -300,11 +300,14 @@ impl Provider {
         let response = match self.send(Method::POST, outgoing, JSON).await {
             // Many servers have the routes of a protocol that answer, and not this one.
             Err(
-                ProviderError::Rejected { status: 404 | 405, .. } | ProviderError::Failed { status: 501, .. },
+                ProviderError::Rejected { status: 404 | 405, .. }
+                | ProviderError::Failed { status: 501, .. }
+                // Some end the connection before they have read all of it.
+                | ProviderError::Broken { .. },
             ) => return Ok(None),
             sent => sent?,
         };
-        let body = self.0.client.read_short(response.into_body()).await?;
+        let body = self.0.client.read_count(response.into_body()).await?;
         match serde_json::from_slice::<Counted>(&body) {
             Ok(_) => Ok(Some(body)),
             Err(_) => Err(ProviderError::BadAnswer { what: "not a count of tokens" }),
@@ -320,7 +323,7 @@ impl Provider {
         if is_page(&response) {
             return Err(ProviderError::BadAnswer { what: "a page" });
         }
-        let body = self.0.client.read_short(response.into_body()).await?;
+        let body = self.0.client.read_list(response.into_body()).await?;
         self.0.protocol.models_answer(&body)
     }
 

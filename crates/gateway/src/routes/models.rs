@@ -58,12 +58,21 @@ pub(crate) async fn one(
         return form.show(ApiError::bad_request("the id of the model must be UTF-8", None));
     };
     match offered(&gateway, &headers).await {
-        Ok(models) => match models.iter().find(|model| model.id == id) {
+        Ok(models) => match named(&models, &id) {
             Some(model) => Json(shown(form, model)).into_response(),
             None => form.show(ApiError::unknown_model(&id)),
         },
         Err(error) => form.show(error),
     }
+}
+
+/// The model of an id, which requests may also write with its provider before it.
+fn named<'a>(models: &'a [OfferedModel], id: &str) -> Option<&'a OfferedModel> {
+    let is_meant = |model: &&OfferedModel| {
+        let (provider, rest) = id.split_once('/').unwrap_or_default();
+        model.provider.eq_ignore_ascii_case(provider) && model.model.as_str() == rest
+    };
+    models.iter().find(|model| model.id == id).or_else(|| models.iter().find(is_meant))
 }
 
 async fn offered(gateway: &Gateway, headers: &HeaderMap) -> Result<Vec<OfferedModel>, ApiError> {

@@ -30,7 +30,9 @@ async fn without_a_key_no_foreign_page_reaches_the_gateway() {
     for (path, status) in
         [("/healthz", 200), ("/readyz", 200), ("/v1/models", 403), ("/metrics", 403), ("/nothing", 403)]
     {
-        assert_eq!(app.look(path, &[(HOST.as_str(), "monitor.example")]).await.status, status, "{path}");
+        let answer = app.look(path, &[(HOST.as_str(), "monitor.example")]).await;
+        assert_eq!(answer.status, status, "{path}");
+        assert!(answer.headers.contains_key("request-id"), "{path}");
     }
     app.end().await;
 }

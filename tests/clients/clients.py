@@ -1,0 +1,73 @@
+"""The clients: where each is installed, which script drives it, and what it can't do by itself."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ENVIRONMENTS = HERE / "environments"
+# The columns of the matrix.
+CELLS = ["plain", "stream", "tools", "structured", "embeddings", "limit", "key"]
+NO_EMBEDDINGS = {"embeddings": "the format has none"}
+
+
+@dataclass(frozen=True)
+class Client:
+    """A row of the matrix."""
+
+    name: str
+    # The package whose version the row names, and the environment that has it.
+    package: str
+    environment: str
+    script: str
+    # Of the gateway's routes the one that it uses: chat, responses or messages.
+    route: str
+    quick: bool = False
+    # Cells that it does not have, with the reason.
+    without: dict[str, str] = field(default_factory=dict)
+    # Its own switches that keep it from the internet.
+    switches: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_node(self) -> bool:
+        """Whether npm has it."""
+        return self.environment.startswith("node-")
+
+    @property
+    def version(self) -> str:
+        """As it is pinned."""
+        if self.is_node:
+            wanted = json.loads((ENVIRONMENTS / self.environment / "package.json").read_text())
+            return wanted["dependencies"][self.package]
+        wanted = (ENVIRONMENTS / f"{self.environment}.txt").read_text()
+        found = re.search(rf"^{re.escape(self.package)}(?:\[[^]]*\])?==(\S+)", wanted, re.MULTILINE)
+        assert found, f"{self.package} is not pinned in {self.environment}.txt"
+        return found[1]
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {self.version}, {self.route}"
+
+
+def both(name: str, package: str, environment: str, script: str, **more) -> list[Client]:
+    """A client of Chat Completions and of Responses."""
+    return [
+        Client(name, package, environment, script, "chat", **more),
+        Client(name, package, environment, script, "responses", **more, without=NO_EMBEDDINGS),
+    ]
+
+
+# Otherwise it fetches a list of models.
+LITELLM = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+CLIENTS = [
+    *both("openai (Python)", "openai", "sdks", "openai_sdk.py", quick=True),
+    Client("anthropic (Python)", "anthropic", "sdks", "anthropic_sdk.py", "messages", True, NO_EMBEDDINGS),
+    *both("openai (Node)", "openai", "node-sdks", "openai_sdk.mjs", quick=True),
+    Client("anthropic (Node)", "@anthropic-ai/sdk", "node-sdks", "anthropic_sdk.mjs", "messages", True, NO_EMBEDDINGS),
+    Client("AI SDK", "ai", "node-sdks", "ai_sdk.mjs", "chat", True),
+    Client("AI SDK", "ai", "node-sdks", "ai_sdk.mjs", "responses", True),
+    Client("AI SDK", "ai", "node-sdks", "ai_sdk.mjs", "messages", True, NO_EMBEDDINGS),
+    Client("litellm", "litellm", "litellm", "litellm_sdk.py", "chat", True, {}, LITELLM),
+    Client("litellm", "litellm", "litellm", "litellm_sdk.py", "messages", True, NO_EMBEDDINGS, LITELLM),
+]

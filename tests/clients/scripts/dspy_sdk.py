@@ -1,0 +1,33 @@
+"""DSPy."""
+
+import dspy
+from cells import MODELS, OPENAI, Task, numbers, run
+
+
+def model(task: Task) -> dspy.LM:
+    return dspy.LM(f"openai/{MODELS['chat']}", api_base=OPENAI, api_key=task.key, cache=False)
+
+
+def plain(task: Task) -> str:
+    return model(task)(task.ask)[0]
+
+
+def tools(task: Task) -> str:
+    def weather(city: str) -> str:
+        """Tells how the weather is in a city."""
+        return task.weather(city)
+
+    raise NotImplementedError(weather)
+
+
+def structured(task: Task) -> str:
+    with dspy.context(lm=model(task), adapter=dspy.JSONAdapter()):
+        return dspy.Predict("question -> city")(question=task.ask).city
+
+
+def embeddings(task: Task) -> str:
+    made = dspy.Embedder(f"openai/{MODELS['embedding']}", api_base=OPENAI, api_key=task.key, caching=False)
+    return numbers(made(task.ask).tolist())
+
+
+run(plain=plain, structured=structured, embeddings=embeddings)

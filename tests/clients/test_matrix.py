@@ -1,0 +1,75 @@
+"""Every client as it is installed: what it does at a gateway, and what its user sees when the gateway refuses."""
+
+import os
+from pathlib import Path
+
+import pytest
+from books import Upstream, charged, produced
+from clients import CELLS, CLIENTS, HERE, Client
+from place import Place
+from running import CELL, Outcome, outcomes
+from table import parsed
+
+LIMIT = "credit limit is reached"
+KEY = "This key is not valid, has expired or was revoked."
+# What each cell asks, and what the answer to it must be.
+ASKED = {
+    "plain": ("Say something. [[sim input=1000 output=7]]", "The answer to this question is simple"),
+    "stream": ("Say something. [[sim input=500 output=9]]", "The answer to this question is simple enough to"),
+    "tools": ("How is the weather in Bern? [[sim tool=1 input=400 output=12]]", "The answer to this question"),
+    "structured": ("Which city? [[sim input=200 output=10]]", "Bern"),
+    "embeddings": ("A text. [[sim input=100]]", "0.5 0.25"),
+    "limit": ("Say something. [[sim input=1000 output=7]]", LIMIT),
+    "key": ("Say something. [[sim input=1000 output=7]]", KEY),
+}
+# What the tool says, and so what the model is asked next.
+RESULT = "[[sim input=300 output=5]]"
+RAIN = "It rains in Bern."
+
+
+def parameters() -> list:
+    return [pytest.param(one, id=one.title, marks=[pytest.mark.quick] if one.quick else []) for one in CLIENTS]
+
+
+@pytest.mark.parametrize("client", parameters())
+def test_client(client: Client, place: Place, upstream: Upstream, matrix: dict, tmp_path: Path) -> None:
+    user, key = place.new_user()
+    keys = {"limit": place.spent_key, "key": "sk-wrong-0123456789abcdef"}
+    tasks = [
+        {"cell": cell, "key": keys.get(cell, key), "ask": ASKED[cell][0], "result": RESULT}
+        for cell in CELLS
+        if cell not in client.without
+    ]
+    upstream.new()
+    place.outside.asked.clear()
+    surroundings = {**place.surroundings, **client.switches}
+    row = {cell: f"n/a: {reason}" for cell, reason in client.without.items()}
+    for cell, outcome in outcomes(client, tmp_path, place.environments, surroundings, place.job(client, tasks)):
+        row[cell] = judged(cell, outcome)
+    requests = upstream.new()
+    if row.get("tools") == "ok" and not any(RAIN in str(one["body"]) for one in requests):
+        row["tools"] = "differs: the result of the tool did not reach the model"
+    matrix[client.title] = row
+    assert charged(place.gateway, user) == produced(requests)
+    place.gateway.run("verify")
+    assert set(place.outside.asked) == set(), "it asked for something outside"
+    if "UPDATE_MATRIX" not in os.environ:
+        assert row == parsed((HERE / "matrix.txt").read_text()).get(client.title), "UPDATE_MATRIX=1 writes it anew"
+
+
+def judged(cell: str, outcome: Outcome) -> str:
+    """The cell of the matrix for what came of it."""
+    wanted = ASKED[cell][1]
+    if outcome.ended:
+        return f"differs: nothing within {CELL} seconds"
+    if cell in ("limit", "key"):
+        if not outcome.failed:
+            return f"differs: no error, but {short(outcome.shown)}"
+        return "ok" if wanted in outcome.shown else f"differs: {short(outcome.shown)}"
+    if outcome.failed or outcome.shown.strip() != wanted:
+        return f"differs: {short(outcome.shown)}"
+    return "ok"
+
+
+def short(text: str) -> str:
+    return " ".join(text.split())[:300]

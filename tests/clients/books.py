@@ -13,8 +13,9 @@ MILLION = 1_000_000
 # Credits for a million tokens of input and output.
 PRICES = {
     "gpt-4o": (2500, 10000),
-    "gpt-5.4": (1250, 10000),
+    "gpt-5.5": (1250, 10000),
     "claude-sonnet-4-5": (3000, 15000),
+    "claude-opus-4-8": (5000, 25000),
     "claude-haiku-4-5-20251001": (1000, 5000),
     "text-embedding-3-small": (20, 0),
     "free-test": (0, 0),

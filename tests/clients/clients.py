@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 ENVIRONMENTS = HERE / "environments"
 # The columns of the matrix.
 CELLS = ["plain", "stream", "tools", "structured", "embeddings", "limit", "key"]
+COMMANDS = ("aider.py", "llm_command.py")
 NO_EMBEDDINGS = {"embeddings": "the format has none"}
 
 
@@ -28,6 +29,14 @@ class Client:
     without: dict[str, str] = field(default_factory=dict)
     # Its own switches that keep it from the internet.
     switches: dict[str, str] = field(default_factory=dict)
+
+    # Whom it asks in vain, because it has no switch for that.
+    asks: frozenset[str] = frozenset()
+
+    @property
+    def is_command(self) -> bool:
+        """Whether it is a command line, which our own Python drives."""
+        return self.environment == "node-agents" or self.script in COMMANDS
 
     @property
     def is_node(self) -> bool:
@@ -58,8 +67,19 @@ def both(name: str, package: str, environment: str, script: str, **more) -> list
     ]
 
 
-# Otherwise it fetches a list of models.
-LITELLM = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+# Otherwise it fetches lists of models and of Anthropic's betas.
+LITELLM = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True"}
+CLAUDE_CODE = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
+OPENCODE = {
+    "OPENCODE_DISABLE_AUTOUPDATE": "1",
+    "OPENCODE_DISABLE_MODELS_FETCH": "1",
+    "OPENCODE_DISABLE_SHARE": "1",
+}
+# It installs a package for plugins in the background.
+OPENCODE_ASKS = frozenset({"registry.npmjs.org:443"})
+AN_AGENT = {"embeddings": "an agent has none"}
+WHOLE = AN_AGENT | {"stream": "it shows an answer when it is whole"}
+NO_STRUCTURE = WHOLE | {"structured": "it has no such option"}
 CLIENTS = [
     *both("openai (Python)", "openai", "sdks", "openai_sdk.py", quick=True),
     Client("anthropic (Python)", "anthropic", "sdks", "anthropic_sdk.py", "messages", True, NO_EMBEDDINGS),
@@ -70,4 +90,10 @@ CLIENTS = [
     Client("AI SDK", "ai", "node-sdks", "ai_sdk.mjs", "messages", True, NO_EMBEDDINGS),
     Client("litellm", "litellm", "litellm", "litellm_sdk.py", "chat", True, {}, LITELLM),
     Client("litellm", "litellm", "litellm", "litellm_sdk.py", "messages", True, NO_EMBEDDINGS, LITELLM),
+    Client("Claude Code", "@anthropic-ai/claude-code", "node-agents", "claude_code.py", "messages", False, AN_AGENT, CLAUDE_CODE),
+    Client("Codex", "@openai/codex", "node-agents", "codex.py", "responses", without=WHOLE),
+    *(
+        Client("opencode", "opencode-ai", "node-agents", "opencode.py", route, False, NO_STRUCTURE, OPENCODE, OPENCODE_ASKS)
+        for route in ("chat", "responses", "messages")
+    ),
 ]

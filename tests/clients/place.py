@@ -15,7 +15,7 @@ from programs import KEY, Gateway
 
 MODELS = {
     "chat": "gpt-4o",
-    "responses": "gpt-5.4",
+    "responses": "gpt-5.5",
     "claude": "claude-sonnet-4-5",
     "embedding": "text-embedding-3-small",
     "free": "free-test",
@@ -71,6 +71,9 @@ class Place:
         for name in ("NO_PROXY", "no_proxy"):
             self.surroundings[name] = "127.0.0.1,localhost"
         self.surroundings["NODE_USE_ENV_PROXY"] = "1"
+        # Commands of npm look for Node there.
+        node = (self.environments / "node-program").resolve().parent
+        self.surroundings["PATH"] = f"{node}{os.pathsep}{os.environ['PATH']}"
         user, self.spent_key = self.new_user()
         self._ask(user, "chat", "[[sim input=1000000000 output=1]]")
 
@@ -89,6 +92,11 @@ class Place:
         with urlopen(asked, timeout=30) as answer:
             answer.read()
 
+    def programs(self, client: Client) -> Path:
+        """Where the client's own commands are."""
+        place = self.environments / client.environment
+        return place / "node_modules/.bin" if client.is_node else place / "bin"
+
     def job(self, client: Client, tasks: list[dict[str, str]]) -> dict[str, Any]:
         """What a script is told."""
         return {
@@ -96,5 +104,6 @@ class Place:
             "anthropic": self.gateway.url.removesuffix("/v1"),
             "route": client.route,
             "models": MODELS,
+            "programs": str(self.programs(client)),
             "tasks": tasks,
         }

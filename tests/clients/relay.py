@@ -1,6 +1,7 @@
 """Stands between the gateway and the simulated server, which calls the first tool of a request, always with a city. An agent has
-tools of its own: a message that says `[[call {"name": {"argument": "value"}}]]` gets a call of that tool with those arguments, if the
-request offers it."""
+tools of its own: a message that says `[[call NAME: argument=value | argument=value end]]` gets a call of that tool with those
+arguments, if the request offers it. And what Anthropic's API takes and the simulated server does not know is left out: it refuses
+unknown fields, as the real one does."""
 
 import http.client
 import json
@@ -10,8 +11,8 @@ from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
-# As it stands inside of JSON.
-CALL = re.compile(r"\[\[call (\{.*?\}\})\]\]")
+# Without quotation marks: clients quote what people say.
+CALL = re.compile(r"\[\[call (\w+): (.*?) end\]\]")
 # What the simulated server says to call a tool with.
 CITY = {"city": "Bern"}
 HEADERS = ("content-type", "authorization", "x-api-key", "anthropic-version", "anthropic-beta", "accept")
@@ -71,19 +72,34 @@ class Handler(BaseHTTPRequestHandler):
 def ordered(body: bytes) -> tuple[bytes, dict[str, str] | None]:
     """The request as the simulated server understands it, and the arguments that the call shall have."""
     request = json.loads(body)
+    if "max_tokens" in request and "system" in request:
+        known(request)
+        body = json.dumps(request, ensure_ascii=False).encode()
     messages = request.get("messages") or request.get("input")
     last = messages[-1] if isinstance(messages, list) else messages
-    found = CALL.findall(text(last))
+    found = list(CALL.finditer(text(last)))
     if not found:
         return body, None
-    ((name, arguments),) = json.loads(found[-1]).items()
+    call = found[-1]
+    name, arguments = call[1], dict(part.split("=", 1) for part in call[2].split(" | "))
     tools = request.get("tools") or []
     chosen = [tool for tool in tools if name in (tool.get("name"), tool.get("function", {}).get("name"))]
     if not chosen:
         return body, None
     request["tools"] = chosen + [tool for tool in tools if tool not in chosen]
-    written = json.dumps(request, ensure_ascii=False).replace(as_text(f"[[call {found[-1]}]]"), "[[sim tool=1]]")
-    return written.encode(), arguments
+    return json.dumps(request, ensure_ascii=False).replace(call[0], "[[sim tool=1 thinking=4]]").encode(), arguments
+
+
+def known(request: dict[str, Any]) -> None:
+    """Makes a request for a message one that the simulated server knows: without system texts amid the conversation (beta
+    `mid-conversation-system-2026-04-07`) and without tools whose input comes as it is made (`eager_input_streaming`)."""
+    messages = request["messages"]
+    amid = [message for message in messages if message["role"] == "system"]
+    request["messages"] = [message for message in messages if message["role"] != "system"]
+    if isinstance(request["system"], list):
+        request["system"] += [{"type": "text", "text": text(message["content"])} for message in amid]
+    for tool in request.get("tools") or []:
+        tool.pop("eager_input_streaming", None)
 
 
 def text(value: Any) -> str:

@@ -6,6 +6,7 @@ import queue
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from typing import Any
 
 from clients import HERE, Client
 
-# Seconds: to start and load a client, and for each cell. A refusal must be on the screen within the second.
+# Seconds: to load a client, for an answer, and until a refusal must have ended it, beyond what an answer takes.
 START = 120
+ANSWER = 60
 CELL = 10
 
 
@@ -75,6 +77,8 @@ class Script:
 
 def command(client: Client, home: Path, environments: Path) -> list[str | Path]:
     """What runs a script. Node looks for packages beside it, so it gets a copy beside them."""
+    if client.is_command:
+        return [sys.executable, HERE / "scripts" / client.script]
     if not client.is_node:
         return [environments / client.environment / "bin/python", HERE / "scripts" / client.script]
     for script in (HERE / "scripts").glob("*.mjs"):
@@ -90,17 +94,23 @@ def outcomes(
 ) -> Iterator[tuple[str, Outcome]]:
     """What comes of each cell, as it comes."""
     tasks = list(job["tasks"])
+    # A refusal may take so much longer than an answer.
+    patience = CELL
+    shown = home / "shown.txt"
     while tasks:
         script = Script(client, home, environments, surroundings, {**job, "tasks": tasks})
         try:
             assert script.line(START) == {"ready": True}
             while tasks:
-                line = script.line(CELL)
-                cell = tasks.pop(0)["cell"]
+                cell = tasks[0]["cell"]
+                line = script.line(patience if cell in ("limit", "key") else ANSWER)
+                tasks.pop(0)
                 if line is None:
-                    yield cell, Outcome("", True, CELL, True)
+                    yield cell, Outcome(shown.read_text(errors="replace") if shown.exists() else "", True, CELL, True)
                     break
                 assert line["cell"] == cell
+                if cell == "plain":
+                    patience = CELL + line["seconds"]
                 yield cell, Outcome(line["shown"], line["failed"], line["seconds"])
         finally:
             script.end()

@@ -1,0 +1,44 @@
+"""What the scripts of command lines share: a command runs in an empty folder, and a person sees what it prints."""
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from cells import JOB, Task
+
+HOME = Path.home()
+# Where npm or pip put its commands.
+PROGRAMS = JOB["programs"]
+# What has been printed of the command that runs, for when it does not end.
+SHOWN = HOME / "shown.txt"
+
+
+class Failed(Exception):
+    """The command ended with an error."""
+
+
+def shown(name: str, *arguments: str, **variables: str) -> str:
+    """What a command prints."""
+    with SHOWN.open("w+b") as output:
+        done = subprocess.run(
+            [f"{PROGRAMS}/{name}", *arguments],
+            env={**os.environ, **variables},
+            cwd=tempfile.mkdtemp(dir=HOME),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=output,
+            check=False,
+        )
+        output.write(done.stdout)
+        if done.returncode != 0:
+            output.seek(0)
+            raise Failed(output.read().decode(errors="replace"))
+    return done.stdout.decode(errors="replace").strip()
+
+
+def command_of(task: Task, tool: str, argument: str, **more: str) -> str:
+    """Asks for a command of the shell; what it prints is what the tool says."""
+    told = {argument: f"echo It rains in Bern. {task.result}", **more}
+    arguments = " | ".join(f"{name}={value}" for name, value in told.items())
+    return f"Run a command and say what it prints. [[call {tool}: {arguments} end]]"

@@ -80,6 +80,15 @@ OPENCODE_ASKS = frozenset({"registry.npmjs.org:443"})
 AN_AGENT = {"embeddings": "an agent has none"}
 WHOLE = AN_AGENT | {"stream": "it shows an answer when it is whole"}
 NO_STRUCTURE = WHOLE | {"structured": "it has no such option"}
+ONLY_STRUCTURE = {
+    "plain": "its answers are models",
+    "stream": "its answers are models; under structured one is read in parts too",
+    "tools": "it has no loop of them",
+    "embeddings": "it has none",
+}
+HAS_NO_EMBEDDINGS = {"embeddings": "it has none"}
+OWN_FORM = {cell: "it wants answers in a form of its own, which the simulated server can't make" for cell in ("stream", "tools")}
+TEXTS = {cell: "it edits files by what the answer says" for cell in ("tools", "structured", "embeddings")}
 CLIENTS = [
     *both("openai (Python)", "openai", "sdks", "openai_sdk.py", quick=True),
     Client("anthropic (Python)", "anthropic", "sdks", "anthropic_sdk.py", "messages", True, NO_EMBEDDINGS),
@@ -96,4 +105,22 @@ CLIENTS = [
         Client("opencode", "opencode-ai", "node-agents", "opencode.py", route, False, NO_STRUCTURE, OPENCODE, OPENCODE_ASKS)
         for route in ("chat", "responses", "messages")
     ),
+    *both("LangChain (Python)", "langchain-openai", "frameworks", "langchain_sdk.py"),
+    Client("LangChain (Python)", "langchain-anthropic", "frameworks", "langchain_sdk.py", "messages", without=NO_EMBEDDINGS),
+    *both("LangChain (Node)", "@langchain/openai", "node-frameworks", "langchain_sdk.mjs"),
+    Client("LlamaIndex", "llama-index-llms-openai-like", "frameworks-older", "llama_index_sdk.py", "chat"),
+    Client("LlamaIndex", "llama-index-llms-anthropic", "frameworks-older", "llama_index_sdk.py", "messages", without=NO_EMBEDDINGS),
+    *both("Pydantic AI", "pydantic-ai-slim", "frameworks", "pydantic_ai_sdk.py"),
+    Client("Pydantic AI", "pydantic-ai-slim", "frameworks-older", "pydantic_ai_sdk.py", "messages", without=NO_EMBEDDINGS),
+    *(
+        Client("OpenAI Agents SDK", "openai-agents", "frameworks-older", "openai_agents_sdk.py", route, without=HAS_NO_EMBEDDINGS)
+        for route in ("chat", "responses")
+    ),
+    Client("Instructor", "instructor", "frameworks", "instructor_sdk.py", "chat", without=ONLY_STRUCTURE),
+    Client("Instructor", "instructor", "frameworks", "instructor_sdk.py", "messages", without=ONLY_STRUCTURE),
+    Client("DSPy", "dspy", "frameworks", "dspy_sdk.py", "chat", False, OWN_FORM, LITELLM),
+    Client("smolagents", "smolagents", "frameworks", "smolagents_sdk.py", "chat", without=HAS_NO_EMBEDDINGS),
+    Client("aider", "aider-chat", "aider", "aider.py", "chat", False, TEXTS, LITELLM),
+    Client("aider", "aider-chat", "aider", "aider.py", "messages", False, TEXTS, LITELLM),
+    Client("llm", "llm", "frameworks", "llm_command.py", "chat", without={"embeddings": "its models for them have no base URL"}),
 ]

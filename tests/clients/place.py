@@ -43,10 +43,10 @@ class Outside:
                 connection.settimeout(5)
                 try:
                     line = connection.recv(4096).decode(errors="replace").splitlines()
-                    self.asked.append(line[0] if line else "")
+                    self.asked.append(line[0] if line else "? nothing")
                     connection.sendall(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
                 except OSError:
-                    self.asked.append("a connection without a word")
+                    self.asked.append("? nothing")
 
     def close(self) -> None:
         self.listener.shutdown(socket.SHUT_RDWR)

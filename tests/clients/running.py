@@ -96,7 +96,6 @@ def outcomes(
     tasks = list(job["tasks"])
     # A refusal may take so much longer than an answer.
     patience = CELL
-    shown = home / "shown.txt"
     while tasks:
         script = Script(client, home, environments, surroundings, {**job, "tasks": tasks})
         try:
@@ -106,7 +105,7 @@ def outcomes(
                 line = script.line(patience if cell in ("limit", "key") else ANSWER)
                 tasks.pop(0)
                 if line is None:
-                    yield cell, Outcome(shown.read_text(errors="replace") if shown.exists() else "", True, CELL, True)
+                    yield cell, Outcome(printed(home), True, CELL, True)
                     break
                 assert line["cell"] == cell
                 if cell == "plain":
@@ -114,3 +113,8 @@ def outcomes(
                 yield cell, Outcome(line["shown"], line["failed"], line["seconds"])
         finally:
             script.end()
+
+
+def printed(home: Path) -> str:
+    """What a command that has not ended has printed so far."""
+    return "".join(file.read_text(errors="replace") for file in sorted(home.glob("printed*.txt")))

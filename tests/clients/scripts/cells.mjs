@@ -17,6 +17,7 @@ export const tells = "Tells how the weather is in a city";
 /** The tool. */
 export const weather = (task, city) => `It rains in ${city}. ${task.result}`;
 
+const refused = ["limit", "key"];
 const say = (line) => writeSync(1, JSON.stringify(line) + "\n");
 
 /** The text of a stream, which must have come in pieces. */
@@ -34,7 +35,7 @@ export const run = async (cells) => {
     const begin = performance.now();
     let said;
     try {
-      said = { shown: await (cells[task.cell] ?? cells.plain)(task), failed: false };
+      said = { shown: await cells[refused.includes(task.cell) ? "plain" : task.cell](task), failed: false };
     } catch (error) {
       said = { shown: `${error.name}: ${error.message}`, failed: true };
     }

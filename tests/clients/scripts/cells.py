@@ -49,7 +49,7 @@ def run(**cells: Callable[[Task], str]) -> None:
     say({"ready": True})
     for given in JOB["tasks"]:
         task = Task(**given)
-        cell = cells.get(task.cell) or cells["plain"]
+        cell = cells["plain" if task.cell in ("limit", "key") else task.cell]
         begin = time.monotonic()
         try:
             said = {"shown": cell(task), "failed": False}

@@ -10,8 +10,9 @@ from cells import JOB, Task
 HOME = Path.home()
 # Where npm or pip put its commands.
 PROGRAMS = JOB["programs"]
-# What has been printed of the command that runs, for when it does not end.
-SHOWN = HOME / "shown.txt"
+# What the command that runs has printed so far, for when it does not end.
+PRINTED = HOME / "printed.txt"
+ERRORS = HOME / "printed-errors.txt"
 
 
 class Failed(Exception):
@@ -20,21 +21,19 @@ class Failed(Exception):
 
 def shown(name: str, *arguments: str, **variables: str) -> str:
     """What a command prints."""
-    with SHOWN.open("w+b") as output:
+    with PRINTED.open("wb") as printed, ERRORS.open("wb") as errors:
         done = subprocess.run(
             [f"{PROGRAMS}/{name}", *arguments],
-            env={**os.environ, **variables},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **variables},
             cwd=tempfile.mkdtemp(dir=HOME),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=output,
+            stdout=printed,
+            stderr=errors,
             check=False,
         )
-        output.write(done.stdout)
-        if done.returncode != 0:
-            output.seek(0)
-            raise Failed(output.read().decode(errors="replace"))
-    return done.stdout.decode(errors="replace").strip()
+    if done.returncode != 0:
+        raise Failed(ERRORS.read_text(errors="replace") + PRINTED.read_text(errors="replace"))
+    return PRINTED.read_text(errors="replace").strip()
 
 
 def command_of(task: Task, tool: str, argument: str, **more: str) -> str:

@@ -12,14 +12,6 @@ def plain(task: Task) -> str:
     return model(task)(task.ask)[0]
 
 
-def tools(task: Task) -> str:
-    def weather(city: str) -> str:
-        """Tells how the weather is in a city."""
-        return task.weather(city)
-
-    raise NotImplementedError(weather)
-
-
 def structured(task: Task) -> str:
     with dspy.context(lm=model(task), adapter=dspy.JSONAdapter()):
         return dspy.Predict("question -> city")(question=task.ask).city

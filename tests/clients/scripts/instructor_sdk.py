@@ -27,12 +27,10 @@ def asked(task: Task) -> dict:
 
 
 def structured(task: Task) -> str:
-    return client(task).create(response_model=Place, **asked(task)).city
+    """The model, whole; and the same in parts, as they come."""
+    whole = client(task).create(response_model=Place, **asked(task)).city
+    parts = [part.city for part in client(task).create_partial(response_model=Place, **asked(task))]
+    return whole if parts[-1] == whole else f"{whole}, and in parts {parts}"
 
 
-def stream(task: Task) -> str:
-    """Parts of the model, as they come."""
-    return [part.city for part in client(task).create_partial(response_model=Place, **asked(task))][-1]
-
-
-run(plain=structured, stream=stream, structured=structured)
+run(plain=structured, structured=structured)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from cells import ANTHROPIC, MODELS, OPENAI, ROUTE, Task, joined, run
+from cells import ANTHROPIC, MODELS, OPENAI, ROUTE, Task, joined, numbers, run
 from pydantic import BaseModel
 from pydantic_ai import Agent
 
@@ -55,4 +55,14 @@ def structured(task: Task) -> str:
     return Agent(model(task), output_type=Place).run_sync(task.ask).output.city
 
 
-run(plain=plain, stream=stream, tools=tools, structured=structured)
+def embeddings(task: Task) -> str:
+    from pydantic_ai import Embedder
+    from pydantic_ai.embeddings.openai import OpenAIEmbeddingModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    provider = OpenAIProvider(base_url=OPENAI, api_key=task.key)
+    embedder = Embedder(OpenAIEmbeddingModel(MODELS["embedding"], provider=provider))
+    return numbers(embedder.embed_query_sync(task.ask).embeddings[0])
+
+
+run(plain=plain, stream=stream, tools=tools, structured=structured, embeddings=embeddings)

@@ -1,6 +1,8 @@
 """smolagents."""
 
-from cells import MODELS, OPENAI, Task, joined, run
+import json
+
+from cells import MODELS, OPENAI, SCHEMA, Task, joined, run
 from smolagents import ChatMessage, OpenAIServerModel, ToolCallingAgent, tool
 
 
@@ -28,9 +30,15 @@ def tools(task: Task) -> str:
         Args:
             city: Its name.
         """
-        return task.weather(city)
+        # It ends by a call of a tool of its own.
+        return f"{task.weather(city)} [[call final_answer: answer=The answer to this question end]]"
 
     return str(ToolCallingAgent(tools=[weather], model=model(task), max_steps=3).run(task.ask))
 
 
-run(plain=plain, stream=stream, tools=tools)
+def structured(task: Task) -> str:
+    wanted = {"type": "json_schema", "json_schema": {"name": "place", "schema": SCHEMA, "strict": True}}
+    return json.loads(model(task).generate(asked(task), response_format=wanted).content)["city"]
+
+
+run(plain=plain, stream=stream, tools=tools, structured=structured)

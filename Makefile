@@ -1,5 +1,5 @@
 # `make run` shows it at work, `make test` runs every test. Both bring up what they need themselves.
-.PHONY: run build release test test-rust test-python docs wheel lint format e2e e2e-open-webui e2e-smoke bench fuzz kills nightly previous clean help
+.PHONY: run build release test test-rust test-python test-clients clients docs wheel lint format e2e e2e-open-webui e2e-smoke bench fuzz kills nightly previous clean help
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -18,7 +18,7 @@ build: ## the debug build
 release: ## the optimised executable, target/release/owui-token-tracking
 	$(CARGO) build --locked --release --bin owui-token-tracking
 
-test: test-rust test-python ## all tests, on SQLite and PostgreSQL
+test: test-rust test-python test-clients ## all tests, on SQLite and PostgreSQL
 
 test-rust: ## the tests of the crates
 	scripts/with-postgres scripts/run-rust-tests
@@ -26,6 +26,16 @@ test-rust: ## the tests of the crates
 test-python: $(VENV)/ready ## the Python package, the documentation, the official clients against the gateway
 	$(CARGO) build --locked --bin owui-token-tracking --bin simulated-provider
 	scripts/with-postgres $(VENV)/bin/python -m pytest python/tests -q -n auto --dist loadscope
+
+test-clients: $(VENV)/ready ## the SDKs of OpenAI, Anthropic, Vercel and LiteLLM as they are installed, against the gateway; installs them first, about 500 MB
+	$(CARGO) build --locked --bin owui-token-tracking --bin simulated-provider
+	scripts/client-environments sdks litellm node-sdks >/dev/null
+	$(VENV)/bin/python -m pytest tests/clients -q -n auto -m quick
+
+clients: $(VENV)/ready ## all clients, coding agents and frameworks too: prints what each can do; installs them first, about 3 GB
+	$(CARGO) build --locked --bin owui-token-tracking --bin simulated-provider
+	scripts/client-environments >/dev/null
+	$(VENV)/bin/python -m pytest tests/clients -q -n auto
 
 e2e: ## the parts of `make test` that run the real executable: crashes, pauses, several gateways, clients
 	scripts/with-postgres scripts/run-rust-tests -E 'binary(/end_to_end/)'
@@ -65,7 +75,7 @@ bench: ## chunks of each provider; the ledger and the gateway, side by side with
 fuzz: ## ten minutes of fuzzing for each parser and converter (FUZZ_SECONDS to change that)
 	scripts/fuzz
 
-nightly: previous kills ## what takes too long for each change: 46,000 mutated bodies; streams of 800 MiB; the previous release; kills; outages of 18 s
+nightly: previous kills clients ## what takes too long for each change: all clients; 46,000 mutated bodies; streams of 800 MiB; the previous release; kills; outages of 18 s
 	MUTATED_BODIES=46000 scripts/with-postgres scripts/run-rust-tests -E 'test(mutations::)' --no-capture
 	STREAMED_MIB=800 scripts/with-postgres scripts/run-rust-tests --profile nightly -E 'binary(/end_to_end/) and test(/long_streams/)'
 	OWUI_TEST_OUTAGES=30 OWUI_TEST_OUTAGE_SECONDS=18 scripts/with-postgres scripts/run-rust-tests --profile nightly \

@@ -29,9 +29,12 @@ class Client:
     without: dict[str, str] = field(default_factory=dict)
     # Its own switches that keep it from the internet.
     switches: dict[str, str] = field(default_factory=dict)
-
+    # The model to ask for, where it is not the usual one of the route.
+    model: str = ""
     # Whom it asks in vain, because it has no switch for that.
     asks: frozenset[str] = frozenset()
+    # It takes a number like 500 anywhere in an error for a status, and tries again: it may do so once by chance.
+    reads_numbers: bool = False
 
     @property
     def is_command(self) -> bool:
@@ -89,6 +92,8 @@ ONLY_STRUCTURE = {
 HAS_NO_EMBEDDINGS = {"embeddings": "it has none"}
 OWN_FORM = {cell: "it wants answers in a form of its own, which the simulated server can't make" for cell in ("stream", "tools")}
 TEXTS = {cell: "it edits files by what the answer says" for cell in ("tools", "structured", "embeddings")}
+# Behind what is said to one that it knows it puts a message of its own, which the simulated server would take for the question.
+AIDERS_MODEL = "responses"
 CLIENTS = [
     *both("openai (Python)", "openai", "sdks", "openai_sdk.py", quick=True),
     Client("anthropic (Python)", "anthropic", "sdks", "anthropic_sdk.py", "messages", True, NO_EMBEDDINGS),
@@ -101,8 +106,10 @@ CLIENTS = [
     Client("litellm", "litellm", "litellm", "litellm_sdk.py", "messages", True, NO_EMBEDDINGS, LITELLM),
     Client("Claude Code", "@anthropic-ai/claude-code", "node-agents", "claude_code.py", "messages", False, AN_AGENT, CLAUDE_CODE),
     Client("Codex", "@openai/codex", "node-agents", "codex.py", "responses", without=WHOLE),
+    # It offers other tools then.
+    Client("Codex, model unknown to it", "@openai/codex", "node-agents", "codex.py", "responses", without=WHOLE, model="chat"),
     *(
-        Client("opencode", "opencode-ai", "node-agents", "opencode.py", route, False, NO_STRUCTURE, OPENCODE, OPENCODE_ASKS)
+        Client("opencode", "opencode-ai", "node-agents", "opencode.py", route, False, NO_STRUCTURE, OPENCODE, "", OPENCODE_ASKS, True)
         for route in ("chat", "responses", "messages")
     ),
     *both("LangChain (Python)", "langchain-openai", "frameworks", "langchain_sdk.py"),
@@ -120,7 +127,7 @@ CLIENTS = [
     Client("Instructor", "instructor", "frameworks", "instructor_sdk.py", "messages", without=ONLY_STRUCTURE),
     Client("DSPy", "dspy", "frameworks", "dspy_sdk.py", "chat", False, OWN_FORM, LITELLM),
     Client("smolagents", "smolagents", "frameworks", "smolagents_sdk.py", "chat", without=HAS_NO_EMBEDDINGS),
-    Client("aider", "aider-chat", "aider", "aider.py", "chat", False, TEXTS, LITELLM),
+    Client("aider", "aider-chat", "aider", "aider.py", "chat", False, TEXTS, LITELLM, AIDERS_MODEL),
     Client("aider", "aider-chat", "aider", "aider.py", "messages", False, TEXTS, LITELLM),
     Client("llm", "llm", "frameworks", "llm_command.py", "chat", without={"embeddings": "its models for them have no base URL"}),
 ]

@@ -16,7 +16,7 @@ from programs import KEY, Gateway
 MODELS = {
     "chat": "gpt-4o",
     "responses": "gpt-5.5",
-    "claude": "claude-sonnet-4-5",
+    "messages": "claude-sonnet-4-5",
     "embedding": "text-embedding-3-small",
     "free": "free-test",
 }
@@ -75,7 +75,7 @@ class Place:
         node = (self.environments / "node-program").resolve().parent
         self.surroundings["PATH"] = f"{node}{os.pathsep}{os.environ['PATH']}"
         user, self.spent_key = self.new_user()
-        self._ask(user, "chat", "[[sim input=1000000000 output=1]]")
+        self._ask(user, "chat", "[[sim input=1200000000 output=1]]")
 
     def new_user(self) -> tuple[str, str]:
         """Somebody with the whole allowance, and their key."""
@@ -103,7 +103,8 @@ class Place:
             "openai": self.gateway.url,
             "anthropic": self.gateway.url.removesuffix("/v1"),
             "route": client.route,
-            "models": MODELS,
+            "model": MODELS[client.model or client.route],
+            "embedding": MODELS["embedding"],
             "programs": str(self.programs(client)),
             "tasks": tasks,
         }

@@ -3,7 +3,7 @@ import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { embed, generateObject, generateText, jsonSchema, stepCountIs, streamText, tool } from "ai";
-import { job, joined, models, numbers, run, schema, tells, weather } from "./cells.mjs";
+import { embedding, job, joined, model, numbers, run, schema, tells, weather } from "./cells.mjs";
 
 const provider = (task) => {
   if (job.route === "messages") return createAnthropic({ baseURL: `${job.anthropic}/v1`, apiKey: task.key });
@@ -15,8 +15,7 @@ const provider = (task) => {
     supportsStructuredOutputs: true,
   });
 };
-const id = { messages: models.claude, responses: models.responses, chat: models.chat }[job.route];
-const asked = (task) => ({ model: provider(task)(id), prompt: task.ask });
+const asked = (task) => ({ model: provider(task)(model), prompt: task.ask });
 
 const cells = {
   plain: async (task) => (await generateText(asked(task))).text,
@@ -35,8 +34,8 @@ const cells = {
   },
   structured: async (task) => (await generateObject({ ...asked(task), schema: jsonSchema(schema) })).object.city,
   embeddings: async (task) => {
-    const model = provider(task).textEmbeddingModel(models.embedding);
-    return numbers((await embed({ model, value: task.ask })).embedding);
+    const asked = { model: provider(task).textEmbeddingModel(embedding), value: task.ask };
+    return numbers((await embed(asked)).embedding);
   },
 };
 await run(cells);

@@ -1,6 +1,6 @@
 """aider, for OpenAI's Chat Completions or Anthropic's messages."""
 
-from cells import ANTHROPIC, MODELS, OPENAI, ROUTE, Task, run
+from cells import ANTHROPIC, MODEL, OPENAI, ROUTE, Task, run
 from commands import HOME, shown
 
 # The rest keeps it from the internet, and from asking what to do.
@@ -10,9 +10,9 @@ OPTIONS += ("--no-show-model-warnings", "--no-detect-urls", "--disable-playwrigh
 
 def aider(task: Task, *options: str) -> str:
     if ROUTE == "messages":
-        model, place = f"anthropic/{MODELS['claude']}", {"ANTHROPIC_API_BASE": ANTHROPIC, "ANTHROPIC_API_KEY": task.key}
+        model, place = f"anthropic/{MODEL}", {"ANTHROPIC_API_BASE": ANTHROPIC, "ANTHROPIC_API_KEY": task.key}
     else:
-        model, place = f"openai/{MODELS['responses']}", {"OPENAI_API_BASE": OPENAI, "OPENAI_API_KEY": task.key}
+        model, place = f"openai/{MODEL}", {"OPENAI_API_BASE": OPENAI, "OPENAI_API_KEY": task.key}
     # Otherwise it fetches a list of prices.
     prices = HOME / ".aider/caches/model_prices_and_context_window.json"
     prices.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
 // Anthropic's client in JavaScript, with its own loop of tools.
 import Anthropic from "@anthropic-ai/sdk";
 import { betaTool } from "@anthropic-ai/sdk/helpers/beta/json-schema";
-import { job, joined, models, run, schema, tells, weather } from "./cells.mjs";
+import { job, joined, model, run, schema, tells, weather } from "./cells.mjs";
 
 const client = (task) => new Anthropic({ baseURL: job.anthropic, apiKey: task.key });
 const request = (task) => ({
-  model: models.claude,
+  model,
   max_tokens: 1000,
   messages: [{ role: "user", content: task.ask }],
 });

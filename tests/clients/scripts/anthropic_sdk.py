@@ -2,7 +2,7 @@
 
 import anthropic
 from anthropic import beta_tool
-from cells import ANTHROPIC, MODELS, Task, joined, run
+from cells import ANTHROPIC, MODEL, Task, joined, run
 from pydantic import BaseModel
 
 
@@ -11,7 +11,7 @@ class Place(BaseModel):
 
 
 def request(task: Task) -> dict:
-    return {"model": MODELS["claude"], "max_tokens": 1000, "messages": [{"role": "user", "content": task.ask}]}
+    return {"model": MODEL, "max_tokens": 1000, "messages": [{"role": "user", "content": task.ask}]}
 
 
 def client(task: Task) -> anthropic.Anthropic:

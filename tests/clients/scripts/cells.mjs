@@ -2,7 +2,7 @@
 import { readFileSync, writeSync } from "node:fs";
 
 export const job = JSON.parse(readFileSync(0, "utf8"));
-export const models = job.models;
+export const { model, embedding } = job;
 // What a client prints by itself is no answer.
 for (const name of ["log", "info", "debug"]) console[name] = console.error;
 

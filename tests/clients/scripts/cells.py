@@ -14,7 +14,9 @@ JOB: dict[str, Any] = json.load(sys.stdin)
 OPENAI: str = JOB["openai"]
 ANTHROPIC: str = JOB["anthropic"]
 ROUTE: str = JOB["route"]
-MODELS: dict[str, str] = JOB["models"]
+# Those to ask for.
+MODEL: str = JOB["model"]
+EMBEDDING: str = JOB["embedding"]
 # What a client prints by itself is no answer.
 ANSWERS = os.fdopen(os.dup(1), "w", encoding="utf-8")
 os.dup2(2, 1)

@@ -1,8 +1,8 @@
-"""Codex, with a model that it knows or (route `chat`) with one that it does not know, which changes the tools that it offers."""
+"""Codex."""
 
 import json
 
-from cells import MODELS, OPENAI, SCHEMA, Task, run
+from cells import MODEL, OPENAI, SCHEMA, Task, run
 from commands import HOME, command_of, shown
 
 # The last two keep it from the internet.
@@ -28,7 +28,7 @@ plugins = false
 def codex(task: Task, ask: str, *options: str) -> str:
     place = HOME / ".codex"
     place.mkdir(exist_ok=True)
-    (place / "config.toml").write_text(CONFIG.format(model=MODELS["responses"], base_url=OPENAI))
+    (place / "config.toml").write_text(CONFIG.format(model=MODEL, base_url=OPENAI))
     options = ("exec", "--skip-git-repo-check", "--sandbox", "workspace-write", *options)
     return shown("codex", *options, ask, GATEWAY_KEY=task.key)
 

@@ -1,11 +1,11 @@
 """DSPy."""
 
 import dspy
-from cells import MODELS, OPENAI, Task, numbers, run
+from cells import EMBEDDING, MODEL, OPENAI, Task, numbers, run
 
 
 def model(task: Task) -> dspy.LM:
-    return dspy.LM(f"openai/{MODELS['chat']}", api_base=OPENAI, api_key=task.key, cache=False)
+    return dspy.LM(f"openai/{MODEL}", api_base=OPENAI, api_key=task.key, cache=False)
 
 
 def plain(task: Task) -> str:
@@ -18,7 +18,7 @@ def structured(task: Task) -> str:
 
 
 def embeddings(task: Task) -> str:
-    made = dspy.Embedder(f"openai/{MODELS['embedding']}", api_base=OPENAI, api_key=task.key, caching=False)
+    made = dspy.Embedder(f"openai/{EMBEDDING}", api_base=OPENAI, api_key=task.key, caching=False)
     return numbers(made(task.ask).tolist())
 
 

@@ -3,7 +3,7 @@
 import anthropic
 import instructor
 import openai
-from cells import ANTHROPIC, MODELS, OPENAI, ROUTE, Task, run
+from cells import ANTHROPIC, MODEL, OPENAI, ROUTE, Task, run
 from pydantic import BaseModel
 
 
@@ -22,8 +22,8 @@ def client(task: Task):
 def asked(task: Task) -> dict:
     messages = [{"role": "user", "content": task.ask}]
     if ROUTE == "messages":
-        return {"model": MODELS["claude"], "messages": messages, "max_tokens": 1000}
-    return {"model": MODELS["chat"], "messages": messages}
+        return {"model": MODEL, "messages": messages, "max_tokens": 1000}
+    return {"model": MODEL, "messages": messages}
 
 
 def structured(task: Task) -> str:

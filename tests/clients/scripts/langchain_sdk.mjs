@@ -2,26 +2,26 @@
 import { HumanMessage, ToolMessage } from "@langchain/core/messages";
 import { tool } from "@langchain/core/tools";
 import { ChatOpenAI, OpenAIEmbeddings } from "@langchain/openai";
-import { job, joined, models, numbers, run, schema, tells, weather } from "./cells.mjs";
+import { embedding, job, joined, model, numbers, run, schema, tells, weather } from "./cells.mjs";
 
-const model = (task) =>
+const chat = (task) =>
   new ChatOpenAI({
-    model: job.route === "chat" ? models.chat : models.responses,
+    model,
     apiKey: task.key,
     useResponsesApi: job.route === "responses",
     configuration: { baseURL: job.openai },
   });
 
 await run({
-  plain: async (task) => (await model(task).invoke(task.ask)).text,
+  plain: async (task) => (await chat(task).invoke(task.ask)).text,
   stream: async (task) => {
     const pieces = [];
-    for await (const chunk of await model(task).stream(task.ask)) pieces.push(chunk.text);
+    for await (const chunk of await chat(task).stream(task.ask)) pieces.push(chunk.text);
     return joined(pieces);
   },
   tools: async (task) => {
     const offered = tool(({ city }) => weather(task, city), { name: "weather", description: tells, schema });
-    const bound = model(task).bindTools([offered]);
+    const bound = chat(task).bindTools([offered]);
     const messages = [new HumanMessage(task.ask)];
     const answer = await bound.invoke(messages);
     messages.push(answer);
@@ -30,10 +30,10 @@ await run({
     }
     return (await bound.invoke(messages)).text;
   },
-  structured: async (task) => (await model(task).withStructuredOutput(schema, { name: "place" }).invoke(task.ask)).city,
+  structured: async (task) => (await chat(task).withStructuredOutput(schema, { name: "place" }).invoke(task.ask)).city,
   embeddings: async (task) => {
     const embeddings = new OpenAIEmbeddings({
-      model: models.embedding,
+      model: embedding,
       apiKey: task.key,
       configuration: { baseURL: job.openai },
     });

@@ -1,6 +1,6 @@
 """LangChain in Python, with its packages for OpenAI and Anthropic."""
 
-from cells import ANTHROPIC, MODELS, OPENAI, ROUTE, Task, joined, numbers, run
+from cells import ANTHROPIC, EMBEDDING, MODEL, OPENAI, ROUTE, Task, joined, numbers, run
 from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
@@ -16,10 +16,10 @@ class Place(BaseModel):
 
 def model(task: Task):
     if ROUTE == "messages":
-        return ChatAnthropic(model=MODELS["claude"], base_url=ANTHROPIC, api_key=task.key)
+        return ChatAnthropic(model=MODEL, base_url=ANTHROPIC, api_key=task.key)
     if ROUTE == "responses":
-        return ChatOpenAI(model=MODELS["responses"], base_url=OPENAI, api_key=task.key, use_responses_api=True)
-    return ChatOpenAI(model=MODELS["chat"], base_url=OPENAI, api_key=task.key)
+        return ChatOpenAI(model=MODEL, base_url=OPENAI, api_key=task.key, use_responses_api=True)
+    return ChatOpenAI(model=MODEL, base_url=OPENAI, api_key=task.key)
 
 
 def plain(task: Task) -> str:
@@ -51,7 +51,7 @@ def structured(task: Task) -> str:
 def embeddings(task: Task) -> str:
     # Otherwise it fetches a tokenizer from the internet.
     made = OpenAIEmbeddings(
-        model=MODELS["embedding"], base_url=OPENAI, api_key=task.key, check_embedding_ctx_length=False
+        model=EMBEDDING, base_url=OPENAI, api_key=task.key, check_embedding_ctx_length=False
     )
     return numbers(made.embed_query(task.ask))
 

@@ -3,15 +3,15 @@
 import json
 
 import litellm
-from cells import ANTHROPIC, MODELS, OPENAI, ROUTE, SCHEMA, TELLS, Task, joined, numbers, run
+from cells import ANTHROPIC, EMBEDDING, MODEL, OPENAI, ROUTE, SCHEMA, TELLS, Task, joined, numbers, run
 
 litellm.suppress_debug_info = True
 
 
 def place(task: Task) -> dict:
     if ROUTE == "chat":
-        return {"model": f"openai/{MODELS['chat']}", "api_base": OPENAI, "api_key": task.key}
-    return {"model": f"anthropic/{MODELS['claude']}", "api_base": ANTHROPIC, "api_key": task.key}
+        return {"model": f"openai/{MODEL}", "api_base": OPENAI, "api_key": task.key}
+    return {"model": f"anthropic/{MODEL}", "api_base": ANTHROPIC, "api_key": task.key}
 
 
 def asked(task: Task) -> list:
@@ -45,7 +45,7 @@ def structured(task: Task) -> str:
 
 
 def embeddings(task: Task) -> str:
-    model = f"openai/{MODELS['embedding']}"
+    model = f"openai/{EMBEDDING}"
     answer = litellm.embedding(model=model, input=[task.ask], api_base=OPENAI, api_key=task.key)
     return numbers(answer.data[0]["embedding"])
 

@@ -1,6 +1,6 @@
 """LlamaIndex, with its packages for compatible servers and for Anthropic."""
 
-from cells import ANTHROPIC, MODELS, OPENAI, ROUTE, TELLS, Task, joined, numbers, run
+from cells import ANTHROPIC, EMBEDDING, MODEL, OPENAI, ROUTE, TELLS, Task, joined, numbers, run
 from llama_index.core.tools import FunctionTool
 from llama_index.embeddings.openai_like import OpenAILikeEmbedding
 from llama_index.llms.anthropic import Anthropic
@@ -16,9 +16,9 @@ class Place(BaseModel):
 
 def model(task: Task):
     if ROUTE == "messages":
-        return Anthropic(model=MODELS["claude"], base_url=ANTHROPIC, api_key=task.key)
+        return Anthropic(model=MODEL, base_url=ANTHROPIC, api_key=task.key)
     return OpenAILike(
-        model=MODELS["chat"], api_base=OPENAI, api_key=task.key, is_chat_model=True, is_function_calling_model=True
+        model=MODEL, api_base=OPENAI, api_key=task.key, is_chat_model=True, is_function_calling_model=True
     )
 
 
@@ -51,7 +51,7 @@ def structured(task: Task) -> str:
 
 
 def embeddings(task: Task) -> str:
-    made = OpenAILikeEmbedding(model_name=MODELS["embedding"], api_base=OPENAI, api_key=task.key)
+    made = OpenAILikeEmbedding(model_name=EMBEDDING, api_base=OPENAI, api_key=task.key)
     return numbers(made.get_text_embedding(task.ask))
 
 

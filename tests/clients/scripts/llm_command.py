@@ -1,12 +1,11 @@
 """llm, with models of a compatible server."""
 
 import json
-import os
 
-from cells import MODELS, OPENAI, SCHEMA, Task, run
+from cells import MODEL, OPENAI, SCHEMA, Task, run
 from commands import HOME, shown
 
-MODEL = """
+CONFIG = """
 - model_id: gateway
   model_name: {model}
   api_base: {base_url}
@@ -24,9 +23,9 @@ def weather(city: str) -> str:
 def llm(task: Task, *options: str) -> str:
     place = HOME / "llm"
     place.mkdir(exist_ok=True)
-    (place / "extra-openai-models.yaml").write_text(MODEL.format(model=MODELS["chat"], base_url=OPENAI))
+    (place / "extra-openai-models.yaml").write_text(CONFIG.format(model=MODEL, base_url=OPENAI))
     (place / "keys.json").write_text(json.dumps({"gateway": task.key}))
-    return shown("llm", "-m", "gateway", *options, task.ask, LLM_USER_PATH=str(place), PATH=os.environ["PATH"])
+    return shown("llm", "-m", "gateway", *options, task.ask, LLM_USER_PATH=str(place))
 
 
 def plain(task: Task) -> str:

@@ -10,7 +10,7 @@ from agents import (
     function_tool,
     set_tracing_disabled,
 )
-from cells import MODELS, OPENAI, ROUTE, Task, joined, run
+from cells import MODEL, OPENAI, ROUTE, Task, joined, run
 from openai import AsyncOpenAI
 from pydantic import BaseModel
 
@@ -24,8 +24,8 @@ class Place(BaseModel):
 def agent(task: Task, **more) -> Agent:
     client = AsyncOpenAI(base_url=OPENAI, api_key=task.key)
     if ROUTE == "responses":
-        return Agent(name="agent", model=OpenAIResponsesModel(MODELS["responses"], client), **more)
-    return Agent(name="agent", model=OpenAIChatCompletionsModel(MODELS["chat"], client), **more)
+        return Agent(name="agent", model=OpenAIResponsesModel(MODEL, client), **more)
+    return Agent(name="agent", model=OpenAIChatCompletionsModel(MODEL, client), **more)
 
 
 def ask(task: Task, **more):

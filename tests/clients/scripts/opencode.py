@@ -1,27 +1,21 @@
 """opencode, with the packages of the AI SDK for compatible servers, for OpenAI and for Anthropic."""
 
 import json
-import os
 
-from cells import MODELS, OPENAI, ROUTE, Task, run
+from cells import MODEL, OPENAI, ROUTE, Task, run
 from commands import HOME, command_of, shown
 
-PACKAGES = {
-    "chat": ("@ai-sdk/openai-compatible", MODELS["chat"]),
-    "responses": ("@ai-sdk/openai", MODELS["responses"]),
-    "messages": ("@ai-sdk/anthropic", MODELS["claude"]),
-}
+PACKAGES = {"chat": "@ai-sdk/openai-compatible", "responses": "@ai-sdk/openai", "messages": "@ai-sdk/anthropic"}
 
 
 def opencode(task: Task, ask: str) -> str:
-    package, model = PACKAGES[ROUTE]
     options = {"baseURL": OPENAI, "apiKey": task.key}
-    gateway = {"npm": package, "name": "Gateway", "options": options, "models": {model: {}}}
-    config = {"$schema": "https://opencode.ai/config.json", "model": f"gateway/{model}", "provider": {"gateway": gateway}}
+    gateway = {"npm": PACKAGES[ROUTE], "name": "Gateway", "options": options, "models": {MODEL: {}}}
+    config = {"$schema": "https://opencode.ai/config.json", "model": f"gateway/{MODEL}", "provider": {"gateway": gateway}}
     place = HOME / ".config/opencode"
     place.mkdir(parents=True, exist_ok=True)
     (place / "opencode.json").write_text(json.dumps(config))
-    return shown("opencode", "run", ask, NO_COLOR="1", TERM="dumb", PATH=os.environ["PATH"])
+    return shown("opencode", "run", ask, NO_COLOR="1", TERM="dumb")
 
 
 def plain(task: Task) -> str:

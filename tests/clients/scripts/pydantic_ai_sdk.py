@@ -2,7 +2,7 @@
 
 import asyncio
 
-from cells import ANTHROPIC, MODELS, OPENAI, ROUTE, Task, joined, numbers, run
+from cells import ANTHROPIC, EMBEDDING, MODEL, OPENAI, ROUTE, Task, joined, numbers, run
 from pydantic import BaseModel
 from pydantic_ai import Agent
 
@@ -18,14 +18,14 @@ def model(task: Task):
         from pydantic_ai.models.anthropic import AnthropicModel
         from pydantic_ai.providers.anthropic import AnthropicProvider
 
-        return AnthropicModel(MODELS["claude"], provider=AnthropicProvider(base_url=ANTHROPIC, api_key=task.key))
+        return AnthropicModel(MODEL, provider=AnthropicProvider(base_url=ANTHROPIC, api_key=task.key))
     from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
     from pydantic_ai.providers.openai import OpenAIProvider
 
     provider = OpenAIProvider(base_url=OPENAI, api_key=task.key)
     if ROUTE == "responses":
-        return OpenAIResponsesModel(MODELS["responses"], provider=provider)
-    return OpenAIChatModel(MODELS["chat"], provider=provider)
+        return OpenAIResponsesModel(MODEL, provider=provider)
+    return OpenAIChatModel(MODEL, provider=provider)
 
 
 def plain(task: Task) -> str:
@@ -61,7 +61,7 @@ def embeddings(task: Task) -> str:
     from pydantic_ai.providers.openai import OpenAIProvider
 
     provider = OpenAIProvider(base_url=OPENAI, api_key=task.key)
-    embedder = Embedder(OpenAIEmbeddingModel(MODELS["embedding"], provider=provider))
+    embedder = Embedder(OpenAIEmbeddingModel(EMBEDDING, provider=provider))
     return numbers(embedder.embed_query_sync(task.ask).embeddings[0])
 
 

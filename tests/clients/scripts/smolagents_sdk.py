@@ -2,12 +2,12 @@
 
 import json
 
-from cells import MODELS, OPENAI, SCHEMA, Task, joined, run
+from cells import MODEL, OPENAI, SCHEMA, Task, joined, run
 from smolagents import ChatMessage, OpenAIServerModel, ToolCallingAgent, tool
 
 
 def model(task: Task) -> OpenAIServerModel:
-    return OpenAIServerModel(model_id=MODELS["chat"], api_base=OPENAI, api_key=task.key)
+    return OpenAIServerModel(model_id=MODEL, api_base=OPENAI, api_key=task.key)
 
 
 def asked(task: Task) -> list[ChatMessage]:

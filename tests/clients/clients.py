@@ -29,8 +29,9 @@ class Client:
     without: dict[str, str] = field(default_factory=dict)
     # Its own switches that keep it from the internet.
     switches: dict[str, str] = field(default_factory=dict)
-    # The model to ask for, where it is not the usual one of the route.
+    # The model to ask for, where it is not the usual one of the route; and what the row says of that.
     model: str = ""
+    note: str = ""
     # Whom it asks in vain, because it has no switch for that.
     asks: frozenset[str] = frozenset()
     # It takes a number like 500 anywhere in an error for a status, and tries again: it may do so once by chance.
@@ -51,7 +52,7 @@ class Client:
         """As it is pinned."""
         if self.is_node:
             wanted = json.loads((ENVIRONMENTS / self.environment / "package.json").read_text())
-            return wanted["dependencies"][self.package]
+            return str(wanted["dependencies"][self.package])
         wanted = (ENVIRONMENTS / f"{self.environment}.txt").read_text()
         found = re.search(rf"^{re.escape(self.package)}(?:\[[^]]*\])?==(\S+)", wanted, re.MULTILINE)
         assert found, f"{self.package} is not pinned in {self.environment}.txt"
@@ -59,14 +60,14 @@ class Client:
 
     @property
     def title(self) -> str:
-        return f"{self.name} {self.version}, {self.route}"
+        return ", ".join(filter(None, [f"{self.name} {self.version}", self.route, self.note]))
 
 
-def both(name: str, package: str, environment: str, script: str, **more) -> list[Client]:
+def both(name: str, package: str, environment: str, script: str, quick: bool = False) -> list[Client]:
     """A client of Chat Completions and of Responses."""
     return [
-        Client(name, package, environment, script, "chat", **more),
-        Client(name, package, environment, script, "responses", **more, without=NO_EMBEDDINGS),
+        Client(name, package, environment, script, "chat", quick),
+        Client(name, package, environment, script, "responses", quick, NO_EMBEDDINGS),
     ]
 
 
@@ -90,7 +91,9 @@ ONLY_STRUCTURE = {
     "embeddings": "it has none",
 }
 HAS_NO_EMBEDDINGS = {"embeddings": "it has none"}
-OWN_FORM = {cell: "it wants answers in a form of its own, which the simulated server can't make" for cell in ("stream", "tools")}
+OWN_FORM = {
+    cell: "it wants answers in a form of its own, which the simulated server can't make" for cell in ("stream", "tools")
+}
 TEXTS = {cell: "it edits files by what the answer says" for cell in ("tools", "structured", "embeddings")}
 # Behind what is said to one that it knows it puts a message of its own, which the simulated server would take for the question.
 AIDERS_MODEL = "responses"
@@ -104,23 +107,61 @@ CLIENTS = [
     Client("AI SDK", "ai", "node-sdks", "ai_sdk.mjs", "messages", True, NO_EMBEDDINGS),
     Client("litellm", "litellm", "litellm", "litellm_sdk.py", "chat", True, {}, LITELLM),
     Client("litellm", "litellm", "litellm", "litellm_sdk.py", "messages", True, NO_EMBEDDINGS, LITELLM),
-    Client("Claude Code", "@anthropic-ai/claude-code", "node-agents", "claude_code.py", "messages", False, AN_AGENT, CLAUDE_CODE),
+    Client(
+        "Claude Code",
+        "@anthropic-ai/claude-code",
+        "node-agents",
+        "claude_code.py",
+        "messages",
+        False,
+        AN_AGENT,
+        CLAUDE_CODE,
+    ),
     Client("Codex", "@openai/codex", "node-agents", "codex.py", "responses", without=WHOLE),
     # It offers other tools then.
-    Client("Codex, model unknown to it", "@openai/codex", "node-agents", "codex.py", "responses", without=WHOLE, model="chat"),
+    Client("Codex", "@openai/codex", "node-agents", "codex.py", "responses", False, WHOLE, {}, "chat", "unknown model"),
     *(
-        Client("opencode", "opencode-ai", "node-agents", "opencode.py", route, False, NO_STRUCTURE, OPENCODE, "", OPENCODE_ASKS, True)
+        Client(
+            "opencode",
+            "opencode-ai",
+            "node-agents",
+            "opencode.py",
+            route,
+            False,
+            NO_STRUCTURE,
+            OPENCODE,
+            asks=OPENCODE_ASKS,
+            reads_numbers=True,
+        )
         for route in ("chat", "responses", "messages")
     ),
     *both("LangChain (Python)", "langchain-openai", "frameworks", "langchain_sdk.py"),
-    Client("LangChain (Python)", "langchain-anthropic", "frameworks", "langchain_sdk.py", "messages", without=NO_EMBEDDINGS),
+    Client(
+        "LangChain (Python)", "langchain-anthropic", "frameworks", "langchain_sdk.py", "messages", without=NO_EMBEDDINGS
+    ),
     *both("LangChain (Node)", "@langchain/openai", "node-frameworks", "langchain_sdk.mjs"),
     Client("LlamaIndex", "llama-index-llms-openai-like", "frameworks-older", "llama_index_sdk.py", "chat"),
-    Client("LlamaIndex", "llama-index-llms-anthropic", "frameworks-older", "llama_index_sdk.py", "messages", without=NO_EMBEDDINGS),
+    Client(
+        "LlamaIndex",
+        "llama-index-llms-anthropic",
+        "frameworks-older",
+        "llama_index_sdk.py",
+        "messages",
+        without=NO_EMBEDDINGS,
+    ),
     *both("Pydantic AI", "pydantic-ai-slim", "frameworks", "pydantic_ai_sdk.py"),
-    Client("Pydantic AI", "pydantic-ai-slim", "frameworks-older", "pydantic_ai_sdk.py", "messages", without=NO_EMBEDDINGS),
+    Client(
+        "Pydantic AI", "pydantic-ai-slim", "frameworks-older", "pydantic_ai_sdk.py", "messages", without=NO_EMBEDDINGS
+    ),
     *(
-        Client("OpenAI Agents SDK", "openai-agents", "frameworks-older", "openai_agents_sdk.py", route, without=HAS_NO_EMBEDDINGS)
+        Client(
+            "OpenAI Agents SDK",
+            "openai-agents",
+            "frameworks-older",
+            "openai_agents_sdk.py",
+            route,
+            without=HAS_NO_EMBEDDINGS,
+        )
         for route in ("chat", "responses")
     ),
     Client("Instructor", "instructor", "frameworks", "instructor_sdk.py", "chat", without=ONLY_STRUCTURE),
@@ -129,5 +170,12 @@ CLIENTS = [
     Client("smolagents", "smolagents", "frameworks", "smolagents_sdk.py", "chat", without=HAS_NO_EMBEDDINGS),
     Client("aider", "aider-chat", "aider", "aider.py", "chat", False, TEXTS, LITELLM, AIDERS_MODEL),
     Client("aider", "aider-chat", "aider", "aider.py", "messages", False, TEXTS, LITELLM),
-    Client("llm", "llm", "frameworks", "llm_command.py", "chat", without={"embeddings": "its models for them have no base URL"}),
+    Client(
+        "llm",
+        "llm",
+        "frameworks",
+        "llm_command.py",
+        "chat",
+        without={"embeddings": "its models for them have no base URL"},
+    ),
 ]

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from books import MILLION, PRICES, Upstream
@@ -35,7 +36,8 @@ api_key = "a-provider-key"
 @pytest.fixture(scope="session")
 def environments(request: pytest.FixtureRequest) -> Path:
     """The folder with the environments of the clients that are asked for. Of several processes one installs, the others wait."""
-    needed = sorted({item.callspec.params["client"].environment for item in request.session.items})
+    items: list[Any] = request.session.items
+    needed = sorted({item.callspec.params["client"].environment for item in items})
     place = Path(tempfile.gettempdir()) / f"owui-tracking-clients-{os.getuid()}.lock"
     with place.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -109,12 +111,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node, error) -> None:
+def pytest_testnodedown(node: Any, error: Any) -> None:
     """Takes over what a process of several saw."""
     MATRIX.update(getattr(node, "workeroutput", {}).get("matrix", {}))
 
 
-def pytest_terminal_summary(terminalreporter) -> None:
+def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Prints the matrix, and writes it where that is wanted."""
     if not MATRIX:
         return

@@ -67,7 +67,8 @@ class Script:
         except queue.Empty:
             return None
         assert line, f"the script ended: {self.errors.read_text(errors='replace')[-2000:]}"
-        return json.loads(line)
+        said: dict[str, Any] = json.loads(line)
+        return said
 
     def end(self) -> None:
         if self.process.poll() is None:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from books import Upstream, charged, produced
@@ -27,12 +28,12 @@ RESULT = "[[sim input=300 output=5]]"
 RAIN = "It rains in Bern."
 
 
-def parameters() -> list:
+def parameters() -> list[Any]:
     return [pytest.param(one, id=one.title, marks=[pytest.mark.quick] if one.quick else []) for one in CLIENTS]
 
 
 @pytest.mark.parametrize("client", parameters())
-def test_client(client: Client, place: Place, upstream: Upstream, matrix: dict, tmp_path: Path) -> None:
+def test_client(client: Client, place: Place, upstream: Upstream, matrix: dict[str, Row], tmp_path: Path) -> None:
     user, key = place.new_user()
     keys = {"limit": place.spent_key, "key": "sk-wrong-0123456789abcdef"}
     tasks = [

@@ -4,8 +4,23 @@ from cells import ANTHROPIC, MODEL, OPENAI, ROUTE, Task, run
 from commands import HOME, shown
 
 # The rest keeps it from the internet, and from asking what to do.
-OPTIONS = ("--no-git", "--yes-always", "--no-check-update", "--no-show-release-notes", "--analytics-disable", "--no-pretty")
-OPTIONS += ("--no-show-model-warnings", "--no-detect-urls", "--disable-playwright", "--map-tokens", "0", "--edit-format", "ask")
+OPTIONS = (
+    "--no-git",
+    "--yes-always",
+    "--no-check-update",
+    "--no-show-release-notes",
+    "--analytics-disable",
+    "--no-pretty",
+)
+OPTIONS += (
+    "--no-show-model-warnings",
+    "--no-detect-urls",
+    "--disable-playwright",
+    "--map-tokens",
+    "0",
+    "--edit-format",
+    "ask",
+)
 
 
 def aider(task: Task, *options: str) -> str:

@@ -50,9 +50,7 @@ def structured(task: Task) -> str:
 
 def embeddings(task: Task) -> str:
     # Otherwise it fetches a tokenizer from the internet.
-    made = OpenAIEmbeddings(
-        model=EMBEDDING, base_url=OPENAI, api_key=task.key, check_embedding_ctx_length=False
-    )
+    made = OpenAIEmbeddings(model=EMBEDDING, base_url=OPENAI, api_key=task.key, check_embedding_ctx_length=False)
     return numbers(made.embed_query(task.ask))
 
 

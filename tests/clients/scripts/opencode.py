@@ -11,7 +11,11 @@ PACKAGES = {"chat": "@ai-sdk/openai-compatible", "responses": "@ai-sdk/openai", 
 def opencode(task: Task, ask: str) -> str:
     options = {"baseURL": OPENAI, "apiKey": task.key}
     gateway = {"npm": PACKAGES[ROUTE], "name": "Gateway", "options": options, "models": {MODEL: {}}}
-    config = {"$schema": "https://opencode.ai/config.json", "model": f"gateway/{MODEL}", "provider": {"gateway": gateway}}
+    config = {
+        "$schema": "https://opencode.ai/config.json",
+        "model": f"gateway/{MODEL}",
+        "provider": {"gateway": gateway},
+    }
     place = HOME / ".config/opencode"
     place.mkdir(parents=True, exist_ok=True)
     (place / "opencode.json").write_text(json.dumps(config))

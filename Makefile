@@ -27,7 +27,7 @@ test-python: $(VENV)/ready ## the Python package, the documentation, the officia
 	$(CARGO) build --locked --bin owui-token-tracking --bin simulated-provider
 	scripts/with-postgres $(VENV)/bin/python -m pytest python/tests -q -n auto --dist loadscope
 
-test-clients: $(VENV)/ready ## the SDKs of OpenAI, Anthropic, Vercel and LiteLLM as they are installed, against the gateway; installs them first, about 500 MB
+test-clients: $(VENV)/ready ## the SDKs of OpenAI, Anthropic, Vercel and LiteLLM as they are installed, against the gateway; installs them first, about 650 MB
 	$(CARGO) build --locked --bin owui-token-tracking --bin simulated-provider
 	scripts/client-environments sdks litellm node-sdks >/dev/null
 	$(VENV)/bin/python -m pytest tests/clients -q -n auto -m quick

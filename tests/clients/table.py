@@ -3,7 +3,8 @@
 from clients import CELLS
 
 Row = dict[str, str]
-HEADER = """What each client does through the gateway. "ok": an answer was shown as the server made it; a limit that is reached and a
+HEADER = """\
+What each client does through the gateway. "ok": an answer was shown as the server made it; a limit that is reached and a
 wrong key ended the client within 10 seconds with our sentence. The charges of each client equal what the server produced.
 
 """

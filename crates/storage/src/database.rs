@@ -7,7 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, Executor};
+use sqlx::{AssertSqlSafe, Connection, Executor};
 use tokio::sync::watch;
 
 use crate::file::{self, Place};
@@ -18,6 +18,11 @@ use crate::{DatabaseUrl, Error, Kind};
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a caller waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections to PostgreSQL that are idle for longer, or older, are made anew. By ourselves, when one is needed: the pool's own
+/// upkeep counts its idle connections without a lock, may find fewer than none, and then never ends (sqlx 0.9,
+/// `spawn_maintenance_tasks`).
+const LONGEST_IDLE: Duration = Duration::from_secs(600);
+const LIFETIME: Duration = Duration::from_secs(1800);
 /// How long connections may take to be closed.
 const CLOSING: Duration = Duration::from_secs(5);
 /// One number for all processes of ours: the key of PostgreSQL's advisory lock for migrations and administration.
@@ -146,6 +151,8 @@ impl Database {
         let pool = SqlitePoolOptions::new()
             .max_connections(url.pool_size())
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
             .connect_with(options)
             .await?;
         Ok(Self {
@@ -163,7 +170,21 @@ impl Database {
         let options: PgConnectOptions =
             address.parse().map_err(|error: sqlx::Error| Error::BadUrl(error.to_string()))?;
         let options = options.application_name("openwebui-token-tracking");
-        let pool = PgPoolOptions::new().max_connections(url.pool_size()).acquire_timeout(ACQUIRE_TIMEOUT);
+        let pool = PgPoolOptions::new()
+            .max_connections(url.pool_size())
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .before_acquire(|connection, is| {
+                Box::pin(async move {
+                    // What was idle for long may have been dropped on the way without a word: a ping would wait for it.
+                    if is.idle_for > LONGEST_IDLE || is.age > LIFETIME {
+                        return Ok(false);
+                    }
+                    connection.ping().await.map(|()| true)
+                })
+            });
         let pool =
             PgConnections::connect(pool, options, url.pooling()).await.map_err(|error| match Error::from(
                 error,

@@ -62,7 +62,7 @@ impl Keys {
             (None, _) => Ok(Access::Forwarding),
             (Some(_), true) => Err(ApiError::unauthorized(
                 "missing_api_key",
-                "Send your key as `Authorization: Bearer KEY`.",
+                "Send your key as `Authorization: Bearer KEY`, or as `x-api-key: KEY`.",
             )),
             (Some(_), false) => Err(ApiError::unauthorized(
                 "invalid_api_key",

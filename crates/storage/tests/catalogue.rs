@@ -276,7 +276,7 @@ each_database!(two_keys_that_work_have_two_names, async |test: TestDatabase| {
     let Err(Error::Conflict { what }) = keys::create(&database, "laptop", None, None, now()).await else {
         panic!("two keys are called `laptop`");
     };
-    assert!(what.contains("key revoke 'laptop'") && what.contains("another name"), "{what}");
+    assert!(what.contains("a forwarding key") && what.contains("choose another one"), "{what}");
     keys::create(&database, "desk", None, None, now()).await.unwrap();
     keys::revoke(&database, "laptop", now()).await.unwrap();
     keys::create(&database, "laptop", None, None, now()).await.unwrap();

@@ -108,14 +108,15 @@ pub async fn create(
 
 /// Two keys of one name could not be told apart when one of them is to be revoked.
 fn taken(by: &Key) -> Error {
-    let Key { name, created_at, .. } = by;
+    let Key { name, created_at, user, .. } = by;
     let day = accounting::Zone::UTC.day(*created_at);
-    Error::Conflict {
-        what: format!(
-            "there is a key `{name}` already, made on {day}: choose another name, or revoke that one first with \
-             `owui-token-tracking key revoke '{name}'`"
-        ),
-    }
+    let whose = user
+        .as_ref()
+        .map_or_else(|| "a forwarding key".to_owned(), |user| format!("a key of the user `{user}`"));
+    let what = format!(
+        "there is a key `{name}` already, {whose}, made on {day}; names of keys are unique: choose another one"
+    );
+    Error::Conflict { what }
 }
 
 /// All keys, the newest last.

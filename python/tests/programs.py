@@ -9,6 +9,8 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from early import early_zone
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 # The package's own executable, for whatever the tests import of it.
@@ -150,7 +152,7 @@ def serve(running: Gateway, folder: Path, models: list[dict], providers: str, se
     config = folder / "owui-token-tracking.toml"
     config.write_text(f'[gateway]\nlisten = "127.0.0.1:0"\nkey = "{KEY}"\n{providers}')
     running.run("init", "--create", "--model-json", str(prices))
-    for key, value in settings.items():
+    for key, value in {"timezone": early_zone(), **settings}.items():
         running.run("settings", "set", key, value)
     process = Process([str(PROGRAMS / "owui-token-tracking"), "serve", "--config", str(config)], running.environment)
     running.url = f"{process.url}/v1"

@@ -5,7 +5,6 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -83,19 +82,12 @@ def place(relay: Relay, environments: Path, tmp_path_factory: pytest.TempPathFac
         }
         for model, (for_input, for_output) in PRICES.items()
     ]
-    settings = {"base_credit_allowance": "1000000", "timezone": early()}
+    settings = {"base_credit_allowance": "1000000"}
     process = serve(running, folder, models, PROVIDERS.format(relay.url), settings)
     outside = Outside()
     yield Place(running, environments, outside)
     outside.close()
     finish(running, process)
-
-
-def early() -> str:
-    """A time zone where the day began one to two hours ago. Then the seconds until the next one have no `500` in front, which
-    opencode takes for a status wherever it stands."""
-    ahead = (1 - datetime.now(UTC).hour + 11) % 24 - 11
-    return f"Etc/GMT{-ahead:+d}"
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from databases import Database
+from early import early_zone
 from processes import PROGRAMS, Program, clean_environment
 
 KEY = "a-forwarding-key-for-tests"
@@ -84,6 +85,7 @@ class Commands:
         prices.write_text(json.dumps(models))
         self.run("init", "--create", "--model-json", str(prices))
         # `init` leaves prices as they are where there are some.
+        self.run("settings", "set", "timezone", early_zone())
         self.run("pricing", "upsert", "--json", str(prices))
 
     def spent(self, user: str) -> Decimal:

@@ -23,10 +23,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from account import error_text
+from early import early_zone
 from gateway import cost
 from tab import open_tab
 from tracked import ANTHROPIC, ASK, FREE, GOOGLE, MISTRAL, MODEL, ONE, OPENAI, VENDORS, Tracked, Vendor
@@ -174,8 +176,8 @@ def test_the_balance_button_says_exactly_when_it_is_reset(tracked: Tracked) -> N
         pressed: dict[str, Any] = {"model": MODEL, "messages": [], "chat_id": turn.chat, "id": turn.answer}
         tab.account.post("/api/chat/actions/credit_balance", {**pressed, "session_id": tab.socket.get_sid()})
         line = tab.account.message(turn.chat, turn.answer)["statusHistory"][-1]["description"]
-    found = re.search(r"reset at (\S+ \S+) UTC, in (?:(\d+) h )?(\d+) min", line)
+    found = re.search(r"reset at (\S+ \S+) \S+, in (?:(\d+) h )?(\d+) min", line)
     assert found, line
-    at = datetime.fromisoformat(found[1]).replace(tzinfo=timezone.utc)
+    at = datetime.fromisoformat(found[1]).replace(tzinfo=ZoneInfo(early_zone()))
     told = timedelta(hours=int(found[2] or 0), minutes=int(found[3]))
     assert timedelta(0) <= told - (at - datetime.now(timezone.utc)) < timedelta(minutes=1, seconds=5)

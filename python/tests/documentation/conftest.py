@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from early import early_zone
 
 from openwebui_token_tracking import child, executable
 
@@ -21,6 +22,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     with databases.fresh(request.param, tmp_path) as address:
         monkeypatch.setenv("DATABASE_URL", address)
         executable.run("init", database_url=address)
+        executable.run("settings", "set", "timezone", early_zone(), database_url=address)
         yield address
         child.close(address)
         executable.run("verify", database_url=address)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from early import early_zone
 
 from openwebui_token_tracking import executable
 from openwebui_token_tracking.pipes import (
@@ -104,6 +105,7 @@ class Stage:
         prices = folder / "models.json"
         prices.write_text(json.dumps(models))
         stage.command("init", "--model-json", str(prices))
+        stage.command("settings", "set", "timezone", early_zone())
         for daily, total in ALLOWANCES:
             stage._grant(f"dept-{uuid.uuid4().hex[:8]}", daily, total)
         # The one of the recorded calls.

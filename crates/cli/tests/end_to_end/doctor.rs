@@ -269,6 +269,7 @@ async fn rights_and_time_zone_on_postgres() {
     let simulator = Simulator::start().await.unwrap();
     let test = TestDatabase::postgres().await.unwrap();
     let mut place = Place::new(&test, &simulator, &[]).await;
+    place.sql("DELETE FROM {base_settings} WHERE setting_key = 'timezone'").await;
     let far = [("TZ", "Asia/Kathmandu")];
     place.doctor_with(&["--offline"], &far).finds("time zone", "warning", "Asia/Kathmandu, PostgreSQL's");
     let role = format!("reader_{}", storage::new_id().simple());

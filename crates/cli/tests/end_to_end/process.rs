@@ -14,6 +14,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use storage::Database;
+use testing::clock::early_zone;
 use testing::databases::TestDatabase;
 use testing::simulator::Simulator;
 
@@ -49,6 +50,9 @@ impl Place {
         }]);
         std::fs::write(place.file("models.json"), models.to_string()).unwrap();
         place.ok(&["init", "--model-json", place.file("models.json").to_str().unwrap()]);
+        if settings.iter().all(|(key, _)| *key != "timezone") {
+            place.ok(&["settings", "set", "timezone", &early_zone()]);
+        }
         for (key, value) in settings {
             place.ok(&["settings", "set", key, value]);
         }

@@ -20,6 +20,7 @@ use storage::admin::prices::{self, NewPrice, Source, Write};
 use storage::admin::settings;
 use storage::reports::verify::verify;
 use storage::{Database, SystemClock};
+use testing::clock::early_zone;
 use testing::databases::TestDatabase;
 use testing::simulator::Simulator;
 use tokio::net::TcpListener;
@@ -102,7 +103,8 @@ pub async fn prepare(database: &Database, changes: &[(&str, &str)], clock: &dyn 
     let models = [price("gpt-test", 1), price("dear", 10), price("free", 0)];
     prices::write(database, &models, Write::Add, Source::Administrator, clock.now()).await.unwrap();
     settings::init(database, &settings::initial(), true).await.unwrap();
-    for (key, value) in changes {
+    let zone = early_zone();
+    for (key, value) in [&[("timezone", zone.as_str())], changes].concat() {
         settings::set(database, key, value).await.unwrap();
     }
 }

@@ -58,9 +58,16 @@ fn check(uri: &Uri, headers: &HeaderMap, allowed: &[AllowedHost]) -> Result<(), 
     };
     let mut hosts = headers.get_all(HOST).iter();
     let (named, more) = (hosts.next(), hosts.next());
-    let named = named.and_then(|host| host.to_str().ok()?.parse().ok());
-    let hosts_are_ours =
-        more.is_none() && named.as_ref().is_some_and(is_ours) && uri.authority().is_none_or(is_ours);
+    let named_is_ours = named.map(|host| {
+        let host: Option<Authority> = host.to_str().ok().and_then(|text| text.parse().ok());
+        host.as_ref().is_some_and(is_ours)
+    });
+    // HTTP/2 names it in the address of the request.
+    let of_uri_is_ours = uri.authority().map(is_ours);
+    let hosts_are_ours = more.is_none()
+        && [named_is_ours, of_uri_is_ours].iter().any(Option::is_some)
+        && named_is_ours.unwrap_or(true)
+        && of_uri_is_ours.unwrap_or(true);
     if !hosts_are_ours {
         return Err(refusal(
             "host_not_allowed",

@@ -15,6 +15,7 @@ mod errands;
 mod error;
 mod form;
 mod hosts;
+mod http2;
 mod identity;
 mod keep_alive;
 mod keys;

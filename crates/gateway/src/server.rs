@@ -7,16 +7,17 @@ use std::time::Duration;
 use accounting::Clock;
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::{Router, middleware};
+use axum::{BoxError, Router, middleware};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use metering::{Meter, WayIn};
 use metrics_exporter_prometheus::PrometheusHandle;
 use storage::Database;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,11 +25,12 @@ use tokio_util::task::TaskTracker;
 use crate::Listener;
 use crate::bounds::{Bounds, Limits};
 use crate::config::GatewayConfig;
-use crate::connections::{Connection, Connections};
+use crate::connections::{Connection, Connections, Place};
 use crate::errands::Errands;
 use crate::error::ApiError;
 use crate::form::Form;
 use crate::hosts;
+use crate::http2;
 use crate::identity::Identity;
 use crate::keys::Keys;
 use crate::pages;
@@ -264,7 +266,46 @@ async fn accept(
             }
             continue;
         };
-        let (service, connection) = (TowerToHyperService::new(router.clone()), Arc::clone(&place.connection));
+        let stream = Watched::new(stream, serving.client_idle);
+        let served = serving.clone().connection(stream, place, router.clone(), graceful.watcher());
+        serving.tasks.spawn(served);
+    }
+}
+
+impl Serving {
+    /// Serves a connection until its end, as its client speaks.
+    async fn connection<T>(self, mut stream: Watched<T>, place: Place, router: Router, graceful: Watcher)
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let connection = &place.connection;
+        let served = async {
+            let begun = tokio::time::timeout(HEAD, stream.begins_http2());
+            if begun.await?? {
+                self.http2(stream, connection, router, graceful).await
+            } else {
+                self.http1(stream, connection, router, graceful).await
+            }
+        };
+        tokio::select! {
+            ended = served => if let Err(error) = ended {
+                tracing::debug!(%error, "a connection broke");
+            },
+            () = connection.cut.cancelled() => {}
+        }
+    }
+
+    async fn http1<T>(
+        &self,
+        stream: Watched<T>,
+        connection: &Arc<Connection>,
+        router: Router,
+        graceful: Watcher,
+    ) -> Result<(), BoxError>
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (service, connection) = (TowerToHyperService::new(router), Arc::clone(connection));
         let service = service_fn(move |request| {
             let (answered, busy) = (service.call(request), connection.busy());
             async move {
@@ -276,21 +317,41 @@ async fn accept(
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
             .max_buf_size(LONGEST_HEAD)
-            .serve_connection(TokioIo::new(Watched::new(stream, serving.client_idle)), service);
-        let watched = graceful.watch(served);
-        serving.tasks.spawn(async move {
-            let ended = tokio::select! {
-                ended = watched => ended,
-                () = place.connection.cut.cancelled() => return,
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection broke");
+            .serve_connection(TokioIo::new(stream), service);
+        Ok(graceful.watch(served).await?)
+    }
+
+    async fn http2<T>(
+        &self,
+        stream: Watched<T>,
+        connection: &Arc<Connection>,
+        router: Router,
+        graceful: Watcher,
+    ) -> Result<(), BoxError>
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (service, of_request) = (TowerToHyperService::new(router), Arc::clone(connection));
+        let service = service_fn(move |request| {
+            let (answered, busy) = (service.call(request), of_request.busy());
+            async move {
+                let answer = answered.await?;
+                // Given at once, it keeps no place: whoever asks without a key and takes nothing keeps nobody out.
+                let busy = (!http2::is_short(answer.body())).then_some(busy);
+                http2::answer(answer.map(|body| Answering { body, _busy: busy }))
             }
         });
+        let served =
+            http2::server(self.client_idle, &self.tasks).serve_connection(TokioIo::new(stream), service);
+        tokio::select! {
+            ended = graceful.watch(served) => Ok(ended?),
+            () = http2::idles(connection) => Ok(()),
+        }
     }
 }
 
 /// What all connections are served with.
+#[derive(Debug, Clone)]
 struct Serving {
     tasks: TaskTracker,
     client_idle: Duration,

@@ -8,12 +8,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use crate::connections::Busy;
+use crate::http2::PREFACE;
+
+/// What is read at once to see how a client speaks, in bytes: most heads.
+const FIRST: usize = 1024;
 
 /// A connection on which writing fails once its client has taken nothing for too long.
 pub(crate) struct Watched<T> {
@@ -21,11 +24,29 @@ pub(crate) struct Watched<T> {
     patience: Duration,
     /// Runs while something waits to be taken.
     waiting: Option<Pin<Box<Sleep>>>,
+    /// What was read to see how the client speaks, and is read again.
+    first: BytesMut,
 }
 
 impl<T> Watched<T> {
-    pub(crate) const fn new(inner: T, patience: Duration) -> Self {
-        Self { inner, patience, waiting: None }
+    pub(crate) fn new(inner: T, patience: Duration) -> Self {
+        Self { inner, patience, waiting: None, first: BytesMut::new() }
+    }
+
+    /// Whether its client begins as HTTP/2 does.
+    pub(crate) async fn begins_http2(&mut self) -> io::Result<bool>
+    where
+        T: AsyncRead + Unpin,
+    {
+        self.first.reserve(FIRST);
+        loop {
+            let is_at_end = self.inner.read_buf(&mut (&mut self.first).limit(FIRST)).await? == 0;
+            let compared = self.first.len().min(PREFACE.len());
+            let is_alike = self.first[..compared] == PREFACE[..compared];
+            if is_at_end || !is_alike || compared == PREFACE.len() {
+                return Ok(is_alike && compared == PREFACE.len());
+            }
+        }
     }
 
     /// What became of a write, or the end of our patience.
@@ -49,6 +70,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.first.is_empty() {
+            let length = self.first.len().min(buffer.remaining());
+            buffer.put_slice(&self.first.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
 }
@@ -82,12 +108,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
 }
 
 /// The body of an answer, on whose connection a request is under way until it has passed.
-pub(crate) struct Answering {
+pub(crate) struct Answering<B> {
     pub body: Body,
-    pub _busy: Busy,
+    pub _busy: B,
 }
 
-impl HttpBody for Answering {
+impl<B: Unpin> HttpBody for Answering<B> {
     type Data = Bytes;
     type Error = axum::Error;
 

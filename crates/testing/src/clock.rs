@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use accounting::Clock;
 use jiff::{SignedDuration, Timestamp};
+use storage::SystemClock;
 
 /// Stands still until it is moved.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ impl SettableClock {
 
 /// A time zone in which today began one to two hours ago: no day, week or month ends during a test on the real clock.
 pub fn early_zone() -> String {
-    let hour = Timestamp::now().as_second().div_euclid(3600).rem_euclid(24);
+    let hour = SystemClock.now().as_second().div_euclid(3600).rem_euclid(24);
     let ahead = (1 - hour + 11).rem_euclid(24) - 11;
     // The signs of these names are the other way round.
     format!("Etc/GMT{:+}", -ahead)

@@ -14,6 +14,7 @@ mod errors;
 mod expected;
 mod fields;
 mod flow;
+mod http2;
 mod local;
 mod mutations;
 mod native_counts;

@@ -117,8 +117,9 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             if !yes && output::declined(&format!("Revoke {key}? Whoever has it gets no answers any more."))? {
                 bail!("nothing was revoked");
             }
-            let count = keys::revoke(&database, &key, now).await?;
-            output::line(format!("{count} key(s) revoked."))?;
+            for key in keys::revoke(&database, &key, now).await? {
+                output::line(format!("Revoked: `{}`, {} (id {}).", key.name, key.whose(), key.id))?;
+            }
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,9 +1,10 @@
-//! `user find|list|export|forget`.
+//! `user find|list|create|export|forget`.
 
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use accounting::UserId;
 use storage::admin::forget;
 use storage::admin::users::{self, Wanted};
 use storage::reports::person;
@@ -13,7 +14,7 @@ use crate::connect::{DatabaseArguments, LastDatabase};
 use crate::output::{self, FormatArguments, text};
 use crate::private_file;
 
-/// Find users.
+/// Find users, make them where there is no Open WebUI, forget them.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Find users by id, name and e-mail address; all that is given must fit. Exit code 1 if nobody does.
@@ -32,6 +33,24 @@ pub(crate) enum Command {
         email: Option<String>,
         #[command(flatten)]
         database: LastDatabase,
+        #[command(flatten)]
+        format: FormatArguments,
+    },
+    /// Make a user where there is no Open WebUI, so that a key can be bound to them; with it, users are made there.
+    #[command(after_help = "Example:\n  \
+        owui-token-tracking user create ann --email ann@example.org\n  \
+        owui-token-tracking key create laptop --user ann")]
+    Create {
+        /// The name.
+        name: String,
+        /// The e-mail address.
+        #[arg(long)]
+        email: Option<String>,
+        /// The id, which the ledger has and which clients that name users send; by default the name.
+        #[arg(long)]
+        id: Option<String>,
+        #[command(flatten)]
+        database: DatabaseArguments,
         #[command(flatten)]
         format: FormatArguments,
     },
@@ -80,6 +99,13 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 anyhow::bail!("say whom to find: --id, --name or --email; `user list` shows all");
             }
             (database, Some(Wanted { id, name, email }), format)
+        }
+        Command::Create { name, email, id, database, format } => {
+            let id = UserId::from_outside(id.as_deref().unwrap_or(&name))?;
+            let database = database.open().await?;
+            let made = users::create(&database, &id, &name, email.as_deref().unwrap_or_default()).await?;
+            show(vec![made], format)?;
+            return Ok(ExitCode::SUCCESS);
         }
         Command::Export { user, output, database } => {
             return export(&database.open().await?, &user, &output).await;

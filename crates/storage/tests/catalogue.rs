@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use accounting::{Clock, Credits, ModelId, Price, ProviderName, Rate, UserId};
 use futures_util::future::join_all;
+use jiff::SignedDuration;
+use storage::admin::directory::Directory;
 use storage::admin::prices::{NewPrice, Source, Write};
 use storage::admin::{audit, groups, keys, prices, settings, users};
 use storage::migrate::{self, Migrated};
@@ -239,7 +241,7 @@ each_database!(settings_are_checked_and_kept, async |test: TestDatabase| {
 each_database!(keys_work_until_they_expire_or_are_revoked, async |test: TestDatabase| {
     let database = test.migrated().await.unwrap();
     let clock = SettableClock::at(now());
-    let later = clock.now().checked_add(jiff::SignedDuration::from_hours(1)).unwrap();
+    let later = clock.now().checked_add(SignedDuration::from_hours(1)).unwrap();
     let (key, secret) = keys::create(&database, "k", None, Some(later), clock.now()).await.unwrap();
     let found = keys::find_by_hash(&database, &keys::hash(&secret)).await.unwrap().unwrap();
     assert_eq!(found.id, key.id);
@@ -247,9 +249,75 @@ each_database!(keys_work_until_they_expire_or_are_revoked, async |test: TestData
     clock.set(later);
     assert!(!found.is_valid(clock.now()));
     assert_eq!(keys::find_by_hash(&database, &keys::hash("another")).await.unwrap(), None);
-    assert_eq!(keys::revoke(&database, "k", clock.now()).await.unwrap(), 1);
-    assert!(matches!(keys::revoke(&database, "k", clock.now()).await, Err(Error::NotFound { .. })));
+    let revoked = keys::revoke(&database, "k", clock.now()).await.unwrap();
+    assert_eq!(revoked, keys::list(&database).await.unwrap());
+    assert!(matches!(keys::revoke(&database, "k", clock.now()).await, Err(Error::Conflict { .. })));
+    let Err(Error::NotFound { hint, .. }) = keys::revoke(&database, "kk", clock.now()).await else {
+        panic!()
+    };
+    assert!(!hint.contains("did you mean"), "no key that was revoked is proposed: {hint}");
     assert!(!keys::list(&database).await.unwrap()[0].is_valid(now()));
+});
+
+each_database!(a_key_that_was_revoked_says_whose_it_was_and_when, async |test: TestDatabase| {
+    let database = test.migrated().await.unwrap();
+    let (ann, first) = (UserId::new("ann").unwrap(), "2026-11-24T12:00:00.25Z".parse().unwrap());
+    let later = "2026-11-24T12:01:30.75Z".parse().unwrap();
+    let (old, _) = keys::create(&database, "laptop", None, None, now()).await.unwrap();
+    keys::create(&database, "laptop2", None, None, now()).await.unwrap();
+    keys::revoke(&database, "laptop", first).await.unwrap();
+    keys::create(&database, "laptop", Some(ann), None, now()).await.unwrap();
+    let revoked = keys::revoke(&database, "laptop", later).await.unwrap();
+    assert_eq!(revoked.len(), 1);
+    assert_eq!(revoked[0].whose(), "a key of the user `ann`");
+    for (which, whose, when) in
+        [("laptop", "a key of the user `ann`", "12:01:30"), (old.id.as_str(), "a forwarding key", "12:00:00")]
+    {
+        let Err(Error::Conflict { what }) = keys::revoke(&database, which, later).await else { panic!() };
+        assert_eq!(what, format!("the key `laptop`, {whose}, was revoked already, on 2026-11-24T{when}Z"));
+    }
+});
+
+each_database!(users_are_made_where_there_is_no_open_webui, async |test: TestDatabase| {
+    let database = test.open().await.unwrap().acting_as("root");
+    migrate::migrate(&database).await.unwrap();
+    let (ann, bob) = (UserId::new("ann").unwrap(), UserId::new("bob").unwrap());
+    let unknown = users::one(&database, "ann").await.unwrap_err().to_string();
+    assert!(unknown.contains("user create NAME"), "{unknown}");
+    let made = users::create(&database, &ann, "Ann", "Ann@example.org").await.unwrap();
+    for which in ["ann", "ANN", "ann@example.org"] {
+        assert_eq!(users::one(&database, which).await.unwrap(), made, "{which}");
+    }
+    for (id, name, email) in [(&ann, "x", ""), (&bob, "ANN", ""), (&bob, "Bob", "ann@EXAMPLE.org")] {
+        let refused = users::create(&database, id, name, email).await;
+        assert!(matches!(refused, Err(Error::Conflict { .. })), "{refused:?}");
+    }
+    users::create(&database, &bob, "Bob", "").await.unwrap();
+    users::create(&database, &UserId::new("c").unwrap(), "Cora", "").await.unwrap();
+    let mistyped = Directory::read(&database).await.unwrap().one("bobb").unwrap_err().to_string();
+    assert!(mistyped.contains("did you mean `Bob`?") && mistyped.contains("user create"), "{mistyped}");
+    for (name, email) in [("", ""), ("B\u{202e}b", ""), ("Dan", "a\nb")] {
+        let refused = users::create(&database, &UserId::new("d").unwrap(), name, email).await;
+        assert!(matches!(refused, Err(Error::Accounting(_))), "{refused:?}");
+    }
+    let noted = audit::list(&database, &audit::Wanted::default()).await.unwrap();
+    let seen: Vec<_> = noted
+        .iter()
+        .map(|noted| (noted.who.as_str(), noted.action.as_str(), noted.subject.as_str()))
+        .collect();
+    assert_eq!(
+        seen,
+        [("root", "user create", "ann"), ("root", "user create", "bob"), ("root", "user create", "c")]
+    );
+    assert!(!format!("{noted:?}").contains("example.org"));
+
+    // Beside Open WebUI, its users count.
+    let user = database.table("user");
+    database.run(format!("CREATE TABLE {user} (id TEXT PRIMARY KEY, name TEXT, email TEXT)")).await.unwrap();
+    let refused = users::create(&database, &UserId::new("dan").unwrap(), "Dan", "").await;
+    assert!(matches!(&refused, Err(Error::Invalid { what }) if what.contains("Open WebUI")), "{refused:?}");
+    let unknown = users::one(&database, "dan").await.unwrap_err().to_string();
+    assert!(unknown.contains("user list") && !unknown.contains("user create"), "{unknown}");
 });
 
 each_database!(keys_are_noted_by_their_ids_and_without_their_secrets, async |test: TestDatabase| {

@@ -49,9 +49,8 @@ pub(crate) enum Command {
     /// Add the price of a new model.
     #[command(after_help = EXAMPLE_ADD)]
     Add {
-        /// The model's id.
-        #[arg(long)]
-        id: Option<String>,
+        #[command(flatten)]
+        model: Named,
         #[command(flatten)]
         one: One,
     },
@@ -60,8 +59,8 @@ pub(crate) enum Command {
         owui-token-tracking pricing update gpt-4o --provider openai --output-cost-credits 8000\n  \
         owui-token-tracking pricing update --json changes.json")]
     Update {
-        /// The model's id.
-        model_id: Option<String>,
+        #[command(flatten)]
+        model: Named,
         #[command(flatten)]
         one: One,
     },
@@ -70,8 +69,8 @@ pub(crate) enum Command {
         owui-token-tracking pricing upsert gpt-4o --provider openai --name GPT-4o --input-cost-credits 2500 --output-cost-credits 10000\n  \
         owui-token-tracking pricing upsert --json prices.json")]
     Upsert {
-        /// The model's id.
-        model_id: Option<String>,
+        #[command(flatten)]
+        model: Named,
         #[command(flatten)]
         one: One,
     },
@@ -122,6 +121,22 @@ pub(crate) enum Command {
     Sync(listed::Sync),
 }
 
+/// The model whose price is written: behind the command, or as an option.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Named {
+    /// The model's id.
+    model_id: Option<String>,
+    /// The model's id, as an option.
+    #[arg(long, conflicts_with = "model_id")]
+    id: Option<String>,
+}
+
+impl Named {
+    fn id(self) -> Option<String> {
+        self.model_id.or(self.id)
+    }
+}
+
 const EXAMPLE_ADD: &str = "Examples (2.50 USD and 10 USD for a million tokens, at 1000 credits for 1 USD; then a price with a tier; \
     then one that holds from the new year on):\n  \
     owui-token-tracking pricing add --provider openai --id gpt-4o --name \"GPT-4o\" \\\n    \
@@ -157,20 +172,20 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             show::present(&found.readable, format.format)?;
             show::unreadable(&found.unreadable)?;
         }
-        Command::Add { id, one } => {
+        Command::Add { model, one } => {
             let database = one.database.open().await?;
-            let (new, from) = (one.whole(id, "--id")?, one.from(&database, now).await?);
+            let (new, from) = (one.whole(model.id())?, one.from(&database, now).await?);
             changed(prices::write_from(&database, &new, Write::Add, source, now, from).await?, "added")?;
         }
-        Command::Upsert { model_id, one } => {
+        Command::Upsert { model, one } => {
             let database = one.database.open().await?;
-            let (new, from) = (one.whole(model_id, "MODEL_ID")?, one.from(&database, now).await?);
+            let (new, from) = (one.whole(model.id())?, one.from(&database, now).await?);
             changed(prices::write_from(&database, &new, Write::Upsert, source, now, from).await?, "written")?;
         }
-        Command::Update { model_id, one } => {
+        Command::Update { model, one } => {
             let database = one.database.open().await?;
             let from = one.from(&database, now).await?;
-            let new = one.updated(&database, model_id, from).await?;
+            let new = one.updated(&database, model.id(), from).await?;
             changed(prices::write_from(&database, &new, Write::Update, source, now, from).await?, "changed")?;
         }
         Command::Delete { model_id, provider, yes, database } => {

@@ -113,13 +113,13 @@ struct Classes {
 
 impl One {
     /// All that a new price needs, from the options or from the file.
-    pub(super) fn whole(&self, id: Option<String>, id_option: &str) -> anyhow::Result<Vec<NewPrice>> {
+    pub(super) fn whole(&self, id: Option<String>) -> anyhow::Result<Vec<NewPrice>> {
         if let Some(path) = &self.json {
             self.nothing_beside_the_file(id.as_ref())?;
             return models::read_file(path);
         }
         let missing: Vec<&str> = [
-            (id.is_none(), id_option),
+            (id.is_none(), "MODEL_ID"),
             (self.provider.is_none(), "--provider"),
             (self.name.is_none(), "--name"),
             (self.input_cost_credits.is_none(), "--input-cost-credits"),

@@ -309,6 +309,7 @@ async fn json_fields_and_exit_codes() {
         ("credit-group list-users", vec!["staff"]),
         ("sponsored get", vec!["--name", "Course"]),
         ("sponsored report", vec![]),
+        ("user create", vec!["carl"]),
         ("user find", vec!["--id", "ann"]),
         ("doctor", vec!["--offline", "--config", "config.toml"]),
         ("install", [&there[..], &["--pipe", "openai"]].concat()),

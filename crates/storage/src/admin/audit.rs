@@ -38,7 +38,7 @@ pub struct Noted {
 }
 
 /// The actions that are noted.
-pub const ACTIONS: [&str; 26] = [
+pub const ACTIONS: [&str; 27] = [
     "credit-group add-user",
     "credit-group create",
     "credit-group delete",
@@ -63,6 +63,7 @@ pub const ACTIONS: [&str; 26] = [
     "sponsored unregister",
     "sponsored update",
     "usage prune",
+    "user create",
     "user forget",
     "verify --repair",
 ];

@@ -9,6 +9,7 @@ use crate::{Database, Error, KnownUser, nearest};
 #[derive(Debug)]
 pub struct Directory {
     users: Vec<KnownUser>,
+    has_open_webui: bool,
     by_id: HashMap<String, usize>,
     /// By e-mail address and by name, in lower case.
     by_email: HashMap<String, Vec<usize>>,
@@ -24,6 +25,7 @@ impl Directory {
         let users = users::find(database, &Wanted::default()).await?;
         let mut directory = Self {
             users: Vec::new(),
+            has_open_webui: database.has_table(users::OPEN_WEBUIS).await?,
             by_id: HashMap::new(),
             by_email: HashMap::new(),
             by_name: HashMap::new(),
@@ -56,7 +58,7 @@ impl Directory {
                     .users
                     .iter()
                     .flat_map(|user| [user.id.as_str(), user.name.as_str(), user.email.as_str()]);
-                let hint = nearest::hint(which, names, "`owui-token-tracking user list` shows all");
+                let hint = nearest::hint(which, names, users::otherwise(self.has_open_webui));
                 Err(Error::NotFound { what: "user", name: which.to_owned(), hint })
             }
             several => {

@@ -40,6 +40,14 @@ impl Key {
     pub fn is_valid(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|expiry| now < expiry)
     }
+
+    /// Whose it is, in words.
+    pub fn whose(&self) -> String {
+        match &self.user {
+            Some(user) => format!("a key of the user `{user}`"),
+            None => "a forwarding key".into(),
+        }
+    }
 }
 
 /// The hash under which a key is kept: SHA-256, in hex. Keys are random, so it needs no salt.
@@ -108,11 +116,9 @@ pub async fn create(
 
 /// Two keys of one name could not be told apart when one of them is to be revoked.
 fn taken(by: &Key) -> Error {
-    let Key { name, created_at, user, .. } = by;
+    let Key { name, created_at, .. } = by;
     let day = accounting::Zone::UTC.day(*created_at);
-    let whose = user
-        .as_ref()
-        .map_or_else(|| "a forwarding key".to_owned(), |user| format!("a key of the user `{user}`"));
+    let whose = by.whose();
     let what = format!(
         "there is a key `{name}` already, {whose}, made on {day}; names of keys are unique: choose another one"
     );
@@ -142,31 +148,48 @@ pub async fn find_by_hash(database: &Database, hash: &str) -> Result<Option<Key>
     row.map(Row::read).transpose()
 }
 
-/// Revokes the key with that id or name.
+/// Revokes the key with that id or name, and returns what was revoked.
 ///
 /// # Errors
-/// [`Error::NotFound`] if there is none, or none that still works.
-pub async fn revoke(database: &Database, which: &str, now: Timestamp) -> Result<u64, Error> {
+/// [`Error::NotFound`] if there is none; [`Error::Conflict`] if it was revoked before.
+pub async fn revoke(database: &Database, which: &str, now: Timestamp) -> Result<Vec<Key>, Error> {
     let sql = format!(
-        "UPDATE {} SET revoked_at = $1 WHERE (id = $2 OR name = $2) AND revoked_at IS NULL RETURNING id",
+        "UPDATE {} SET revoked_at = $1 WHERE (id = $2 OR name = $2) AND revoked_at IS NULL \
+         RETURNING id, name, user_id, created_at, expires_at, revoked_at",
         database.table("token_tracking_key")
     );
     let revoked = in_transaction!(database, transaction => {
-        let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(now.as_microsecond()).bind(which);
-        let revoked: Vec<String> = query.fetch_all(&mut *transaction).await?;
-        for id in &revoked {
+        let query = sqlx::query_as(AssertSqlSafe(sql)).bind(now.as_microsecond()).bind(which);
+        let rows: Vec<Row> = query.fetch_all(&mut *transaction).await?;
+        let revoked = rows.into_iter().map(Row::read).collect::<Result<Vec<Key>, Error>>()?;
+        for Key { id, .. } in &revoked {
             note!(transaction, database, Change { action: "key revoke", subject: id, before: None, after: None });
         }
-        revoked.len()
+        revoked
     });
-    if revoked > 0 {
-        return Ok(revoked as u64);
+    if !revoked.is_empty() {
+        return Ok(revoked);
     }
     let all = list(database).await?;
+    // The last one that had the name.
+    let before = all.iter().filter(|key| key.id == which || key.name == which);
+    if let Some(key) = before.max_by_key(|key| key.revoked_at) {
+        return Err(revoked_before(key));
+    }
     let working = all.iter().filter(|key| key.revoked_at.is_none());
     let names = working.flat_map(|key| [key.id.as_str(), key.name.as_str()]);
     let hint = nearest::hint(which, names, "`owui-token-tracking key list` shows all");
-    Err(Error::NotFound { what: "key that could be revoked", name: which.to_owned(), hint })
+    Err(Error::NotFound { what: "key", name: which.to_owned(), hint })
+}
+
+fn revoked_before(key: &Key) -> Error {
+    let when = key.revoked_at.map(|at| format!(", on {}", second(at))).unwrap_or_default();
+    Error::Conflict { what: format!("the key `{}`, {}, was revoked already{when}", key.name, key.whose()) }
+}
+
+/// In UTC, to the second.
+fn second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 fn select(database: &Database) -> String {

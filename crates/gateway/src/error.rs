@@ -9,6 +9,7 @@ use metering::{LimitReached, MeterError, Unserved};
 use providers::{Decoder, ProviderError, Said};
 use serde_json::{Value, json};
 
+use crate::refused::{Asker, Refused};
 use crate::routes::REQUEST;
 
 /// An error as its client gets it.
@@ -18,7 +19,7 @@ pub(crate) struct ApiError {
     /// OpenAI's class of error.
     pub kind: &'static str,
     pub code: &'static str,
-    pub message: String,
+    pub message: Box<str>,
     pub param: Option<Box<str>>,
     /// By what a client of Anthropic's goes on by itself.
     pub details: Option<providers::Details>,
@@ -34,6 +35,10 @@ pub(crate) struct ApiError {
     pub final_answer: bool,
     /// Our id of the request, if credits were set aside for it.
     pub request: Option<RequestId>,
+    /// Who asked for what, for the log.
+    pub asker: Option<Box<Asker>>,
+    /// Whether the log has it already.
+    pub is_logged: bool,
 }
 
 /// When an account starts afresh.
@@ -57,7 +62,7 @@ impl ApiError {
         code: &'static str,
         message: impl Into<String>,
     ) -> Self {
-        let message = message.into();
+        let message = message.into().into_boxed_str();
         Self {
             status,
             kind,
@@ -71,6 +76,8 @@ impl ApiError {
             resets: None,
             final_answer: false,
             request: None,
+            asker: None,
+            is_logged: false,
         }
     }
 
@@ -94,9 +101,16 @@ impl ApiError {
         self
     }
 
+    /// The same with who asked for what.
+    pub(crate) fn asked_by(self, asker: Asker) -> Self {
+        Self { asker: Some(Box::new(asker)), ..self }
+    }
+
     /// The error of a request that was not served.
     pub(crate) fn of_unserved(unserved: Unserved, contact: Option<&str>) -> Self {
-        Self::of_meter(unserved.error, contact).of_request(unserved.id)
+        // What a model server did to a request is logged where it happens.
+        let is_logged = unserved.id.is_some() && matches!(unserved.error, MeterError::Provider(_));
+        Self { is_logged, ..Self::of_meter(unserved.error, contact).of_request(unserved.id) }
     }
 
     /// The error for what the meter says; `contact`: whom to ask for more credits.
@@ -106,7 +120,7 @@ impl ApiError {
             MeterError::BadRequest { message, param, details } => {
                 Self { details, ..Self::bad_request(message, param) }
             }
-            MeterError::UnknownModel { model } => Self::unknown_model(&model),
+            MeterError::UnknownModel { model, meant } => Self::unknown_model(&model, meant),
             MeterError::Unpriced { provider, model } => Self {
                 param: Some("model".into()),
                 ..Self::new(
@@ -155,8 +169,18 @@ impl ApiError {
         }
     }
 
-    pub(crate) fn unknown_model(model: &str) -> Self {
-        let message = format!("The model `{model}` does not exist. GET /v1/models lists those that do.");
+    /// `meant`: models that may have been meant.
+    pub(crate) fn unknown_model(model: &str, meant: Vec<String>) -> Self {
+        let mut message = format!("The model `{model}` does not exist.");
+        if let Some((last, others)) = meant.split_last() {
+            let others: String = others.iter().map(|name| format!("`{name}`, ")).collect();
+            let or = if others.is_empty() { "" } else { "or " };
+            message.push_str(&format!(" Did you mean {others}{or}`{last}`?"));
+        }
+        message.push_str(
+            " GET /v1/models lists those that do. An administrator adds a model by its price: owui-token-tracking pricing \
+             import PROVIDER/MODEL, or owui-token-tracking pricing add.",
+        );
         let error = Self::new(StatusCode::NOT_FOUND, INVALID, "model_not_found", message);
         Self { param: Some("model".into()), ..error }
     }
@@ -313,14 +337,20 @@ fn sentence(text: String) -> String {
 }
 
 impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
         metrics::counter!("tracking_errors_total", "code" => self.code).increment(1);
         let body = json!({"error": self.fields()});
         let mut response = (self.status, body.to_string()).into_response();
+        if let Some(refused) = Refused::of(&mut self) {
+            response.extensions_mut().insert(refused);
+        }
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if self.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(Decoder::KNOWN));
+        }
+        if let Some(rates) = self.said.as_mut().and_then(|said| said.rates.take()) {
+            headers.extend(*rates);
         }
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.min(LONGEST_WAIT).into());
@@ -369,7 +399,7 @@ mod tests {
                 "invalid_request",
                 None,
             ),
-            (MeterError::UnknownModel { model: "m".into() }, 404, "model_not_found", None),
+            (MeterError::UnknownModel { model: "m".into(), meant: vec![] }, 404, "model_not_found", None),
             (MeterError::Unpriced { provider: "p".into(), model: "m".into() }, 403, "model_not_priced", None),
             (MeterError::UnusablePrice { message: "m".into() }, 403, "price_not_usable", None),
             (MeterError::Misconfigured { message: "m".into() }, 503, "misconfigured", Some(60)),
@@ -478,7 +508,7 @@ mod tests {
     fn a_limit_says_which_how_much_when_whom_and_what_else() {
         let api = ApiError::of_meter(limit(None), Some("help@example.org"));
         assert_eq!(
-            api.message,
+            &*api.message,
             "Your daily credit limit is reached: 1000.5 of 1000 credits are spent. It resets at 2026-11-25 00:00:00 CET. \
              Ask help@example.org for more credits. These models cost nothing: llama."
         );

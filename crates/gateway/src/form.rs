@@ -26,7 +26,8 @@ impl Form {
 
     /// Of whatever is not there, as its neighbours have it.
     pub(crate) fn near(path: &str, headers: &HeaderMap) -> Self {
-        if path.starts_with("/v1/messages") { Self::Anthropic } else { Self::asked(headers) }
+        let is_messages = path.split('/').any(|part| part == "messages");
+        if is_messages { Self::Anthropic } else { Self::asked(headers) }
     }
 
     /// An error in that form.

@@ -30,6 +30,17 @@ pub(crate) enum Access {
     Bound(UserId),
 }
 
+/// What a request's key allows, and what it is called.
+#[derive(Debug, Clone)]
+pub(crate) struct Allowed {
+    pub access: Access,
+    /// `None` where no key is needed.
+    pub key: Option<String>,
+}
+
+/// What the configured key is called.
+const CONFIGURED: &str = "gateway.key";
+
 type Remembered = HashMap<String, (Instant, Option<Key>)>;
 
 /// The keys of this gateway.
@@ -49,17 +60,17 @@ impl Keys {
     }
 
     /// What the request's key allows. Without a configured key (then we listen on loopback only), none is needed.
-    pub(crate) async fn access(&self, headers: &HeaderMap) -> Result<Access, ApiError> {
+    pub(crate) async fn access(&self, headers: &HeaderMap) -> Result<Allowed, ApiError> {
         let brought = Brought::of(headers)?;
         // Clients send a key of another server beside ours, or instead of it where ours is in the other header.
         for secret in brought.secrets() {
-            if let Some(access) = self.of_secret(secret).await? {
-                return Ok(access);
+            if let Some(allowed) = self.of_secret(secret).await? {
+                return Ok(allowed);
             }
         }
         match (&self.configured, brought.is_empty()) {
             // On loopback without a configured key, clients send whatever they were made to send.
-            (None, _) => Ok(Access::Forwarding),
+            (None, _) => Ok(Allowed { access: Access::Forwarding, key: None }),
             (Some(_), true) => Err(ApiError::unauthorized(
                 "missing_api_key",
                 "Send your key as `Authorization: Bearer KEY`, or as `x-api-key: KEY`.",
@@ -71,15 +82,15 @@ impl Keys {
         }
     }
 
-    async fn of_secret(&self, secret: &str) -> Result<Option<Access>, ApiError> {
+    async fn of_secret(&self, secret: &str) -> Result<Option<Allowed>, ApiError> {
         let hash = keys::hash(secret);
         if self.is_configured(&hash) {
-            return Ok(Some(Access::Forwarding));
+            return Ok(Some(Allowed { access: Access::Forwarding, key: Some(CONFIGURED.into()) }));
         }
         let key = self.look_up(hash).await?;
-        Ok(key.filter(|key| key.is_valid(self.clock.now())).map(|key| match key.user {
-            Some(user) => Access::Bound(user),
-            None => Access::Forwarding,
+        Ok(key.filter(|key| key.is_valid(self.clock.now())).map(|key| Allowed {
+            access: key.user.map_or(Access::Forwarding, Access::Bound),
+            key: Some(key.name),
         }))
     }
 

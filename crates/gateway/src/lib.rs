@@ -21,6 +21,8 @@ mod keep_alive;
 mod keys;
 mod listener;
 mod pages;
+mod rarely;
+mod refused;
 mod routes;
 mod server;
 mod servers;

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use accounting::Clock;
-use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{BoxError, Router, middleware};
-use http::{HeaderMap, Method, StatusCode, Uri};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -27,16 +25,16 @@ use crate::bounds::{Bounds, Limits};
 use crate::config::GatewayConfig;
 use crate::connections::{Connection, Connections, Place};
 use crate::errands::Errands;
-use crate::error::ApiError;
-use crate::form::Form;
 use crate::hosts;
 use crate::http2;
 use crate::identity::Identity;
 use crate::keys::Keys;
 use crate::pages;
+use crate::rarely::Rarely;
+use crate::refused::RefusalLog;
 use crate::routes::{
     chat_completions, completions, embeddings, health, ids, local, messages, metrics as metrics_route,
-    models, responses,
+    models, responses, unknown,
 };
 use crate::servers::Servers;
 use crate::watched::{Answering, Watched};
@@ -66,6 +64,7 @@ pub struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: GatewayConfig,
     pub(crate) metrics: Option<PrometheusHandle>,
+    pub(crate) refusals: RefusalLog,
 }
 
 impl std::ops::Deref for Gateway {
@@ -113,6 +112,7 @@ impl Gateway {
             clock,
             config,
             metrics,
+            refusals: RefusalLog::default(),
         }))
     }
 
@@ -142,21 +142,21 @@ impl Gateway {
             .route("/v1/embeddings", post(embeddings::handler))
             .route("/v1/models", get(models::handler))
             .route("/v1/models/{*id}", get(models::one))
-            .method_not_allowed_fallback(not_allowed);
+            .fallback(unknown::not_found)
+            .method_not_allowed_fallback(unknown::not_allowed);
         if !self.config.allowed_origins.is_empty() {
             routes = routes.layer(pages::layer(&self.config.allowed_origins));
         }
         let mut router = routes
             .route("/metrics", get(metrics_route::handler))
             .merge(local::router(self))
-            .fallback(not_found)
-            .method_not_allowed_fallback(not_allowed);
+            .method_not_allowed_fallback(unknown::not_allowed);
         if self.config.key.is_none() {
             router = router.layer(middleware::from_fn_with_state(self.clone(), hosts::guard));
         }
         // Monitors ask by any name, and these say nothing about anyone.
         router
-            .layer(middleware::map_response(ids::mark))
+            .layer(middleware::map_response_with_state(self.clone(), ids::mark))
             .route("/healthz", get(health::healthz))
             .route("/readyz", get(health::readyz))
             .with_state(self.clone())
@@ -165,20 +165,6 @@ impl Gateway {
     fn metrics_router(&self) -> Router {
         Router::new().route("/metrics", get(metrics_route::open)).with_state(self.clone())
     }
-}
-
-async fn not_found(uri: Uri, headers: HeaderMap) -> Response {
-    let message = "There is nothing here. The routes are /v1/chat/completions, /v1/completions, /v1/responses, \
-        /v1/responses/input_tokens, /v1/messages, /v1/messages/count_tokens, /v1/embeddings, /v1/models and /v1/models/{id}.";
-    let error = ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", "not_found", message);
-    Form::near(uri.path(), &headers).show(error)
-}
-
-async fn not_allowed(method: Method, uri: Uri, headers: HeaderMap) -> Response {
-    let message = format!("{method} can't be used here; the header `Allow` names what can.");
-    let error =
-        ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", "method_not_allowed", message);
-    Form::near(uri.path(), &headers).show(error)
 }
 
 /// Serves until `shutdown`, then ends in order: no new connections, running requests drain, the rest is settled.
@@ -252,7 +238,7 @@ async fn accept(
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                if let Some(times) = failed.say() {
+                if let Some(times) = failed.say(Instant::now()) {
                     tracing::warn!(%error, times, "connections were not accepted");
                 }
                 connections.make_room();
@@ -261,7 +247,7 @@ async fn accept(
             }
         };
         let Some(place) = connections.place(address) else {
-            if let Some(times) = refused.say() {
+            if let Some(times) = refused.say(Instant::now()) {
                 tracing::warn!(times, "connections were refused: there are too many, and none is idle");
             }
             continue;
@@ -355,23 +341,4 @@ impl Serving {
 struct Serving {
     tasks: TaskTracker,
     client_idle: Duration,
-}
-
-/// What may happen very often, and is said once a second at most.
-#[derive(Debug, Default)]
-struct Rarely {
-    said: Option<Instant>,
-    times: u64,
-}
-
-impl Rarely {
-    /// Notes that it happened; how often since it was said last, if it is to be said now.
-    fn say(&mut self) -> Option<u64> {
-        self.times += 1;
-        if self.said.is_some_and(|said| said.elapsed() < Duration::from_secs(1)) {
-            return None;
-        }
-        self.said = Some(Instant::now());
-        Some(std::mem::take(&mut self.times))
-    }
 }

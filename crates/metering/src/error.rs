@@ -22,6 +22,8 @@ pub enum MeterError {
     UnknownModel {
         /// As asked for.
         model: String,
+        /// Models that this user may use and that may have been meant.
+        meant: Vec<String>,
     },
     /// The model has no price, and the setting `unpriced_models` refuses such models.
     #[error("the model `{model}` of {provider} has no price")]

@@ -11,7 +11,7 @@ use providers::{
     off_runtime,
 };
 use storage::ledger::{HoldOutcome, HoldRequest, Ledger, Outcome, RequestRecord, WayIn};
-use storage::{Catalogue, Database, Snapshot, new_id};
+use storage::{Catalogue, Database, Snapshot, nearest, new_id};
 use tokio::time::Instant;
 
 use crate::answer::Tell;
@@ -162,7 +162,7 @@ impl Meter {
                         let (body, waited) = (MeteredBody::Stream(stream), sent_at.elapsed());
                         Ok(MeteredAnswer { id, body, omitted, headers, waited, bill: None })
                     }
-                    Err(failed) => Err(Box::pin(self.failed(failed.0, failed.1)).await),
+                    Err(failed) => Err(Box::pin(self.failed(failed.0, failed.1.with_rates(headers))).await),
                 }
             }
             Ok(Answer::Complete(complete)) => {
@@ -222,7 +222,7 @@ impl Meter {
         mut request: ChatRequest,
     ) -> Result<Bytes, MeterError> {
         let snapshot = self.snapshot().await?;
-        let (provider, route) = self.find(&snapshot, server, request.model()).await?;
+        let (provider, route) = self.find(&snapshot, server, &requester.user, request.model()).await?;
         let day = snapshot.settings().zone()?.day(self.0.clock.now());
         // It says nothing about the chat that it comes from.
         let requester = Requester { by_open_webui: false, ..requester };
@@ -247,9 +247,15 @@ impl Meter {
     ///
     /// # Errors
     /// See [`MeterError`].
-    pub async fn require_model(&self, server: Option<&Provider>, model: &str) -> Result<(), MeterError> {
+    pub async fn require_model(
+        &self,
+        server: Option<&Provider>,
+        user: &UserId,
+        model: &str,
+    ) -> Result<(), MeterError> {
         let snapshot = self.0.catalogue.snapshot().await?;
-        self.find(&snapshot, server, model).await.map(drop)
+        let found = self.find(&snapshot, server, user, model).await;
+        found.map(drop).inspect_err(|error| self.note_refusal(&snapshot, user, None, model, error))
     }
 
     /// The models that can be asked for, those that sponsored allowances offer as models of their own included.
@@ -258,9 +264,7 @@ impl Meter {
     /// [`MeterError::Unavailable`] if the database is away.
     pub async fn models(&self, audience: Audience<'_>) -> Result<Vec<OfferedModel>, MeterError> {
         let snapshot = self.0.catalogue.snapshot().await?;
-        let mut models = self.0.routes.offered(&snapshot);
-        models.extend(sponsored::offered(&snapshot, &models, audience));
-        Ok(models)
+        Ok(self.offered(&snapshot, audience))
     }
 
     /// The models that sponsored allowances offer as models of their own, of one provider or of all, whoever serves it.
@@ -318,16 +322,34 @@ impl Meter {
         Ok(self.0.catalogue.snapshot().await?)
     }
 
+    /// The error for a model that there is not, with those of this user's that may have been meant.
+    fn with_meant(&self, snapshot: &Snapshot, user: &UserId, error: MeterError) -> MeterError {
+        let MeterError::UnknownModel { model, .. } = error else { return error };
+        let offered = self.offered(snapshot, Audience::User(user));
+        let meant = nearest::several(&model, offered.iter().map(|model| model.id.as_str()));
+        MeterError::UnknownModel { meant: meant.into_iter().map(Into::into).collect(), model }
+    }
+
+    fn offered(&self, snapshot: &Snapshot, audience: Audience<'_>) -> Vec<OfferedModel> {
+        let mut models = self.0.routes.offered(snapshot);
+        models.extend(sponsored::offered(snapshot, &models, audience));
+        models
+    }
+
     /// The provider of a model, and its price.
     async fn find(
         &self,
         snapshot: &Snapshot,
         server: Option<&Provider>,
+        user: &UserId,
         model: &str,
     ) -> Result<(Provider, Route), MeterError> {
         let (provider, route) = match server {
             Some(server) => (server.clone(), route::at(snapshot, server.name(), model)?),
-            None => self.0.routes.find(snapshot, model).await?,
+            None => {
+                let found = self.0.routes.find(snapshot, model).await;
+                found.map_err(|error| self.with_meant(snapshot, user, error))?
+            }
         };
         let is_openais = provider.is_openais();
         Ok((provider, Route { is_openais, ..route }))
@@ -345,7 +367,7 @@ impl Meter {
     ) -> Result<(Provider, Admitted), MeterError> {
         let model = asked.model();
         let (provider, route) = self
-            .find(&snapshot, server, model)
+            .find(&snapshot, server, &requester.user, model)
             .await
             .inspect_err(|error| self.note_refusal(&snapshot, &requester.user, None, model, error))?;
         let admitted = self.admitted(requester, labels, asked, snapshot, route, input, None).await?;

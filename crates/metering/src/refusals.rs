@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use accounting::{AccountKey, ProviderName, UserId};
+use accounting::{AccountKey, Label, ProviderName, UserId};
 use jiff::Timestamp;
+use providers::safe_words;
 use storage::refusals::{self, Reason, Refusal, Times};
 use storage::{Database, Snapshot, unknown_usage};
 use tokio::time::{MissedTickBehavior, interval};
@@ -49,6 +50,7 @@ impl Refusals {
             MeterError::NotSponsored { .. } => (Reason::NotSponsored, None),
             MeterError::NoAllowance => (Reason::NoAllowance, None),
             MeterError::Unpriced { .. } => (Reason::NotPriced, None),
+            MeterError::UnknownModel { .. } => (Reason::UnknownModel, None),
             _ => return,
         };
         let provider = match (provider, error) {
@@ -56,13 +58,14 @@ impl Refusals {
             (None, MeterError::Unpriced { provider, .. }) => provider.clone(),
             (None, _) => String::new(),
         };
-        let mut name: String = model.chars().filter(|character| !character.is_control()).collect();
-        name.truncate(name.floor_char_boundary(LONGEST_MODEL));
+        let (begin, _) = model.split_at(model.floor_char_boundary(LONGEST_MODEL));
+        // What is no model may be a secret in the wrong place.
+        let name = if reason == Reason::UnknownModel { safe_words(begin) } else { begin.to_owned() };
         let refusal = Refusal {
             day: snapshot.settings().timezone.day(now),
             user: user.clone(),
             provider,
-            model: name,
+            model: Label::new(&name).to_string(),
             reason,
             limited_by: account.map(AccountKey::kind).unwrap_or_default(),
             sponsored: account.and_then(AccountKey::sponsored),
@@ -70,8 +73,13 @@ impl Refusals {
         self.add(refusal, Times { count: 1, first: now, last: now });
     }
 
-    fn add(&self, refusal: Refusal, times: Times) {
+    fn add(&self, mut refusal: Refusal, times: Times) {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if refusal.reason == Reason::UnknownModel && noted.len() >= MOST / 2 && !noted.contains_key(&refusal)
+        {
+            // Made-up names leave room for what others are refused.
+            refusal.model = String::new();
+        }
         if let Some(before) = noted.get_mut(&refusal) {
             before.count = before.count.saturating_add(times.count);
             before.first = before.first.min(times.first);

@@ -229,5 +229,5 @@ fn usable(snapshot: &Snapshot, provider: &ProviderName, model: &ModelId) -> Resu
 }
 
 fn unknown(asked: &str) -> MeterError {
-    MeterError::UnknownModel { model: asked.chars().take(255).collect() }
+    MeterError::UnknownModel { model: asked.chars().take(255).collect(), meant: Vec::new() }
 }

@@ -235,12 +235,12 @@ impl HttpClient {
         read: impl Fn(&[u8]) -> Failure,
     ) -> ProviderError {
         let status = response.status();
-        let wait = retry_after(response.headers());
+        let (wait, rates) = (retry_after(response.headers()), of_rates(response.headers()));
         // Whatever comes as the body of an error, the status counts.
         let body = self.read_up_to(response.into_body(), LARGEST_ERROR, None).await.unwrap_or_default();
         let failure = read(&body);
         tracing::debug!(%status, code = failure.code, said = failure.message, "a model server refused a request");
-        failure.at_status(status.as_u16(), wait)
+        failure.at_status(status.as_u16(), wait).with_rates(rates)
     }
 }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use accounting::Usage;
+use http::HeaderMap;
 
 pub(crate) use crate::failure::Failure;
 pub(crate) use crate::words::safe_words;
@@ -59,6 +60,8 @@ pub struct Said {
     pub param: Option<String>,
     /// Its words, shortened and without anything that looks like a key or an address.
     pub words: Option<String>,
+    /// Its headers about its rates.
+    pub rates: Option<Box<HeaderMap>>,
 }
 
 /// A provider that can't be set up.
@@ -234,6 +237,23 @@ impl ProviderError {
             Self::Reported { error, .. } => error.said(),
             _ => None,
         }
+    }
+
+    /// The same, with the server's headers about its rates.
+    #[must_use]
+    pub fn with_rates(mut self, told: HeaderMap) -> Self {
+        match &mut self {
+            Self::RateLimited { said, .. }
+            | Self::Rejected { said, .. }
+            | Self::Failed { said, .. }
+            | Self::Overloaded { said, .. } => said.rates = (!told.is_empty()).then(|| Box::new(told)),
+            Self::Reported { error, .. } => {
+                let inner = std::mem::replace(&mut **error, Self::NotConnected);
+                **error = inner.with_rates(told);
+            }
+            _ => {}
+        }
+        self
     }
 
     /// How long to wait before the next try, if the server says so.

@@ -41,7 +41,7 @@ impl Failure {
         let retry_after = wait.or(retry_after);
         // A code that is the status again says nothing.
         let code = code.filter(|code| *code != status.to_string());
-        let said = Said { code, param, words };
+        let said = Said { code, param, words, rates: None };
         match status {
             _ if ours => ProviderError::OurKey { status },
             401..=403 => ProviderError::OurKey { status },

@@ -53,3 +53,4 @@ pub use registry::{Entry, Kind};
 pub use request::{ChatRequest, EmbeddingsRequest, Media, Outline, Shape, TextSize, ToolForm, Unknown};
 pub use room::{AnswerRoom, NoRoom, Uncounted};
 pub use unknown_numbers::{UnknownNumber, keep_unknown_numbers, take_unknown_numbers};
+pub use words::safe_words;

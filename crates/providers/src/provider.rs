@@ -247,7 +247,7 @@ impl Provider {
         let complete = off_runtime(body.len(), || {
             self.checked(protocol.answer(request, &asked, body.clone()), &body, is_json)
         });
-        let complete = complete.map_err(|error| error.or_after(wait))?;
+        let complete = complete.map_err(|error| error.or_after(wait).with_rates(headers.clone()))?;
         Ok(Answer::Complete(Complete { request_id, omitted, headers, ..complete }))
     }
 
@@ -283,7 +283,7 @@ impl Provider {
         let complete = off_runtime(body.len(), || {
             self.checked(protocol.embeddings_answer(request, &asked, body.clone()), &body, is_json)
         });
-        let complete = complete.map_err(|error| error.or_after(wait))?;
+        let complete = complete.map_err(|error| error.or_after(wait).with_rates(headers.clone()))?;
         Ok(Complete { request_id: asked.request_id, omitted, headers, ..complete })
     }
 

@@ -12,7 +12,7 @@ use crate::secrets::{self, MASK};
 const LONGEST: usize = 300;
 
 /// The words, masked and bounded.
-pub(crate) fn safe_words(text: &str) -> String {
+pub fn safe_words(text: &str) -> String {
     let line = one_line(&secrets::masked(text));
     let mut masked = String::with_capacity(line.len());
     let mut before = Before::default();

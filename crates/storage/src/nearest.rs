@@ -15,6 +15,31 @@ pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
     alike.max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, name)| name)
 }
 
+/// The longest name, in bytes, that is compared with a list that may be long.
+const LONGEST: usize = 64;
+/// So many names are proposed at most.
+const PROPOSED: usize = 3;
+
+/// The known names of models that are most like the one given, the likeliest first. What stands before the last slash, a
+/// provider or an owner, may be missing or another.
+pub fn several<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    if given.len() > LONGEST {
+        return Vec::new();
+    }
+    let given = given.to_lowercase();
+    let tail =
+        |name: &str| name.rsplit_once('/').map_or_else(|| name.to_owned(), |(_, tail)| tail.to_owned());
+    let given_tail = tail(&given);
+    let likeness = |name: &str| {
+        let name = name.to_lowercase();
+        strsim::jaro_winkler(&given, &name).max(strsim::jaro_winkler(&given_tail, &tail(&name)))
+    };
+    let mut alike: Vec<(f64, &str)> =
+        known.into_iter().map(|name| (likeness(name), name)).filter(|(alike, _)| *alike >= ALIKE).collect();
+    alike.sort_by(|(one, a), (other, b)| other.total_cmp(one).then_with(|| a.cmp(b)));
+    alike.into_iter().take(PROPOSED).map(|(_, name)| name).collect()
+}
+
 /// What to say behind "there is no …": the name that was probably meant, and what to do.
 pub(crate) fn hint<'a>(given: &str, known: impl IntoIterator<Item = &'a str>, otherwise: &str) -> String {
     match nearest(given, known) {
@@ -68,5 +93,23 @@ mod tests {
             assert_eq!(nearest(given, known), meant, "{given}");
         }
         assert_eq!(nearest("Students", []), None);
+    }
+
+    #[test]
+    fn models_are_proposed_whatever_stands_before_their_name() {
+        let known = ["gpt-4o", "gpt-4o-mini", "anthropic/claude-sonnet-4-5", "llama3", "gpt-4.1", "gpt-4"];
+        for (given, meant) in [
+            ("gpt-4o-mni", &["gpt-4o-mini", "gpt-4o", "gpt-4"][..]),
+            ("openai/gpt-4o-mini", &["gpt-4o-mini", "gpt-4o", "gpt-4"]),
+            ("claude-sonnet-4-5-20250929", &["anthropic/claude-sonnet-4-5"]),
+            ("Llama3.2", &["llama3"]),
+            ("whisper", &[]),
+            ("", &[]),
+            ("x", &[]),
+        ] {
+            assert_eq!(several(given, known), meant, "{given}");
+        }
+        let long = format!("gpt-4o{}", "-".repeat(LONGEST));
+        assert_eq!(several(&long, known), Vec::<&str>::new());
     }
 }

@@ -18,6 +18,8 @@ use crate::{Database, Error, on_pool};
 pub(crate) const TABLE: &str = "token_tracking_refusal";
 /// So many rows of a user and day name their models; a client chooses what it asks for.
 const MOST_ROWS: i64 = 64;
+/// Of those, so many may be for models that there are not: names that anybody can make up leave room for the others.
+const MOST_UNKNOWN: i64 = 16;
 
 /// Why a request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,6 +38,8 @@ pub enum Reason {
     NoAllowance,
     /// The model has no price.
     NotPriced,
+    /// There is no such model.
+    UnknownModel,
 }
 
 impl Reason {
@@ -49,6 +53,7 @@ impl Reason {
             Self::NotSponsored => "not_sponsored",
             Self::NoAllowance => "no_allowance",
             Self::NotPriced => "model_not_priced",
+            Self::UnknownModel => "unknown_model",
         }
     }
 }
@@ -109,7 +114,10 @@ pub async fn add(database: &Database, refusals: &[(Refusal, Times)]) -> Result<(
         "UPDATE {table} SET requests = requests + $8, last_at = $9 WHERE day = $1 AND user_id = $2 AND provider = $3 \
            AND model = $4 AND reason = $5 AND limited_by = $6 AND sponsored_id = $7"
     );
-    let rows = format!("SELECT CAST(COUNT(*) AS BIGINT) FROM {table} WHERE day = $1 AND user_id = $2");
+    let rows = format!(
+        "SELECT CAST(COUNT(*) AS BIGINT), CAST(COALESCE(SUM(CASE WHEN reason = $3 THEN 1 ELSE 0 END), 0) AS BIGINT) \
+         FROM {table} WHERE day = $1 AND user_id = $2"
+    );
     let begin = format!(
         "INSERT INTO {table} AS kept (day, user_id, provider, model, reason, limited_by, sponsored_id, requests, last_at, \
            first_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
@@ -138,10 +146,12 @@ pub async fn add(database: &Database, refusals: &[(Refusal, Times)]) -> Result<(
             if updated.rows_affected() > 0 {
                 continue;
             }
-            let query = sqlx::query_scalar(AssertSqlSafe(rows.clone())).bind(&day).bind(user.as_str());
-            let there: i64 = query.fetch_one(&mut *transaction).await?;
-            let (provider, model) =
-                if there < MOST_ROWS { (provider.as_str(), model.as_str()) } else { ("", "") };
+            let query = sqlx::query_as(AssertSqlSafe(rows.clone())).bind(&day).bind(user.as_str());
+            let unknown = Reason::UnknownModel;
+            let (there, of_unknown): (i64, i64) =
+                query.bind(unknown.as_str()).fetch_one(&mut *transaction).await?;
+            let names_model = there < MOST_ROWS && (*reason != unknown || of_unknown < MOST_UNKNOWN);
+            let (provider, model) = if names_model { (provider.as_str(), model.as_str()) } else { ("", "") };
             sqlx::query(AssertSqlSafe(begin.clone()))
                 .bind(&day)
                 .bind(user.as_str())

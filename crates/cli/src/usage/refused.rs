@@ -54,6 +54,7 @@ pub(crate) fn words(reason: &str) -> &str {
         "not_sponsored" => "not sponsored",
         "no_allowance" => "no allowance",
         "model_not_priced" => "model without a price",
+        "unknown_model" => "no such model",
         other => other,
     }
 }

@@ -24,6 +24,7 @@ mod outages;
 mod poolers;
 mod pricing;
 mod process;
+mod refused;
 mod several;
 mod sponsored;
 mod upgrade;

@@ -274,6 +274,16 @@ impl HttpClient {
         (response.status().as_u16(), text(response).await)
     }
 
+    /// Sends that body with a key; the status and the text.
+    pub async fn with_key(&self, url: &str, key: &str, body: &Value) -> (u16, String) {
+        let request = Request::post(url)
+            .header("authorization", format!("Bearer {key}"))
+            .body(Full::new(Bytes::from(body.to_string())))
+            .unwrap();
+        let response = self.0.request(request).await.unwrap();
+        (response.status().as_u16(), text(response).await)
+    }
+
     /// What is at an address, without a key.
     pub async fn look(&self, url: &str) -> (u16, String) {
         let request = Request::get(url).body(Full::default()).unwrap();

@@ -15,17 +15,29 @@ pub(crate) async fn handler(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let Admitted { requester, labels, server, body, mut share, began } =
-        admitted(&gateway, &headers, body).await?;
-    let length = body.len();
-    let outline = off_runtime(length, || Outline::of_embeddings(&body));
-    room(&gateway, server.as_ref(), &mut share, outline).await?;
-    let request = off_runtime(length, || EmbeddingsRequest::parse(body))
-        .map_err(|error| ApiError::bad_request(error.message, error.param))?;
+    let mut admitted = admitted(&gateway, &headers, body).await?;
+    let request = match embeddings_request(&gateway, &mut admitted).await {
+        Ok(request) => request,
+        Err(error) => return Err(error.asked_by(admitted.asker)),
+    };
+    let Admitted { requester, labels, server, mut share, began, asker, .. } = admitted;
     let answer = gateway.meter.embeddings(requester, labels, server.as_ref(), request, &mut share).await;
     share.leave_made();
     match answer {
         Ok(answer) => Ok(respond(&gateway, answer, share, began)),
-        Err(unserved) => Err(ApiError::of_unserved(unserved, gateway.contact())),
+        Err(unserved) => Err(ApiError::of_unserved(unserved, gateway.contact()).asked_by(asker)),
     }
+}
+
+/// The body, read, with room for what is made of it.
+async fn embeddings_request(
+    gateway: &Gateway,
+    admitted: &mut Admitted,
+) -> Result<EmbeddingsRequest, ApiError> {
+    let body = std::mem::take(&mut admitted.body);
+    let length = body.len();
+    let outline = off_runtime(length, || Outline::of_embeddings(&body));
+    room(gateway, admitted, outline).await?;
+    off_runtime(length, || EmbeddingsRequest::parse(body))
+        .map_err(|error| ApiError::bad_request(error.message, error.param))
 }

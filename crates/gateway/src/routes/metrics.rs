@@ -16,7 +16,7 @@ pub(crate) async fn handler(State(gateway): State<Gateway>, headers: HeaderMap) 
         Some(own) => {
             Brought::of(&headers)?.secrets().any(|key| constant_time_eq(own.as_bytes(), hash(key).as_bytes()))
         }
-        None => gateway.keys.access(&headers).await? == Access::Forwarding,
+        None => gateway.keys.access(&headers).await?.access == Access::Forwarding,
     };
     if allowed {
         Ok(render(&gateway))

@@ -10,6 +10,7 @@ pub(crate) mod messages;
 pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod responses;
+pub(crate) mod unknown;
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -32,8 +33,9 @@ use crate::Gateway;
 use crate::bounds::{Seat, Share, skim};
 use crate::error::ApiError;
 use crate::keep_alive::KeepAlive;
-use crate::keys::Access;
+use crate::keys::{Access, Allowed};
 use crate::pages;
+use crate::refused::Asker;
 
 /// Names the fields of a request that its provider can't take, and without which it was sent.
 const OMITTED: &str = "x-tracking-omitted";
@@ -62,6 +64,8 @@ pub(crate) struct Admitted {
     pub share: Share,
     /// When it would have begun, had its body been here.
     pub began: Instant,
+    /// What is known of it for the log.
+    pub asker: Asker,
 }
 
 /// Key, identity, user, bounds, body: what every metered route needs.
@@ -70,35 +74,39 @@ pub(crate) async fn admitted(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Admitted, ApiError> {
-    let began = Instant::now();
-    let Head { requester, labels, server, seat } = match head(gateway, headers).await {
+    let (began, mut asker) = (Instant::now(), Asker::default());
+    let Head { requester, labels, server, seat } = match head(gateway, headers, &mut asker).await {
         Ok(head) => head,
         Err(error) => {
             Box::pin(skim(body)).await;
-            return Err(error);
+            return Err(error.asked_by(asker));
         }
     };
     let known = Instant::now();
-    let (body, reserved) = gateway.bounds.read(Some(&requester.user), headers, body).await?;
+    let (body, reserved) = match gateway.bounds.read(Some(&requester.user), headers, body).await {
+        Ok(read) => read,
+        Err(error) => return Err(error.asked_by(asker)),
+    };
     let (began, share) = (began + known.elapsed(), Share::new(seat, reserved));
-    Ok(Admitted { requester, labels, server, body, share, began })
+    Ok(Admitted { requester, labels, server, body, share, began, asker })
 }
 
 /// Room for what becomes of a body until its request is sent. What takes much gets it only for a model that there is.
 pub(crate) async fn room(
     gateway: &Gateway,
-    server: Option<&Provider>,
-    share: &mut Share,
+    admitted: &mut Admitted,
     outline: Result<Outline, BadRequest>,
 ) -> Result<(), ApiError> {
     let outline = outline.map_err(|error| ApiError::bad_request(error.message, error.param))?;
+    admitted.asker.model.clone_from(&outline.model);
     if outline.memory > MUCH {
         let model = outline.model.as_deref().unwrap_or_default();
-        let known = gateway.meter.require_model(server, model).await;
+        let (server, user) = (admitted.server.as_ref(), &admitted.requester.user);
+        let known = gateway.meter.require_model(server, user, model).await;
         known.map_err(|error| ApiError::of_meter(error, gateway.contact()))?;
     }
-    let made = gateway.bounds.room(share.body(), &outline)?;
-    share.make(made);
+    let made = gateway.bounds.room(admitted.share.body(), &outline)?;
+    admitted.share.make(made);
     Ok(())
 }
 
@@ -110,10 +118,12 @@ struct Head {
     seat: Seat,
 }
 
-async fn head(gateway: &Gateway, headers: &HeaderMap) -> Result<Head, ApiError> {
-    let access = access(gateway, headers).await?;
+/// Notes on the way who asks.
+async fn head(gateway: &Gateway, headers: &HeaderMap, asker: &mut Asker) -> Result<Head, ApiError> {
+    let access = access(gateway, headers, asker).await?;
     let user = gateway.identity.user(&access, headers)?;
     let id = user.id.clone();
+    asker.user = Some(id.clone());
     let labels = gateway.identity.labels(&access, headers, gateway.way_in())?;
     let server = gateway.servers.named(headers)?;
     let limit = gateway.identity.limit(headers, gateway.is_private())?;
@@ -130,9 +140,17 @@ async fn head(gateway: &Gateway, headers: &HeaderMap) -> Result<Head, ApiError> 
     Ok(Head { requester, labels, server, seat })
 }
 
-/// What the key of a request to the model routes allows.
-pub(crate) async fn access(gateway: &Gateway, headers: &HeaderMap) -> Result<Access, ApiError> {
-    let access = gateway.keys.access(headers).await?;
+/// What the key of a request to the model routes allows. Notes which key it is, and whose.
+pub(crate) async fn access(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    asker: &mut Asker,
+) -> Result<Access, ApiError> {
+    let Allowed { access, key } = gateway.keys.access(headers).await?;
+    asker.key = key;
+    if let Access::Bound(user) = &access {
+        asker.user = Some(user.clone());
+    }
     if access == Access::Forwarding {
         pages::refuse_forwarding(headers, &gateway.config.allowed_origins)?;
     }
@@ -162,14 +180,17 @@ pub(crate) async fn answered(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let Admitted { requester, labels, server, body, mut share, began } =
-        admitted(gateway, &headers, body).await?;
-    let request = chat_request(gateway, shape, &headers, server.as_ref(), &mut share, body).await?;
+    let mut admitted = admitted(gateway, &headers, body).await?;
+    let request = match chat_request(gateway, shape, &headers, &mut admitted).await {
+        Ok(request) => request,
+        Err(error) => return Err(error.asked_by(admitted.asker)),
+    };
+    let Admitted { requester, labels, server, mut share, began, asker, .. } = admitted;
     let answer = gateway.meter.chat(requester, labels, server.as_ref(), request, &mut share).await;
     share.leave_made();
     match answer {
         Ok(answer) => Ok(respond(gateway, answer, share, began)),
-        Err(unserved) => Err(ApiError::of_unserved(unserved, gateway.contact())),
+        Err(unserved) => Err(ApiError::of_unserved(unserved, gateway.contact()).asked_by(asker)),
     }
 }
 
@@ -180,27 +201,29 @@ pub(crate) async fn counted(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let Admitted { requester, labels, server, body, mut share, .. } =
-        admitted(gateway, headers, body).await?;
-    let request = chat_request(gateway, shape, headers, server.as_ref(), &mut share, body).await?;
+    let mut admitted = admitted(gateway, headers, body).await?;
+    let request = match chat_request(gateway, shape, headers, &mut admitted).await {
+        Ok(request) => request,
+        Err(error) => return Err(error.asked_by(admitted.asker)),
+    };
+    let Admitted { requester, labels, server, share, asker, .. } = admitted;
     let count = gateway.meter.count_tokens(requester, &labels, server.as_ref(), request).await;
     drop(share);
-    let count = count.map_err(|error| ApiError::of_meter(error, gateway.contact()))?;
+    let count = count.map_err(|error| ApiError::of_meter(error, gateway.contact()).asked_by(asker))?;
     Ok(([(CONTENT_TYPE, "application/json")], count).into_response())
 }
 
 /// The body of a chat in that shape, read, with room for what is made of it.
-pub(crate) async fn chat_request(
+async fn chat_request(
     gateway: &Gateway,
     shape: Shape,
     headers: &HeaderMap,
-    server: Option<&Provider>,
-    share: &mut Share,
-    body: Bytes,
+    admitted: &mut Admitted,
 ) -> Result<ChatRequest, ApiError> {
+    let body = std::mem::take(&mut admitted.body);
     let length = body.len();
     let outline = off_runtime(length, || Outline::read(&body));
-    room(gateway, server, share, outline).await?;
+    room(gateway, admitted, outline).await?;
     let mut request = off_runtime(length, || ChatRequest::parse_as(shape, body))
         .map_err(|error| ApiError::bad_request(error.message, error.param))?;
     if shape == Shape::Messages {

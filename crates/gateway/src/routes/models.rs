@@ -10,11 +10,13 @@ use http::HeaderMap;
 use metering::{Audience, OfferedModel};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use storage::nearest;
 
 use crate::Gateway;
 use crate::error::ApiError;
 use crate::form::Form;
 use crate::keys::Access;
+use crate::refused::Asker;
 
 /// A page of Anthropic's list has so many, unless its client says so ("List Models").
 const PAGE: usize = 20;
@@ -34,17 +36,10 @@ pub(crate) async fn handler(
     headers: HeaderMap,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Response {
-    let form = Form::asked(&headers);
     let wrong =
         |_| ApiError::bad_request("limit must be a number, after_id and before_id ids of models", None);
-    let page = match page.map_err(wrong) {
-        Ok(Query(page)) => page,
-        Err(error) => return form.show(error),
-    };
-    match offered(&gateway, &headers).await {
-        Ok(models) => Json(list(form, &models, &page)).into_response(),
-        Err(error) => form.show(error),
-    }
+    let page = page.map_err(wrong).map(|Query(page)| page);
+    answered(&gateway, &headers, None, page, |form, models, page| Ok(list(form, models, &page))).await
 }
 
 /// One model; its id may have slashes.
@@ -53,16 +48,39 @@ pub(crate) async fn one(
     headers: HeaderMap,
     id: Result<Path<String>, PathRejection>,
 ) -> Response {
-    let form = Form::asked(&headers);
-    let Ok(Path(id)) = id else {
-        return form.show(ApiError::bad_request("the id of the model must be UTF-8", None));
+    let wrong = |_| ApiError::bad_request("the id of the model must be UTF-8", None);
+    let id = id.map_err(wrong).map(|Path(id)| id);
+    let asked = id.as_ref().ok().cloned();
+    answered(&gateway, &headers, asked, id, |form, models, id| match named(models, &id) {
+        Some(model) => Ok(shown(form, model)),
+        None => {
+            let ids = models.iter().map(|model| model.id.as_str());
+            let meant = nearest::several(&id, ids).into_iter().map(Into::into).collect();
+            Err(ApiError::unknown_model(&id, meant))
+        }
+    })
+    .await
+}
+
+/// What there is to say of the models that whoever asks may use, in the form of their API.
+async fn answered<A>(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    model: Option<String>,
+    asked: Result<A, ApiError>,
+    say: impl FnOnce(Form, &[OfferedModel], A) -> Result<Value, ApiError>,
+) -> Response {
+    let (form, mut asker) = (Form::asked(headers), Asker { model, ..Asker::default() });
+    let said = match asked {
+        Ok(asked) => {
+            let models = offered(gateway, headers, &mut asker).await;
+            models.and_then(|models| say(form, &models, asked))
+        }
+        Err(error) => Err(error),
     };
-    match offered(&gateway, &headers).await {
-        Ok(models) => match named(&models, &id) {
-            Some(model) => Json(shown(form, model)).into_response(),
-            None => form.show(ApiError::unknown_model(&id)),
-        },
-        Err(error) => form.show(error),
+    match said {
+        Ok(said) => Json(said).into_response(),
+        Err(error) => form.show(error.asked_by(asker)),
     }
 }
 
@@ -75,8 +93,12 @@ fn named<'a>(models: &'a [OfferedModel], id: &str) -> Option<&'a OfferedModel> {
     models.iter().find(|model| model.id == id).or_else(|| models.iter().find(is_meant))
 }
 
-async fn offered(gateway: &Gateway, headers: &HeaderMap) -> Result<Vec<OfferedModel>, ApiError> {
-    let access = super::access(gateway, headers).await?;
+async fn offered(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    asker: &mut Asker,
+) -> Result<Vec<OfferedModel>, ApiError> {
+    let access = super::access(gateway, headers, asker).await?;
     let audience = match &access {
         Access::Forwarding => Audience::Anybody,
         Access::Bound(user) => Audience::User(user),

@@ -187,16 +187,35 @@ each_database!(pages_that_are_named_may_ask_with_keys_of_users, async |test: Tes
     let refused =
         read(app.post("/v1/chat/completions", "ann", chat("gpt-test", "", false), &[("origin", page)]).await);
     assert_eq!(refused.await.code(), "bound_key_needed");
-    let ask = |origin: &str| {
-        http::Request::options(format!("{}/v1/chat/completions", app.address))
+    // A page can read what is wrong with its base URL.
+    for (origin, path, allowed) in [
+        (page, "/v1/nothing", Some(page)),
+        (page, "/v1/v1/models", Some(page)),
+        (page, "/chat/completions", Some(page)),
+        (other, "/v1/nothing", None),
+    ] {
+        let answer = app.look(path, &[("origin", origin)]).await;
+        let told = answer.headers.get("access-control-allow-origin").map(|told| told.to_str().unwrap());
+        assert_eq!((answer.status, told), (404, allowed), "{origin} {path}");
+    }
+    assert!(
+        !app.look("/local/settings", &[("origin", page)])
+            .await
+            .headers
+            .contains_key("access-control-allow-origin")
+    );
+    let ask_at = |origin: &str, path: &str| {
+        http::Request::options(format!("{}{path}", app.address))
             .header("origin", origin)
             .header("access-control-request-method", "POST")
             .header("access-control-request-headers", "authorization,content-type")
             .body(http_body_util::Empty::<bytes::Bytes>::new())
             .unwrap()
     };
+    let ask = |origin: &str| ask_at(origin, "/v1/chat/completions");
     let client =
         hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http();
+    assert_eq!(client.request(ask_at(page, "/v1/nothing")).await.unwrap().status(), 200);
     let preflight = client.request(ask(page)).await.unwrap();
     assert_eq!(preflight.status(), 200);
     assert_eq!(preflight.headers()["access-control-allow-headers"], "authorization,content-type");

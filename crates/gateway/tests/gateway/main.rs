@@ -26,6 +26,7 @@ mod prices;
 mod provider_options;
 mod providers;
 mod recovered;
+mod refusals;
 mod scripted;
 mod sponsored;
 mod staged;

@@ -141,6 +141,7 @@ fn an_error_inside_an_answer_keeps_all_that_it_names() {
         code: code.map(Into::into),
         param: param.map(Into::into),
         words: Some("no".into()),
+        rates: None,
     };
     assert_eq!(
         of(

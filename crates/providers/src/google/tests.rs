@@ -536,7 +536,7 @@ fn errors_in_the_middle_of_a_stream() {
         let said = Said {
             code: Some("UNAVAILABLE".into()),
             words: Some("The model is overloaded.".into()),
-            param: None,
+            ..Said::default()
         };
         let overloaded = ProviderError::Overloaded { status: 503, retry_after: None, said };
         assert_eq!(end.unwrap_err(), ProviderError::Reported { error: Box::new(overloaded), usage: None });

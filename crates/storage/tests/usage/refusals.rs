@@ -67,6 +67,25 @@ each_database!(refusals_are_summed_for_each_day, async |test: TestDatabase| {
     assert!(matches!(wrong, Err(Error::Invalid { .. })), "{wrong:?}");
 });
 
+each_database!(made_up_models_leave_room_for_the_others, async |test: TestDatabase| {
+    let database = test.migrated().await.unwrap();
+    let unknown = |model: &str| Refusal {
+        provider: String::new(),
+        reason: Reason::UnknownModel,
+        limited_by: "",
+        ..refusal("2026-03-01", "ann", model)
+    };
+    let made_up: Vec<_> = (0..100).map(|model| (unknown(&format!("u{model}")), times(1, 1))).collect();
+    for _ in 0..2 {
+        add(&database, &made_up).await.unwrap();
+    }
+    add(&database, &[(refusal("2026-03-01", "ann", "m"), times(1, 1))]).await.unwrap();
+    let found = found(&database, by(&[By::Model])).await;
+    assert_eq!(found.len(), 18, "16 with their names, the rest in one row, and the limit: {found:?}");
+    assert_eq!(found[0], (String::new(), 168));
+    assert!(found.contains(&("m".to_owned(), 1)));
+});
+
 each_database!(a_user_takes_a_bounded_number_of_rows_a_day, async |test: TestDatabase| {
     let database = test.migrated().await.unwrap();
     for portion in 0..4 {

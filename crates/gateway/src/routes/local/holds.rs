@@ -30,12 +30,13 @@ pub(super) async fn create(
     sent: Body,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let (asking, size, counted) = asked::<Size>(&gateway, &headers, sent).await?;
-    let requester = asking.requester(&gateway).await?;
+    let requester = asking.requester(&gateway).await.map_err(|error| error.asked_by(asking.asker()))?;
     let request = size.request(&asking.model)?;
     // It is kept as long as the hold, to be counted.
     let kept = gateway.bounds.hand_over(counted.body, &requester.user)?;
     let held = gateway.meter.errand(requester, asking.labels(&gateway), &asking.provider()?, &request).await;
-    let errand = held.map_err(|error| ApiError::of_meter(error, gateway.contact()))?;
+    let errand =
+        held.map_err(|error| ApiError::of_meter(error, gateway.contact()).asked_by(asking.asker()))?;
     let held = json!({
         "id": errand.id().to_string(),
         "amount": number(errand.amount()),

@@ -33,6 +33,7 @@ use serde_json::{Number, Value, json};
 use crate::Gateway;
 use crate::bounds::{Reserved, skim};
 use crate::error::ApiError;
+use crate::refused::Asker;
 
 pub(crate) fn router(gateway: &Gateway) -> Router<Gateway> {
     Router::new()
@@ -178,6 +179,12 @@ impl Asking {
         let limit = self.limit.as_ref().map(Amount::credits).transpose()?;
         let sponsored = self.sponsored.clone();
         Ok((Requester { user: id, limit, sponsored, by_open_webui: true }, is_known))
+    }
+
+    /// The same for the log.
+    fn asker(&self) -> Asker {
+        let user = UserId::from_outside(&self.user).ok();
+        Asker { user, model: Some(self.model.clone()), ..Asker::default() }
     }
 
     fn provider(&self) -> Result<ProviderName, ApiError> {

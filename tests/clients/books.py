@@ -52,7 +52,9 @@ def input_tokens(one: dict[str, Any]) -> int:
     """What the server reports to have read: as the last directive says, else as many as there are words."""
     body = one["body"]
     messages = body.get("messages") or body.get("input")
-    told = DIRECTIVE.findall("\n".join(texts(last(messages))))
+    # Anthropic's clients may say something of the system's behind what a person says.
+    silent = ("assistant", "system") if one["path"].startswith("/anthropic") else ("assistant",)
+    told = DIRECTIVE.findall("\n".join(texts(last(messages, silent))))
     said = re.search(r"\binput=(\d+)", told[-1]) if told else None
     if said:
         return int(said[1])
@@ -63,11 +65,11 @@ def input_tokens(one: dict[str, Any]) -> int:
     return len("\n".join(texts(messages)).split())
 
 
-def last(messages: Any) -> Any:
-    """The last message that is not the model's own."""
+def last(messages: Any, silent: tuple[str, ...]) -> Any:
+    """The last message that is not of those roles."""
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         return messages
-    return next((message for message in reversed(messages) if message.get("role") != "assistant"), None)
+    return next((message for message in reversed(messages) if message.get("role") not in silent), None)
 
 
 def texts(value: Any) -> Iterator[str]:

@@ -13,7 +13,6 @@ from books import MILLION, PRICES, Upstream
 from clients import CLIENTS, HERE
 from place import Outside, Place
 from programs import PROGRAMS, ROOT, Gateway, Process, clean_environment, finish, serve
-from relay import Relay
 from table import Row, parsed, text
 
 MATRIX: dict[str, Row] = {}
@@ -54,20 +53,12 @@ def simulator() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def relay(simulator: str) -> Iterator[Relay]:
-    """Where the gateway finds it."""
-    running = Relay(simulator)
-    yield running
-    running.close()
-
-
-@pytest.fixture(scope="session")
 def upstream(simulator: str) -> Upstream:
     return Upstream(simulator)
 
 
 @pytest.fixture(scope="session")
-def place(relay: Relay, environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(simulator: str, environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("gateway")
     running = Gateway("", {**clean_environment(), "DATABASE_URL": f"sqlite:///{folder / 'tracking.db'}"})
     models = [
@@ -83,7 +74,7 @@ def place(relay: Relay, environments: Path, tmp_path_factory: pytest.TempPathFac
         for model, (for_input, for_output) in PRICES.items()
     ]
     settings = {"base_credit_allowance": "1000000"}
-    process = serve(running, folder, models, PROVIDERS.format(relay.url), settings)
+    process = serve(running, folder, models, PROVIDERS.format(simulator), settings)
     outside = Outside()
     yield Place(running, environments, outside)
     outside.close()

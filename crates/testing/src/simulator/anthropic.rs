@@ -90,7 +90,7 @@ impl Format for Anthropic {
 
     fn read(&mut self, incoming: &Incoming) -> Result<Asked, Refused> {
         check::headers(incoming)?;
-        check::body(&incoming.body)?;
+        check::body(&incoming.body, check::takes_system_amid(incoming))?;
         let body = &incoming.body;
         self.thinks = check::thinks(body);
         self.omits = check::omits_thinking(body);
@@ -108,7 +108,7 @@ impl Format for Anthropic {
         let format = ["/output_config/format", "/output_format"].into_iter().find_map(|at| body.pointer(at));
         Ok(Asked {
             model: incoming.text("model").unwrap_or_default().to_owned(),
-            text: last_text(incoming.list("messages")),
+            text: last_text(&check::spoken(incoming.list("messages"))),
             words: words(&input.to_string()),
             stream: incoming.is_true("stream"),
             limit: incoming.number("max_tokens"),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::asked::{Asked, Choice, Incoming, Refused};
 use super::directive::all_text;
 use super::job::{self, Format};
-use super::openai::{error, event, need_key, reason, stop, usage_json};
+use super::openai::{broken, ending, error, event, need_key, reason, stop, usage_json};
 use super::plan::{Made, Piece, Plan, words};
 
 /// The most tokens where nothing is said.
@@ -83,21 +83,12 @@ impl Format for Completions {
     }
 
     fn end(&mut self, plan: &Plan) -> Vec<String> {
-        let mut events = vec![self.chunk(plan, &|_| json!(""), &json!(reason(&plan.end)))];
-        if let Some(usage) = plan.usage().filter(|_| self.with_usage) {
-            let mut chunk = head(plan);
-            chunk["choices"] = json!([]);
-            chunk["usage"] = usage_json(plan, &usage);
-            events.push(event(&chunk));
-        }
-        events.push("data: [DONE]\n\n".into());
-        events
+        let last = self.chunk(plan, &|_| json!(""), &json!(reason(&plan.end)));
+        ending(plan, last, head(plan), self.with_usage)
     }
 
     fn broken(&mut self, message: &str) -> String {
-        event(
-            &json!({"error": {"message": message, "type": "server_error", "param": null, "code": "overloaded"}}),
-        )
+        broken(message)
     }
 
     fn whole(&mut self, plan: &Plan, made: &Made) -> Value {

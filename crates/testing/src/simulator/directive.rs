@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,12 +44,34 @@ pub(super) struct Directive {
     pub blocked: bool,
     pub overrun: bool,
     pub model: Option<String>,
+    pub call: Option<Named>,
+}
+
+/// A call of a tool that the text names, with its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    pub tool: String,
+    /// JSON.
+    pub arguments: String,
+}
+
+impl Named {
+    /// The last one in a text: `[[call TOOL: argument=value | argument=value end]]`. It is without quotation marks, because
+    /// clients quote what people say.
+    fn read(text: &str) -> Option<Self> {
+        let (_, rest) = text.rsplit_once("[[call ")?;
+        let (call, _) = rest.split_once(" end]]")?;
+        let (tool, arguments) = call.split_once(": ")?;
+        let pairs = arguments.split(" | ").filter_map(|pair| pair.split_once('='));
+        let arguments: Map<String, Value> = pairs.map(|(name, value)| (name.into(), value.into())).collect();
+        Some(Self { tool: tool.into(), arguments: Value::from(arguments).to_string() })
+    }
 }
 
 impl Directive {
-    /// The last directive in a text; what it does not say keeps its default.
+    /// The last directive in a text, and the last call that it names; what it does not say keeps its default.
     pub(super) fn read(text: &str) -> Self {
-        let mut directive = Self { chunk: 1, ..Self::default() };
+        let mut directive = Self { chunk: 1, call: Named::read(text), ..Self::default() };
         let Some((_, rest)) = text.rsplit_once("[[sim") else { return directive };
         let (words, _) = rest.split_once("]]").unwrap_or((rest, ""));
         for word in words.split_whitespace() {
@@ -125,5 +147,23 @@ fn collect(value: &Value, found: &mut String) {
         Value::Array(list) => list.iter().for_each(|value| collect(value, found)),
         Value::Object(map) => map.values().for_each(|value| collect(value, found)),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_named_with_its_arguments() {
+        let named = |text: &str| Directive::read(text).call.map(|call| (call.tool, call.arguments));
+        let command =
+            "Do it. [[call Bash: command=echo a=b [[sim input=3 output=5]] | why=to see end]] Thanks";
+        let arguments = r#"{"command":"echo a=b [[sim input=3 output=5]]","why":"to see"}"#;
+        assert_eq!(named(command), Some(("Bash".into(), arguments.into())));
+        assert_eq!((Directive::read(command).input, Directive::read(command).output), (Some(3), Some(5)));
+        for none in ["", "[[sim tool=1]]", "[[call Bash]]", "[[call Bash: command=ls"] {
+            assert_eq!(named(none), None, "{none}");
+        }
     }
 }

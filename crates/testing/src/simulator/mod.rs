@@ -35,6 +35,9 @@
 //! | `blocked` | `1`: a filter ends the answer after its `output` (0) |
 //! | `model` | the answer names this model |
 //!
+//! `[[call TOOL: argument=value | argument=value end]]` beside it calls that tool with those arguments, after some reasoning, if
+//! the request offers it: an agent has tools of its own.
+//!
 //! Without a directive it answers some words, JSON if the request wants a schema, or calls a tool if it must. It honours the
 //! request's limit of output, `n` and texts at which to stop; `overrun` (in the directive) makes it ignore the limit.
 

@@ -156,21 +156,11 @@ impl Format for OpenAi {
     fn end(&mut self, plan: &Plan) -> Vec<String> {
         let finish = self
             .chunk(plan, &|index| json!({"index": index, "delta": {}, "finish_reason": reason(&plan.end)}));
-        let mut events = vec![finish];
-        if let Some(usage) = plan.usage().filter(|_| self.with_usage) {
-            let mut chunk = head(plan);
-            chunk["choices"] = json!([]);
-            chunk["usage"] = usage_json(plan, &usage);
-            events.push(event(&chunk));
-        }
-        events.push("data: [DONE]\n\n".into());
-        events
+        ending(plan, finish, head(plan), self.with_usage)
     }
 
     fn broken(&mut self, message: &str) -> String {
-        event(
-            &json!({"error": {"message": message, "type": "server_error", "param": null, "code": "overloaded"}}),
-        )
+        broken(message)
     }
 
     fn whole(&mut self, plan: &Plan, made: &Made) -> Value {
@@ -219,6 +209,25 @@ impl OpenAi {
 
 fn head(plan: &Plan) -> Value {
     json!({"id": "chatcmpl-simulated", "object": "chat.completion.chunk", "created": 1, "model": plan.model})
+}
+
+/// The end of a stream behind its last chunk: the usage, in a chunk with that head, if it was asked for.
+pub(super) fn ending(plan: &Plan, last: String, mut head: Value, with_usage: bool) -> Vec<String> {
+    let mut events = vec![last];
+    if let Some(usage) = plan.usage().filter(|_| with_usage) {
+        head["choices"] = json!([]);
+        head["usage"] = usage_json(plan, &usage);
+        events.push(event(&head));
+    }
+    events.push("data: [DONE]\n\n".into());
+    events
+}
+
+/// The error that ends a stream.
+pub(super) fn broken(message: &str) -> String {
+    event(
+        &json!({"error": {"message": message, "type": "server_error", "param": null, "code": "overloaded"}}),
+    )
 }
 
 pub(super) fn event(data: &Value) -> String {

@@ -3,7 +3,7 @@
 use accounting::Usage;
 
 use super::asked::{Asked, Choice};
-use super::directive::{Directive, Fault};
+use super::directive::{Directive, Fault, Named};
 
 const WORDS: [&str; 12] =
     ["The", " answer", " to", " this", " question", " is", " simple", " enough", " to", " be", " given", "."];
@@ -13,6 +13,8 @@ const CITIES: [&str; 4] = ["Bern", "Basel", "Chur", "Genf"];
 const JSON: &str = "{\"city\":\"Bern\"}";
 /// A call comes in so many pieces: its name, and the halves of its arguments.
 const CALL_PIECES: u64 = 3;
+/// Words of reasoning before a call that is named.
+const THOUGHTS_OF_CALL: u64 = 4;
 /// Stop sequences are looked for in so many words.
 const SEARCHED: u64 = 10_000;
 
@@ -85,14 +87,23 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(asked: Asked, directive: Directive) -> Self {
+    pub(super) fn new(asked: Asked, mut directive: Directive) -> Self {
+        // Its model must offer a tool that is named, and may think about it first.
+        let named = directive.call.take().filter(|named| asked.tools.contains(&named.tool));
+        let named = named.filter(|_| asked.choice != Choice::Never);
+        if named.is_some() {
+            directive.thinking = directive.thinking.max(THOUGHTS_OF_CALL);
+        }
         let number = match asked.choice {
             Choice::Never => 0,
+            _ if named.is_some() => 1,
             Choice::Must => directive.tools.unwrap_or(1),
             Choice::Free => directive.tools.unwrap_or_default(),
         };
         let calls: Vec<Call> = if directive.blocked {
             Vec::new()
+        } else if let Some(Named { tool: name, arguments }) = named {
+            vec![Call { id: "simCall00".into(), name, arguments }]
         } else {
             (0..number).map(|at| call(at, &asked.tools)).collect()
         };
@@ -334,6 +345,31 @@ mod tests {
             made.calls.iter().map(|call| (call.name.as_str(), call.arguments.as_str())).collect();
         assert_eq!(calls, [("x", "{\"city\":\"Bern\"}"), ("x", "{\"city\":\"Basel\"}")]);
         assert_eq!((plan.end.clone(), plan.usage().unwrap().reasoning), (End::Calls, 3));
+    }
+
+    #[test]
+    fn a_named_call_is_made_where_its_tool_is_offered() {
+        let order = "[[call shell: cmd=echo hi | where=here end]]";
+        let asked = |tools: &[&str], choice| Asked {
+            tools: tools.iter().map(|tool| (*tool).to_owned()).collect(),
+            choice,
+            ..Asked::default()
+        };
+        for (tools, choice, made) in [
+            (&["read", "shell"][..], Choice::Free, Some("shell")),
+            (&["read", "shell"], Choice::Must, Some("shell")),
+            (&["read", "shell"], Choice::Never, None),
+            (&["read"], Choice::Free, None),
+            (&["read"], Choice::Must, Some("read")),
+        ] {
+            let mut plan = Plan::new(asked(tools, choice), Directive::read(order));
+            let all = plan.make();
+            assert_eq!(all.calls.first().map(|call| call.name.as_str()), made, "{tools:?} {choice:?}");
+            if made == Some("shell") {
+                assert_eq!(all.calls[0].arguments, r#"{"cmd":"echo hi","where":"here"}"#);
+                assert_eq!((all.thinking.as_str(), plan.end), ("Let me think about", End::Calls));
+            }
+        }
     }
 
     #[test]

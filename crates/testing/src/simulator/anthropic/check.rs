@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::messages::{Turn, is_name, messages, texts, turns};
+use super::messages::{Turn, is_name, is_of_system, messages, texts, turns};
 use crate::simulator::asked::{Incoming, Refused};
 
 const FIELDS: [&str; 22] = [
@@ -33,6 +33,8 @@ const FIELDS: [&str; 22] = [
 ];
 /// The smallest budget for thinking, in tokens.
 const SMALLEST_BUDGET: u64 = 1024;
+/// The beta by which messages may be of the system.
+const SYSTEM_AMID: &str = "mid-conversation-system";
 /// Marks for the cache in one request.
 const MOST_MARKS: usize = 4;
 
@@ -46,6 +48,17 @@ pub(super) fn headers(incoming: &Incoming) -> Result<(), Refused> {
     Ok(())
 }
 
+/// Whether messages may be of the system, amid the conversation.
+pub(super) fn takes_system_amid(incoming: &Incoming) -> bool {
+    let mut betas = incoming.headers.get_all("anthropic-beta").iter().filter_map(|betas| betas.to_str().ok());
+    betas.any(|betas| betas.contains(SYSTEM_AMID))
+}
+
+/// The messages that are not of the system.
+pub(super) fn spoken(messages: &[Value]) -> Vec<Value> {
+    messages.iter().filter(|message| !is_of_system(message)).cloned().collect()
+}
+
 /// Whether thinking is on.
 pub(super) fn thinks(body: &Value) -> bool {
     matches!(kind_of_thinking(body), Some("enabled" | "adaptive"))
@@ -55,7 +68,7 @@ fn kind_of_thinking(body: &Value) -> Option<&str> {
     body.pointer("/thinking/type").and_then(Value::as_str)
 }
 
-pub(super) fn body(body: &Value) -> Result<(), Refused> {
+pub(super) fn body(body: &Value, takes_system_amid: bool) -> Result<(), Refused> {
     let Some(object) = body.as_object() else { return no("The request body is not valid JSON") };
     if let Some(field) = object.keys().find(|field| !FIELDS.contains(&field.as_str())) {
         return no(format!("{field}: Extra inputs are not permitted"));
@@ -86,7 +99,7 @@ pub(super) fn body(body: &Value) -> Result<(), Refused> {
     if marks(body) > MOST_MARKS {
         return no(format!("A maximum of {MOST_MARKS} blocks with cache_control may be provided"));
     }
-    let turns = turns(body)?;
+    let turns = turns(body, takes_system_amid)?;
     let has_calls = turns.iter().any(Turn::has_calls);
     if has_calls && object.get("tools").and_then(Value::as_array).is_none_or(Vec::is_empty) {
         return no("Requests which include `tool_use` or `tool_result` blocks must define tools.");
@@ -169,11 +182,24 @@ fn tools(object: &Map<String, Value>) -> Result<(), Refused> {
         if tool.pointer("/input_schema/type").and_then(Value::as_str) != Some("object") {
             return no(format!("tools.{index}.custom.input_schema.type: Field required"));
         }
-        let fields = ["name", "description", "input_schema", "type", "cache_control", "strict"];
+        let fields = [
+            "name",
+            "description",
+            "input_schema",
+            "type",
+            "cache_control",
+            "strict",
+            "eager_input_streaming",
+        ];
         let unknown =
             tool.as_object().into_iter().flatten().find(|(field, _)| !fields.contains(&field.as_str()));
         if let Some((field, _)) = unknown {
             return no(format!("tools.{index}.custom.{field}: Extra inputs are not permitted"));
+        }
+        if tool.get("eager_input_streaming").is_some_and(|eager| !eager.is_boolean() && !eager.is_null()) {
+            return no(format!(
+                "tools.{index}.custom.eager_input_streaming: Input should be a valid boolean"
+            ));
         }
     }
     match object.get("tool_choice") {

@@ -37,11 +37,19 @@ impl Turn<'_> {
     }
 }
 
-/// The messages, those of one side in a row as one turn.
-pub(super) fn turns(body: &Value) -> Result<Vec<Turn<'_>>, Refused> {
+pub(super) fn is_of_system(message: &Value) -> bool {
+    message.get("role").and_then(Value::as_str) == Some("system")
+}
+
+/// The messages, those of one side in a row as one turn; those of the system are none.
+pub(super) fn turns(body: &Value, takes_system_amid: bool) -> Result<Vec<Turn<'_>>, Refused> {
     let mut turns: Vec<Turn<'_>> = Vec::new();
     let messages = body.get("messages").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     for (index, message) in messages.iter().enumerate() {
+        if takes_system_amid && index > 0 && is_of_system(message) {
+            texts(message.get("content"), &format!("messages.{index}"))?;
+            continue;
+        }
         let user = match message.get("role").and_then(Value::as_str) {
             Some("user") => true,
             Some("assistant") => false,

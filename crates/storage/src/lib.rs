@@ -13,6 +13,7 @@ mod ids;
 pub mod ledger;
 mod locked;
 pub mod migrate;
+pub mod names;
 pub mod nearest;
 mod open_webui_groups;
 pub mod original;

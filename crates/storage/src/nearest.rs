@@ -2,6 +2,7 @@
 
 use accounting::{ModelId, ProviderName};
 
+use crate::names::folded;
 use crate::{Database, Error};
 
 /// Names less alike than this, on a scale of 0 to 1, are different names.
@@ -9,8 +10,8 @@ const ALIKE: f64 = 0.8;
 
 /// The known name that is most like the one given, in any case, if any is like it at all.
 pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let given = given.to_lowercase();
-    let likeness = |name: &str| strsim::jaro_winkler(&given, &name.to_lowercase());
+    let given = folded(given);
+    let likeness = |name: &str| strsim::jaro_winkler(&given, &folded(name));
     let alike = known.into_iter().map(|name| (likeness(name), name)).filter(|(alike, _)| *alike >= ALIKE);
     alike.max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, name)| name)
 }

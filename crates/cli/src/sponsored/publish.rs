@@ -245,7 +245,7 @@ impl Own {
             None => id.split_once(".sponsored/")?,
         };
         let (name, model) = rest.split_once('/')?;
-        (name.to_lowercase() == allowance.handle().to_lowercase()).then(|| Self {
+        storage::names::is_same(name, &allowance.handle()).then(|| Self {
             id: id.to_owned(),
             prefix: prefix.to_owned(),
             model: model.to_owned(),

@@ -79,7 +79,7 @@ each_database!(an_allowance_from_its_terms_to_its_report, async |test: TestDatab
     assert_eq!(shown, expected);
     let update = |more: &[&str]| place.ok(&[&["sponsored", "update", "--name", "AI Lab"], more].concat());
     let ambiguous =
-        fails(&place, &["sponsored", "update", "--name", "AI Lab", "--member-owui-group", "students"]);
+        fails(&place, &["sponsored", "update", "--name", "AI Lab", "--member-owui-group", "STUDENTS"]);
     assert!(ambiguous.contains("g1, g2"), "{ambiguous}");
     assert!(
         fails(&place, &["sponsored", "update", "--name", "AI Lab", "--starts", "soon"])

@@ -15,7 +15,7 @@ use crate::database::in_transaction;
 use crate::ledger::Turn;
 use crate::reading::{Query, Reading, aside};
 use crate::reports::usage::user_named;
-use crate::{Database, Error, Kind, migrate, new_id};
+use crate::{Database, Error, Kind, migrate, names, new_id};
 
 /// So many ids go into one statement.
 const AT_ONCE: usize = 5000;
@@ -256,7 +256,7 @@ impl Who<'_> {
     /// A text: the pseudonym, if it is the user's id, name or address; or with it in the place of the id or an address.
     fn text(&self, text: &str) -> String {
         let Forgettable { id, names, .. } = self.user;
-        let same = |name: &String| name.to_lowercase() == text.to_lowercase();
+        let same = |name: &String| names::is_same(name, text);
         if text == id || names.iter().any(same) {
             return self.pseudonym.to_owned();
         }

@@ -12,6 +12,7 @@ use crate::admin::audit::{self, note};
 use crate::admin::users;
 use crate::database::in_transaction;
 use crate::groups::{self, Membership};
+use crate::names::{is_same, meant};
 use crate::{Database, Error, Kind, KnownUser, SystemClock, nearest, new_id, on_pool, open_webui_groups};
 
 /// The most characters of a name or a description: the original's columns.
@@ -110,8 +111,10 @@ pub async fn create_with(database: &Database, name: &str, terms: Change) -> Resu
         database.table("token_tracking_credit_group"),
         database.uuid("$1")
     );
-    let beside = write_beside(database);
+    let (select, beside) = (select(database), write_beside(database));
     in_transaction!(database, transaction => {
+        let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(select)).fetch_all(&mut *transaction).await?;
+        not_taken(rows, &group)?;
         let query = sqlx::query(AssertSqlSafe(sql)).bind(group.id.simple().to_string()).bind(&group.name);
         let query = query.bind(group.allowance).bind(&group.description);
         let done = query.execute(&mut *transaction).await.map_err(Error::from);
@@ -143,8 +146,11 @@ pub async fn update(database: &Database, name: &str, change: Change) -> Result<G
     let (select, beside) = (select(database), write_beside(database));
     let group = in_transaction!(database, transaction => {
         let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(select)).fetch_all(&mut *transaction).await?;
-        let before = named(rows.into_iter().map(read).collect::<Result<_, _>>()?, name)?;
+        let before = named(rows.iter().cloned().map(read).collect::<Result<_, _>>()?, name)?;
         let group = changed(&before, change);
+        if group.name != before.name {
+            not_taken(rows, &group)?;
+        }
         let query = sqlx::query(AssertSqlSafe(sql)).bind(group.id.simple().to_string()).bind(&group.name);
         let query = query.bind(group.allowance).bind(&group.description);
         let done = query.execute(&mut *transaction).await.map_err(Error::from);
@@ -358,9 +364,7 @@ async fn followed(database: &Database, which: &str) -> Result<String, Error> {
     if all.contains_key(which) {
         return Ok(which.to_owned());
     }
-    let fits = |name: &str| name.to_lowercase() == which.to_lowercase();
-    let mut found: Vec<&String> =
-        all.iter().filter(|(_, group)| fits(&group.name)).map(|(id, _)| id).collect();
+    let mut found = meant(which, all.iter().map(|(id, group)| (id, group.name.as_str())));
     found.sort_unstable();
     match found.as_slice() {
         [one] => Ok((*one).clone()),
@@ -456,14 +460,37 @@ fn shown(group: &Group) -> Value {
 }
 
 fn named(groups: Vec<Group>, name: &str) -> Result<Group, Error> {
-    let found = groups.iter().find(|group| group.name.to_lowercase() == name.to_lowercase());
-    found.cloned().ok_or_else(|| missing(name, &groups))
+    match meant(name, groups.iter().map(|group| (group, group.name.as_str()))).as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => Err(missing(name, &groups)),
+        several => {
+            let each = several.iter().map(|group| format!("{} ({})", group.name, group.id));
+            let what = format!(
+                "several credit groups fit `{name}`; write it just as it is: {}",
+                each.collect::<Vec<_>>().join(", ")
+            );
+            Err(Error::Conflict { what })
+        }
+    }
 }
 
 fn missing(name: &str, groups: &[Group]) -> Error {
     let names = groups.iter().map(|group| group.name.as_str());
     let hint = nearest::hint(name, names, "`owui-token-tracking credit-group list` shows all");
     Error::NotFound { what: "credit group", name: name.to_owned(), hint }
+}
+
+/// Refuses a name that another group has, in any case: the original's index knows that of ASCII alone.
+fn not_taken(rows: Vec<Row>, group: &Group) -> Result<(), Error> {
+    for other in rows.into_iter().map(read) {
+        let other = other?;
+        if other.id != group.id && is_same(&other.name, &group.name) {
+            return Err(Error::Conflict {
+                what: format!("there is a credit group `{}` already", other.name),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn taken(error: Error, name: &str) -> Error {

@@ -5,8 +5,9 @@ use serde_json::json;
 use sqlx::AssertSqlSafe;
 
 use super::audit::{Change, note};
+use super::directory::Directory;
 use crate::database::in_transaction;
-use crate::{Database, Error, KnownUser, nearest, on_pool};
+use crate::{Database, Error, KnownUser, names, on_pool};
 
 /// Open WebUI's table.
 pub(super) const OPEN_WEBUIS: &str = "user";
@@ -15,7 +16,7 @@ const OURS: &str = "token_tracking_user";
 /// The most characters of a name and of an address.
 const LONGEST: usize = 255;
 
-/// What to look for; all that is given must fit, names and addresses in any case.
+/// What to look for; all that is given must fit, names and addresses in any case (see [`names`]).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// The id.
@@ -38,14 +39,11 @@ pub async fn find(database: &Database, wanted: &Wanted) -> Result<Vec<KnownUser>
     let table = if database.has_table(OPEN_WEBUIS).await? { OPEN_WEBUIS } else { OURS };
     let sql = format!(
         "SELECT CAST(id AS TEXT), CAST(name AS TEXT), CAST(email AS TEXT) FROM {} \
-         WHERE ($1 IS NULL OR id = $1) AND ($2 IS NULL OR lower(name) = $2) AND ($3 IS NULL OR lower(email) = $3) \
-         ORDER BY 2, 1",
+         WHERE $1 IS NULL OR id = $1 ORDER BY 2, 1",
         database.table(table)
     );
-    let lower = |text: &Option<String>| text.as_ref().map(|text| text.to_lowercase());
     let rows: Vec<(String, Option<String>, Option<String>)> = on_pool!(database, pool => {
-        let query = sqlx::query_as(AssertSqlSafe(sql)).bind(&wanted.id);
-        query.bind(lower(&wanted.name)).bind(lower(&wanted.email)).fetch_all(pool).await?
+        sqlx::query_as(AssertSqlSafe(sql)).bind(&wanted.id).fetch_all(pool).await?
     });
     let read = |(id, name, email): (String, Option<String>, Option<String>)| {
         // Somebody else's table: a row that can't be a user's must not hide the others. Nobody is charged by such an id.
@@ -54,36 +52,25 @@ pub async fn find(database: &Database, wanted: &Wanted) -> Result<Vec<KnownUser>
         let label = |text: Option<String>| text.map(Label::from).unwrap_or_default();
         Some(KnownUser { id, name: label(name), email: label(email) })
     };
-    Ok(rows.into_iter().filter_map(read).collect())
+    let fits = |wanted: &Option<String>, has: &str| match wanted {
+        Some(wanted) => names::is_same(wanted, has),
+        None => true,
+    };
+    let mut users: Vec<KnownUser> = rows.into_iter().filter_map(read).collect();
+    users.retain(|user| fits(&wanted.name, &user.name) && fits(&wanted.email, &user.email));
+    Ok(users)
 }
 
-/// The one user with that id, name or e-mail address.
+/// The one user with that id, e-mail address or name: one that is written just so goes before those that differ in case.
 ///
 /// # Errors
 /// [`Error::NotFound`] for none, [`Error::Conflict`] for several.
 pub async fn one(database: &Database, which: &str) -> Result<KnownUser, Error> {
-    let text = || Some(which.to_owned());
-    for wanted in [
-        Wanted { id: text(), ..Wanted::default() },
-        Wanted { email: text(), ..Wanted::default() },
-        Wanted { name: text(), ..Wanted::default() },
-    ] {
-        let mut found = find(database, &wanted).await?;
-        match found.len() {
-            0 => {}
-            1 => return Ok(found.swap_remove(0)),
-            _ => {
-                let ids: Vec<_> = found.iter().map(|user| user.id.to_string()).collect();
-                return Err(Error::Conflict {
-                    what: format!("several users fit `{which}`; name one by id: {}", ids.join(", ")),
-                });
-            }
-        }
+    let by_id = find(database, &Wanted { id: Some(which.to_owned()), ..Wanted::default() }).await?.pop();
+    match by_id {
+        Some(user) => Ok(user),
+        None => Directory::read(database).await?.one(which).cloned(),
     }
-    let all = find(database, &Wanted::default()).await?;
-    let names = all.iter().flat_map(|user| [user.id.as_str(), user.name.as_str(), user.email.as_str()]);
-    let hint = nearest::hint(which, names, otherwise(database.has_table(OPEN_WEBUIS).await?));
-    Err(Error::NotFound { what: "user", name: which.to_owned(), hint })
 }
 
 /// Makes a user where there is no Open WebUI: elsewhere they are made there, and here they are known from then on.
@@ -103,16 +90,18 @@ pub async fn create(database: &Database, user: &UserId, name: &str, email: &str)
     check_text(email, "an e-mail address", LONGEST)?;
     let made = KnownUser { id: user.clone(), name: Label::new(name), email: Label::new(email) };
     let table = database.table(OURS);
-    let same = format!(
-        "SELECT id FROM {table} WHERE id = $1 OR lower(name) = $2 OR ($3 <> '' AND lower(email) = $3) ORDER BY id LIMIT 1"
-    );
+    let all = format!("SELECT id, name, email FROM {table} ORDER BY id");
     let insert = format!("INSERT INTO {table} (id, name, email, seen_at) VALUES ($1, $2, $3, $4)");
     let now = accounting::Clock::now(&crate::SystemClock).as_microsecond();
     in_transaction!(database, transaction => {
-        let query = sqlx::query_scalar(AssertSqlSafe(same)).bind(made.id.as_str());
-        let query = query.bind(made.name.to_lowercase()).bind(made.email.to_lowercase());
-        let there: Option<String> = query.fetch_optional(&mut *transaction).await?;
-        if let Some(there) = there {
+        let others: Vec<(String, String, String)> =
+            sqlx::query_as(AssertSqlSafe(all)).fetch_all(&mut *transaction).await?;
+        let is_same = |(id, name, email): &(String, String, String)| {
+            *id == made.id.as_str()
+                || names::is_same(name, &made.name)
+                || (!email.is_empty() && names::is_same(email, &made.email))
+        };
+        if let Some((there, ..)) = others.iter().find(|other| is_same(other)) {
             let what = format!("there is such a user already: `{there}` has that id, name or address");
             return Err(Error::Conflict { what });
         }

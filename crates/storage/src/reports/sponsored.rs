@@ -6,6 +6,7 @@ use accounting::{Account, AccountKey, Clock, Credits, Day, SponsoredId};
 use sqlx::AssertSqlSafe;
 
 use super::balance::account;
+use crate::names::is_same;
 use crate::{Database, Error, Snapshot, SponsoredAllowance, nearest, on_pool};
 
 /// The present rate is that of so many days, today included; of fewer while there have not been more since it was first used.
@@ -101,7 +102,7 @@ pub async fn sponsored(
     let snapshot = Snapshot::of(database, clock).await?;
     let today = snapshot.settings().zone()?.day(clock.now());
     let uses = uses(database, today).await?;
-    let wanted = |kept: &str| name.is_none_or(|name| name.to_lowercase() == kept.to_lowercase());
+    let wanted = |kept: &str| name.is_none_or(|name| is_same(name, kept));
     let mut reports = Vec::new();
     for allowance in snapshot.all_sponsored().iter().filter(|allowance| wanted(&allowance.name)) {
         let account = account(database, &AccountKey::SponsoredTotal { sponsored: allowance.id }).await?;

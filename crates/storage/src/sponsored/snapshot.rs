@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use accounting::{SponsoredId, UserId};
 
 use super::{Rows, SponsoredAllowance, handle, people};
+use crate::names::{is_same, meant};
 use crate::{Database, Error, Snapshot};
 
 /// The allowances with their people, and the workspace models that are registered for them.
@@ -35,11 +36,12 @@ impl Snapshot {
     /// The sponsored allowance with that name, in any case; or whose name the id of a model has so.
     pub fn sponsored_named(&self, name: &str) -> Option<&SponsoredAllowance> {
         let all = &self.sponsored.allowances;
-        let lower = name.to_lowercase();
-        let in_ids = handle(&lower);
-        all.iter()
-            .find(|allowance| allowance.name.to_lowercase() == lower)
-            .or_else(|| all.iter().find(|allowance| allowance.handle().to_lowercase() == in_ids))
+        let by_name = meant(name, all.iter().map(|allowance| (allowance, allowance.name.as_str())));
+        let in_ids = handle(name);
+        by_name
+            .first()
+            .copied()
+            .or_else(|| all.iter().find(|allowance| is_same(&allowance.handle(), &in_ids)))
     }
 
     /// The sponsored allowance with that id.

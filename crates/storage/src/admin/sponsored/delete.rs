@@ -7,6 +7,7 @@ use super::terms::Resolved;
 use super::{Which, unlink};
 use crate::admin::audit::{Change as Noted, note};
 use crate::database::in_transaction;
+use crate::names::folded;
 use crate::sponsored::rows;
 use crate::{Database, Error, Snapshot, SponsoredAllowance};
 
@@ -47,7 +48,7 @@ pub async fn delete(database: &Database, which: &Which, clock: &dyn Clock) -> Re
     );
     in_transaction!(database, transaction => {
         let rows = rows!(database, transaction);
-        let names: Vec<String> = rows.names().map(|(_, name)| name.to_lowercase()).collect();
+        let names: Vec<String> = rows.names().map(|(_, name)| folded(name)).collect();
         let allowance = which.of(rows.allowances().0)?;
         let id = allowance.id.to_string();
         let used: i64 = sqlx::query_scalar(AssertSqlSafe(used))
@@ -86,5 +87,5 @@ fn retired(allowance: &SponsoredAllowance, day: &str, taken: &[String]) -> Strin
     let plain = format!("{} (deleted {day})", allowance.name);
     let numbered = (2..).map(|number: u64| format!("{} (deleted {day}, {number})", allowance.name));
     let mut candidates = std::iter::once(plain.clone()).chain(numbered);
-    candidates.find(|name| !taken.contains(&name.to_lowercase())).unwrap_or(plain)
+    candidates.find(|name| !taken.contains(&folded(name))).unwrap_or(plain)
 }

@@ -17,6 +17,7 @@ pub use self::workspace_models::{register, registered, unregister};
 use self::terms::Resolved;
 use crate::admin::audit::{Change as Noted, note};
 use crate::database::in_transaction;
+use crate::names::meant;
 use crate::sponsored::{read, rows};
 use crate::{Database, Error, SponsoredAllowance, nearest, new_id};
 
@@ -150,15 +151,27 @@ pub async fn update(database: &Database, which: &Which, change: Change) -> Resul
 impl Which {
     /// The one that is meant.
     fn of(&self, all: Vec<SponsoredAllowance>) -> Result<SponsoredAllowance, Error> {
-        let is_it = |allowance: &SponsoredAllowance| match self {
-            Self::Id(id) => allowance.id == *id,
-            Self::Name(name) => allowance.name.to_lowercase() == name.to_lowercase(),
+        let named = || all.iter().map(|allowance| (allowance, allowance.name.as_str()));
+        let found = match self {
+            Self::Id(id) => all.iter().filter(|allowance| allowance.id == *id).collect(),
+            Self::Name(name) => meant(name, named()),
         };
-        all.iter().find(|allowance| is_it(allowance)).cloned().ok_or_else(|| {
-            let (name, names) = (self.to_string(), all.iter().map(|allowance| allowance.name.as_str()));
-            let hint = nearest::hint(&name, names, "`owui-token-tracking sponsored list` shows all");
-            Error::NotFound { what: "sponsored allowance", name, hint }
-        })
+        match found.as_slice() {
+            [one] => Ok((*one).clone()),
+            [] => {
+                let (name, names) = (self.to_string(), named().map(|(_, name)| name));
+                let hint = nearest::hint(&name, names, "`owui-token-tracking sponsored list` shows all");
+                Err(Error::NotFound { what: "sponsored allowance", name, hint })
+            }
+            several => {
+                let each = several.iter().map(|allowance| format!("{} ({})", allowance.name, allowance.id));
+                let what = format!(
+                    "several sponsored allowances fit `{self}`; write it just as it is: {}",
+                    each.collect::<Vec<_>>().join(", ")
+                );
+                Err(Error::Conflict { what })
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::admin::{groups, users};
+use crate::names::meant;
 use crate::open_webui_groups::members as open_webui_groups;
 use crate::sponsored::{Member, MemberKind, people as people_of};
 use crate::{Database, Error, SponsoredAllowance};
@@ -82,8 +83,7 @@ async fn open_webui_group(database: &Database, name: &str) -> Result<String, Err
     if all.remove(name).is_some() {
         return Ok(name.to_owned());
     }
-    all.retain(|_, group| group.name.to_lowercase() == name.to_lowercase());
-    let mut found: Vec<String> = all.into_keys().collect();
+    let mut found: Vec<String> = meant(name, all.iter().map(|(id, group)| (id.clone(), group.name.as_str())));
     match found.len() {
         0 => Err(Error::NotFound {
             what: "group of Open WebUI",

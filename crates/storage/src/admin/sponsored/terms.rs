@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::models;
 use super::naming::{NamedMember, named_members};
 use crate::sponsored::{CoveredModel, Member, Rows};
-use crate::{Database, Error, SponsoredAllowance, handle};
+use crate::{Database, Error, SponsoredAllowance, handle, names};
 
 /// What an allowance is to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -172,7 +172,7 @@ impl Resolved {
         for (id, name) in rows.names() {
             let is_itself = itself.as_deref() == Some(id.replace('-', "").as_str());
             // Two names that are one in the ids of models would be one allowance there.
-            if !is_itself && handle(name).to_lowercase() == in_ids.to_lowercase() {
+            if !is_itself && names::is_same(&handle(name), &in_ids) {
                 return Err(Error::Conflict {
                     what: format!("there is a sponsored allowance `{name}` already"),
                 });

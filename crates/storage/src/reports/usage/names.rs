@@ -7,6 +7,7 @@ use sqlx::AssertSqlSafe;
 
 use super::{By, Question};
 use crate::admin::users;
+use crate::names::meant;
 use crate::{Database, Error, groups, nearest, on_pool, open_webui_groups, refusals};
 
 /// A group as its members are now.
@@ -47,19 +48,23 @@ impl Names {
         }
         let mut narrow = |which: &Option<String>, groups: &HashMap<String, Group>, what, otherwise: &str| {
             let Some(which) = which else { return Ok(()) };
-            let lower = which.to_lowercase();
-            let mut fitting =
-                groups.iter().filter(|(id, group)| *id == which || group.name.to_lowercase() == lower);
-            let Some((_, group)) = fitting.next() else {
-                let names = groups.values().map(|group| group.name.as_str());
-                let hint = nearest::hint(which, names, otherwise);
-                return Err(Error::NotFound { what, name: which.clone(), hint });
+            let fitting = match groups.get(which) {
+                Some(group) => vec![group],
+                None => meant(which, groups.values().map(|group| (group, group.name.as_str()))),
             };
-            if fitting.next().is_some() {
-                return Err(Error::Conflict {
-                    what: format!("several groups are called `{which}`; name one by its id"),
-                });
-            }
+            let group = match fitting.as_slice() {
+                [group] => *group,
+                [] => {
+                    let names = groups.values().map(|group| group.name.as_str());
+                    let hint = nearest::hint(which, names, otherwise);
+                    return Err(Error::NotFound { what, name: which.clone(), hint });
+                }
+                _ => {
+                    return Err(Error::Conflict {
+                        what: format!("several groups are called `{which}`; name one by its id"),
+                    });
+                }
+            };
             let members: HashSet<String> = group.members.iter().cloned().collect();
             names.picked = Some(match names.picked.take() {
                 Some(others) => others.intersection(&members).cloned().collect(),
@@ -138,10 +143,18 @@ pub async fn user_named(database: &Database, which: &str) -> Result<String, Erro
         Err(error @ Error::NotFound { .. }) => error,
         Err(error) => return Err(error),
     };
-    let lower = which.to_lowercase();
-    for (id, name) in users(database).await? {
-        if id == which || name.to_lowercase() == lower {
-            return Ok(id);
+    let all = users(database).await?;
+    if all.contains_key(which) {
+        return Ok(which.to_owned());
+    }
+    match meant(which, all.iter().map(|(id, name)| (id, name.as_str()))).as_slice() {
+        [] => {}
+        [id] => return Ok((*id).clone()),
+        several => {
+            let mut ids: Vec<&str> = several.iter().map(|id| id.as_str()).collect();
+            ids.sort_unstable();
+            let what = format!("several users fit `{which}`; name one by id: {}", ids.join(", "));
+            return Err(Error::Conflict { what });
         }
     }
     // Somebody whose name nobody has kept is known by what was used.
@@ -157,19 +170,17 @@ pub async fn user_named(database: &Database, which: &str) -> Result<String, Erro
 /// # Errors
 /// [`Error::NotFound`] for none, [`Error::Conflict`] for several.
 pub async fn sponsored_named(database: &Database, which: &str) -> Result<SponsoredId, Error> {
-    let lower = which.to_lowercase();
     let asked: Option<SponsoredId> = which.parse().ok();
-    let mut fitting = Vec::new();
     let all = sponsored(database).await?;
+    let mut named = Vec::new();
     for (id, name) in &all {
-        let id = id.parse()?;
+        let id: SponsoredId = id.parse()?;
         if Some(id) == asked {
             return Ok(id);
         }
-        if name.to_lowercase() == lower {
-            fitting.push(id);
-        }
+        named.push((id, name.as_str()));
     }
+    let fitting = meant(which, named);
     match fitting.as_slice() {
         [one] => Ok(*one),
         [] => Err(Error::NotFound {

@@ -36,8 +36,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         format: FormatArguments,
     },
-    /// Make a user where there is no Open WebUI, so that a key can be bound to them; with it, users are made there.
-    #[command(after_help = "Example:\n  \
+    /// Make a user where there is no Open WebUI, so that a key can be bound to them. Open WebUI makes its users itself.
+    #[command(after_help = "Examples:\n  \
         owui-token-tracking user create ann --email ann@example.org\n  \
         owui-token-tracking key create laptop --user ann")]
     Create {

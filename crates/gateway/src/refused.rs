@@ -82,6 +82,18 @@ impl RefusalLog {
         );
     }
 
+    /// Logs a connection that ended because the head of its request can't be read: the library answers that by itself, without
+    /// a body.
+    pub(crate) fn note_unread(&self, error: &hyper::Error) {
+        if !error.is_parse() {
+            return;
+        }
+        let code = if error.is_parse_too_large() { "head_too_large" } else { "head_not_readable" };
+        if let Some(times) = self.say(None, code, Instant::now()) {
+            tracing::info!(code, %error, times, "a request was refused");
+        }
+    }
+
     fn say(&self, user: Option<&UserId>, code: &'static str, now: Instant) -> Option<u64> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut key = (user.cloned(), code);

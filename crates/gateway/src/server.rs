@@ -176,7 +176,8 @@ pub async fn serve(
 ) {
     let config = &gateway.config;
     let connections = Connections::new(config.connections, config.connections_per_address);
-    let serving = Serving { tasks: TaskTracker::new(), client_idle: config.client_idle };
+    let serving =
+        Serving { tasks: TaskTracker::new(), client_idle: config.client_idle, gateway: gateway.clone() };
     let graceful = GracefulShutdown::new();
     let metrics_connections = GracefulShutdown::new();
     tokio::select! {
@@ -276,6 +277,9 @@ impl Serving {
         tokio::select! {
             ended = served => if let Err(error) = ended {
                 tracing::debug!(%error, "a connection broke");
+                if let Some(error) = error.downcast_ref() {
+                    self.gateway.refusals.note_unread(error);
+                }
             },
             () = connection.cut.cancelled() => {}
         }
@@ -341,4 +345,5 @@ impl Serving {
 struct Serving {
     tasks: TaskTracker,
     client_idle: Duration,
+    gateway: Gateway,
 }

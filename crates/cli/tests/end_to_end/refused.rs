@@ -1,5 +1,8 @@
 //! Refusals, as whoever runs a gateway sees them: in its log and in `usage --refused`.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use serde_json::{Value, json};
 use testing::databases::TestDatabase;
 use testing::each_database;
@@ -40,6 +43,8 @@ each_database!(each_refusal_has_a_line_in_the_log_that_says_who_what_and_why, as
         client.chat(&gateway.url, "dora", &json!({"model": "gpt-test", "messages": 5})).await.0,
     ];
     assert_eq!(statuses, [200, 402, 404, 404, 401, 404, 404, 400]);
+    assert!(bare_answer(&gateway.url, &"x".repeat(500_000)).starts_with("HTTP/1.1 431 "));
+    assert!(bare_answer(&gateway.url, "\u{1}").starts_with("HTTP/1.1 400 "));
     for _ in 0..50 {
         assert_eq!(ask(key, "gpt-tset").await, 404);
     }
@@ -63,6 +68,8 @@ each_database!(each_refusal_has_a_line_in_the_log_that_says_who_what_and_why, as
         ),
         ("model_not_found", &["user=\"ann\"", "key=\"ann's laptop\"", "model=\"gpt-tset\"", "status=404"]),
         ("invalid_api_key", &["status=401", "times=1"]),
+        ("code=\"head_too_large\"", &["times=1"]),
+        ("code=\"head_not_readable\"", &["times=1"]),
         ("path=", &["/chat/completions", "status=404", "code=\"not_found\""]),
         (
             "user=\"dora\"",
@@ -89,6 +96,16 @@ each_database!(each_refusal_has_a_line_in_the_log_that_says_who_what_and_why, as
     let table = place.ok(&["usage", "--refused"]);
     assert!(table.contains("no such model"), "{table}");
 });
+
+/// What comes of a request with that in its head.
+fn bare_answer(url: &str, header: &str) -> String {
+    let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+    // The gateway may have answered before it has all.
+    let _ = write!(stream, "GET /v1/models HTTP/1.1\r\nhost: x\r\nx-test: {header}\r\n\r\n");
+    let mut answer = vec![0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    String::from_utf8(answer).unwrap() + " "
+}
 
 /// A user of a standalone database.
 fn user(place: &Place) -> String {

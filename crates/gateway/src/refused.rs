@@ -17,8 +17,8 @@ use crate::rarely::Rarely;
 
 /// So many kinds of refusals of different users are told apart within a second; more share one line.
 const MOST: usize = 1_000;
-/// The most bytes of a name that a client wrote.
-const LONGEST: usize = 255;
+/// So many bytes of what a client wrote are looked at.
+const LONGEST: usize = 1_024;
 
 /// What is known of a request: who asks for what.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,14 +34,17 @@ pub(crate) struct Asker {
 impl Asker {
     /// Whoever asked at a path that is none of ours.
     pub(crate) fn at(path: &str) -> Self {
-        Self { path: Some(path.into()), ..Self::default() }
+        Self { path: Some(begin(path).into()), ..Self::default() }
+    }
+
+    /// The model may be as long as a body.
+    pub(crate) fn set_model(&mut self, model: &str) {
+        self.model = Some(begin(model).into());
     }
 }
 
-/// What a client wrote, as the log may have it.
-fn shown(text: &str) -> String {
-    let (begin, _) = text.split_at(text.floor_char_boundary(LONGEST));
-    safe_words(begin)
+fn begin(text: &str) -> &str {
+    text.split_at(text.floor_char_boundary(LONGEST)).0
 }
 
 /// Goes with an answer that refuses a request, until it is logged.
@@ -73,8 +76,8 @@ impl RefusalLog {
             request = id,
             user = user.as_ref().map(UserId::as_str),
             key = key.as_deref(),
-            model = model.as_deref().map(shown),
-            path = path.as_deref().map(shown),
+            model = model.as_deref().map(safe_words),
+            path = path.as_deref().map(safe_words),
             status = response.status().as_u16(),
             code,
             times,
@@ -135,11 +138,13 @@ mod tests {
     #[test]
     fn a_secret_in_the_wrong_place_is_masked() {
         for text in ["/v1/sk-proj-abcdefghijklmnop1234567890/chat", "sk-proj-abcdefghijklmnop1234567890"] {
-            assert!(!shown(text).contains("abcdefghij"), "{}", shown(text));
+            assert!(!safe_words(text).contains("abcdefghij"), "{}", safe_words(text));
         }
         for text in ["gpt-4o-mini", "/chat/completions", "openrouter/deepseek/deepseek-chat", "llama3.2:3b"] {
-            assert_eq!(shown(text), text);
+            assert_eq!(safe_words(text), text);
         }
-        assert!(shown(&"ä".repeat(LONGEST)).len() <= LONGEST + 3);
+        let mut asker = Asker::default();
+        asker.set_model(&"ä".repeat(LONGEST));
+        assert_eq!(asker.model.unwrap().len(), LONGEST);
     }
 }

@@ -11,7 +11,7 @@ use providers::{
     off_runtime,
 };
 use storage::ledger::{HoldOutcome, HoldRequest, Ledger, Outcome, RequestRecord, WayIn};
-use storage::{Catalogue, Database, Snapshot, nearest, new_id};
+use storage::{Catalogue, Database, Snapshot, new_id};
 use tokio::time::Instant;
 
 use crate::answer::Tell;
@@ -264,7 +264,7 @@ impl Meter {
     /// [`MeterError::Unavailable`] if the database is away.
     pub async fn models(&self, audience: Audience<'_>) -> Result<Vec<OfferedModel>, MeterError> {
         let snapshot = self.0.catalogue.snapshot().await?;
-        Ok(self.offered(&snapshot, audience))
+        Ok(self.0.routes.offered_to(&snapshot, audience))
     }
 
     /// The models that sponsored allowances offer as models of their own, of one provider or of all, whoever serves it.
@@ -322,20 +322,6 @@ impl Meter {
         Ok(self.0.catalogue.snapshot().await?)
     }
 
-    /// The error for a model that there is not, with those of this user's that may have been meant.
-    fn with_meant(&self, snapshot: &Snapshot, user: &UserId, error: MeterError) -> MeterError {
-        let MeterError::UnknownModel { model, .. } = error else { return error };
-        let offered = self.offered(snapshot, Audience::User(user));
-        let meant = nearest::several(&model, offered.iter().map(|model| model.id.as_str()));
-        MeterError::UnknownModel { meant: meant.into_iter().map(Into::into).collect(), model }
-    }
-
-    fn offered(&self, snapshot: &Snapshot, audience: Audience<'_>) -> Vec<OfferedModel> {
-        let mut models = self.0.routes.offered(snapshot);
-        models.extend(sponsored::offered(snapshot, &models, audience));
-        models
-    }
-
     /// The provider of a model, and its price.
     async fn find(
         &self,
@@ -348,7 +334,7 @@ impl Meter {
             Some(server) => (server.clone(), route::at(snapshot, server.name(), model)?),
             None => {
                 let found = self.0.routes.find(snapshot, model).await;
-                found.map_err(|error| self.with_meant(snapshot, user, error))?
+                found.map_err(|error| self.0.routes.with_meant(snapshot, user, error))?
             }
         };
         let is_openais = provider.is_openais();

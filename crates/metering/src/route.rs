@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use accounting::{ModelId, Price, PriceVersion, ProviderName, SponsoredId};
+use accounting::{ModelId, Price, PriceVersion, ProviderName, SponsoredId, UserId};
 use providers::Provider;
-use storage::{Snapshot, Unpriced};
+use storage::{Snapshot, Unpriced, nearest};
 
+use crate::MeterError;
 use crate::model_lists::ModelLists;
-use crate::{MeterError, sponsored};
+use crate::sponsored::{self, Audience};
 
 /// A model of a provider, with the price that it has now.
 #[derive(Debug, Clone)]
@@ -75,6 +76,21 @@ impl Routes {
             .collect();
         offered.sort_by(|a, b| a.id.cmp(&b.id));
         offered
+    }
+
+    /// The same with the models that sponsored allowances offer as models of their own.
+    pub(crate) fn offered_to(&self, snapshot: &Snapshot, audience: Audience<'_>) -> Vec<OfferedModel> {
+        let mut models = self.offered(snapshot);
+        models.extend(sponsored::offered(snapshot, &models, audience));
+        models
+    }
+
+    /// The error for a model that there is not, with those of this user's that may have been meant.
+    pub(crate) fn with_meant(&self, snapshot: &Snapshot, user: &UserId, error: MeterError) -> MeterError {
+        let MeterError::UnknownModel { model, .. } = error else { return error };
+        let offered = self.offered_to(snapshot, Audience::User(user));
+        let meant = nearest::several(&model, offered.iter().map(|model| model.id.as_str()));
+        MeterError::UnknownModel { meant: meant.into_iter().map(Into::into).collect(), model }
     }
 
     /// The ids of the models that cost nothing. Without providers of its own (each request names one), all that there are.

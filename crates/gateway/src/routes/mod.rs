@@ -98,7 +98,9 @@ pub(crate) async fn room(
     outline: Result<Outline, BadRequest>,
 ) -> Result<(), ApiError> {
     let outline = outline.map_err(|error| ApiError::bad_request(error.message, error.param))?;
-    admitted.asker.model.clone_from(&outline.model);
+    if let Some(model) = &outline.model {
+        admitted.asker.set_model(model);
+    }
     if outline.memory > MUCH {
         let model = outline.model.as_deref().unwrap_or_default();
         let (server, user) = (admitted.server.as_ref(), &admitted.requester.user);

@@ -183,8 +183,9 @@ impl Asking {
 
     /// The same for the log.
     fn asker(&self) -> Asker {
-        let user = UserId::from_outside(&self.user).ok();
-        Asker { user, model: Some(self.model.clone()), ..Asker::default() }
+        let mut asker = Asker { user: UserId::from_outside(&self.user).ok(), ..Asker::default() };
+        asker.set_model(&self.model);
+        asker
     }
 
     fn provider(&self) -> Result<ProviderName, ApiError> {

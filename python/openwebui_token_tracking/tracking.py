@@ -30,7 +30,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from openwebui_token_tracking._calls import call, whole
@@ -58,6 +58,23 @@ logger = logging.getLogger(__name__)
 
 # True while a pipe reports a request that the gateway has charged already.
 CHARGED: contextvars.ContextVar[bool] = contextvars.ContextVar("charged", default=False)
+
+
+class Underway(Protocol):
+    """A request that a pipe of one's own sends at this moment, and that is charged at its end."""
+
+    def counted_by(self, tokens: Any) -> None:
+        """Says which object counts its tokens. It is read at the end."""
+
+    def reports(self, provider: str, model_id: str, prompt_tokens: int, response_tokens: int) -> bool:
+        """Says what it used, which is added to what was said before. ``False`` if it is for another model."""
+
+    def relay(self, headers: dict[str, Any], payload: dict[str, Any]) -> Any:
+        """Lets the gateway send it: a generator of ``data:`` lines, or an answer."""
+
+
+# Set in the thread of such a request.
+UNDERWAY: contextvars.ContextVar[Underway | None] = contextvars.ContextVar("underway", default=None)
 
 
 @dataclass(frozen=True)
@@ -192,6 +209,9 @@ class TokenTracker:
         :raises KeyError: if there is no such sponsored allowance; the tokens are charged to the user then
         """
         if CHARGED.get():
+            return
+        underway = UNDERWAY.get()
+        if underway is not None and underway.reports(provider, model_id, prompt_tokens, response_tokens):
             return
         usage = {"prompt_tokens": prompt_tokens, "completion_tokens": response_tokens}
         body = {"user": user["id"], "provider": provider, "model": model_id, "usage": usage, **named(user)}

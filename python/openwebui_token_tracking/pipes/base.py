@@ -14,12 +14,13 @@ charged after, whatever happens in between. The simple way is one asynchronous g
 
 The other is the contract of 0.1: :meth:`~BaseTrackedPipe._headers`, :meth:`~BaseTrackedPipe._payload`,
 :meth:`~BaseTrackedPipe._make_stream_request`, :meth:`~BaseTrackedPipe._make_non_stream_request`. These may block; they run
-in a thread of their own.
+in a thread of their own. So do :meth:`~BaseTrackedPipe.stream_response`, :meth:`~BaseTrackedPipe.non_stream_response`,
+:meth:`~BaseTrackedPipe._check_limits`, and a synchronous ``pipe`` or ``pipes``, where a subclass has them.
 """
 
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -30,11 +31,11 @@ from openwebui_token_tracking import child, threads
 from openwebui_token_tracking._calls import call
 from openwebui_token_tracking.client import Gateway
 from openwebui_token_tracking.errors import LocalError, RequestError, shown
-from openwebui_token_tracking.pipes import rules
+from openwebui_token_tracking.pipes import overrides, rules
 from openwebui_token_tracking.pipes.calling import Call
 from openwebui_token_tracking.pipes.status import Emitter
 from openwebui_token_tracking.pipes.tokens import TokenCount
-from openwebui_token_tracking.tracking import TokenTracker
+from openwebui_token_tracking.tracking import UNDERWAY, TokenTracker
 
 __all__ = ["BaseTrackedPipe", "RequestError", "StreamContext", "TokenCount"]
 
@@ -81,6 +82,10 @@ class BaseTrackedPipe:
 
     valves: BaseModel
 
+    def __init_subclass__(cls, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        overrides.adopt(cls)
+
     def __init__(self, provider: str | None = None, url: str | None = None) -> None:
         if provider is not None:
             self.provider = provider
@@ -92,10 +97,12 @@ class BaseTrackedPipe:
 
     # What Open WebUI calls.
 
+    @overrides.either
     async def pipes(self) -> list[dict[str, str]]:
         """The models, as Open WebUI lists them."""
         return await threads.run(self.get_models)
 
+    @overrides.either
     async def pipe(
         self,
         body: dict[str, Any],
@@ -119,7 +126,8 @@ class BaseTrackedPipe:
         wants_line = getattr(self.valves, "SHOW_CREDITS", True) and call.task is None
         emitter = __event_emitter__ if wants_line else None
         try:
-            limit = await rules.pass_gates(self.token_tracker, call, body)
+            check = self._check_limits if overrides.is_written(self, "_check_limits") else None
+            limit = await rules.pass_gates(self.token_tracker, call, body, check)
             return await self._answer(call, body, limit, emitter)
         except LocalError as error:
             raise shown(error) from error
@@ -178,6 +186,66 @@ class BaseTrackedPipe:
         """
         raise NotImplementedError
 
+    # Around those four, as in 0.1.
+
+    def stream_response(
+        self,
+        headers: dict[str, Any],
+        payload: dict[str, Any],
+        model_id: str,
+        user: Mapping[str, Any],
+        sponsored_allowance_name: str | None = None,
+    ) -> Iterator[Any]:
+        """A stream, from :meth:`_make_stream_request`. An override that does without this one reports the usage itself, by
+        ``self.token_tracker.log_token_usage``; a request that has no report is charged by what was counted.
+        """
+        tokens, pieces = self._make_stream_request(headers, payload)
+        request = UNDERWAY.get()
+        if request is not None:
+            request.counted_by(tokens)
+        yield from pieces
+        if request is None:
+            self._log(model_id, user, tokens, sponsored_allowance_name)
+
+    def non_stream_response(
+        self,
+        headers: dict[str, Any],
+        payload: dict[str, Any],
+        model_id: str,
+        user: Mapping[str, Any],
+        sponsored_allowance_name: str | None = None,
+    ) -> Any:
+        """A whole answer, from :meth:`_make_non_stream_request`; see :meth:`stream_response`."""
+        tokens, response = self._make_non_stream_request(headers, payload)
+        request = UNDERWAY.get()
+        if request is not None:
+            request.counted_by(tokens)
+        else:
+            self._log(model_id, user, tokens, sponsored_allowance_name)
+        return response
+
+    def _check_limits(
+        self, model_id: str, user: Mapping[str, Any], sponsored_allowance_name: str | None = None
+    ) -> bool:
+        """Whether the tracker lets a user ask a model. Called only where a subclass has an override, before credits are set
+        aside. An override that does without this one decides alone: the user's own limit does not count then.
+
+        :return: ``True``
+        :raises TokenLimitExceededError: if a limit is reached
+        """
+        return rules.check_limits(self.token_tracker, model_id, user, sponsored_allowance_name)
+
+    def _log(self, model_id: str, user: Mapping[str, Any], tokens: Any, sponsored: str | None) -> None:
+        """The report of a stream or an answer that a script has asked for, outside of :meth:`pipe`."""
+        self.token_tracker.log_token_usage(
+            provider=self.provider_name(),
+            model_id=model_id,
+            user=user,
+            prompt_tokens=tokens.prompt_tokens,
+            response_tokens=tokens.response_tokens,
+            sponsored_allowance_name=sponsored,
+        )
+
     # How it is answered.
 
     def gateway(self) -> Gateway:
@@ -185,6 +253,17 @@ class BaseTrackedPipe:
         if os.environ.get("OWUI_TRACKING_URL"):
             return child.gateway()
         return child.gateway(getattr(self.token_tracker, "db_url", None))
+
+    async def _relay(
+        self,
+        call: Call,
+        gateway: Gateway,
+        headers: Mapping[str, Any] | None,
+        payload: Mapping[str, Any],
+        limit: Decimal | None,
+    ) -> AsyncGenerator[str, None] | dict[str, Any]:
+        """Sends a request through the gateway, where this package knows the provider."""
+        raise NotImplementedError
 
     async def _answer(
         self, call: Call, body: dict[str, Any], limit: Decimal | None, emitter: Emitter | None

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from openwebui_token_tracking import threads
 from openwebui_token_tracking.client import Gateway
-from openwebui_token_tracking.errors import LocalError, RequestError, TokenLimitExceededError, user_text
+from openwebui_token_tracking.errors import LocalError, RequestError, TokenLimitExceededError, shown, user_text
 from openwebui_token_tracking.pipes import lines, rules
 from openwebui_token_tracking.pipes.calling import Call
 from openwebui_token_tracking.pipes.chunks import Answer, text_of
 from openwebui_token_tracking.pipes.holding import Hold, Outcome
+from openwebui_token_tracking.pipes.overrides import Bridge
 from openwebui_token_tracking.pipes.status import Emitter, show_credits
 from openwebui_token_tracking.pipes.tokens import TokenCount, usage_of
+from openwebui_token_tracking.tracking import UNDERWAY
 
 if TYPE_CHECKING:
     from openwebui_token_tracking.pipes.base import BaseTrackedPipe
@@ -33,16 +35,25 @@ class ForeignRequest:
         call: Call,
         body: dict[str, Any],
         hold: Hold,
+        limit: Decimal | None,
         emitter: Emitter | None,
     ) -> None:
         self._pipe = pipe
         self._gateway = gateway
         self._call = call
         self._hold = hold
+        self._limit = limit
         self._emitter = emitter
         self._body = _limited(body, hold.max_tokens)
         self._tokens: object = TokenCount()
         self._answer = Answer(call.model_id)
+        self._bridge = Bridge()
+        # What `log_token_usage` was told within the request, by an override of 0.1.
+        self._reported: TokenCount | None = None
+        # Whether this package's own methods count the tokens, and so it reports them, too.
+        self._is_counted = False
+        # What the gateway has charged, if it was asked to send the request after all.
+        self._relayed: Bill | None = None
 
     @classmethod
     async def begin(
@@ -59,7 +70,7 @@ class ForeignRequest:
         :raises LocalError: if the request is refused
         """
         hold = await Hold.take(gateway, call, body, limit)
-        return cls(pipe, gateway, call, body, hold, emitter)
+        return cls(pipe, gateway, call, body, hold, limit, emitter)
 
     async def streamed(self) -> AsyncGenerator[str, None]:
         """The answer as a stream. What fails before the first piece is raised here."""
@@ -93,13 +104,15 @@ class ForeignRequest:
 
     async def _made_whole(self) -> dict[str, Any] | str:
         try:
-            self._tokens, response = await threads.run(self._ask_whole)
-            self._hold.produced(text_of(response))
+            response = await threads.run(self._ask_whole)
+            self._produced(text_of(response))
         except Exception as error:
             raise await self._failed(error) from error
         except BaseException:
             self._client_is_gone()
             raise
+        finally:
+            await self._bridge.end()
         bill = await self._charge("complete")
         if isinstance(response, dict):
             return self._answer.with_usage(response, bill)
@@ -146,6 +159,7 @@ class ForeignRequest:
                     yield piece
             finally:
                 await blocking.aclose()
+                await self._bridge.end()
             return
         call = self._call
         context = StreamContext(call.model_id, call.user, call.task, call.metadata)
@@ -160,39 +174,102 @@ class ForeignRequest:
 
     def _ask_stream(self) -> Any:
         """In a thread: begins a stream by the contract of 0.1."""
-        pipe, body = self._pipe, self._body
-        headers, payload = pipe._headers(), pipe._payload(self._call.model_id, body)
-        self._tokens, pieces = pipe._make_stream_request(headers, payload)
-        return pieces
+        return self._pipe.stream_response(*self._asked(), sponsored_allowance_name=self._call.sponsored_allowance_name)
 
-    def _ask_whole(self) -> tuple[object, Any]:
+    def _ask_whole(self) -> Any:
         """In a thread: a whole answer by the contract of 0.1."""
-        pipe, body = self._pipe, self._body
-        headers, payload = pipe._headers(), pipe._payload(self._call.model_id, body)
-        return pipe._make_non_stream_request(headers, payload)
+        return self._pipe.non_stream_response(
+            *self._asked(), sponsored_allowance_name=self._call.sponsored_allowance_name
+        )
+
+    def _asked(self) -> tuple[dict[str, Any], dict[str, Any], str, Any]:
+        UNDERWAY.set(self)
+        pipe, model_id = self._pipe, self._call.model_id
+        return pipe._headers(), pipe._payload(model_id, self._body), model_id, self._call.user
+
+    def counted_by(self, tokens: Any) -> None:
+        self._tokens, self._is_counted = tokens, True
+
+    def reports(self, provider: str, model_id: str, prompt_tokens: int, response_tokens: int) -> bool:
+        if model_id != self._call.model_id or provider.casefold() != self._call.provider.casefold():
+            return False
+        known = self._reported or TokenCount()
+        self._reported = TokenCount(
+            (known.prompt_tokens or 0) + int(prompt_tokens or 0), (known.response_tokens or 0) + int(response_tokens or 0)
+        )
+        return True
+
+    def relay(self, headers: dict[str, Any], payload: dict[str, Any]) -> Any:
+        """In a thread: lets the gateway send the request after all, because an override asks its ``super()`` to.
+
+        :return: a generator of ``data:`` lines, or an answer
+        :raises RequestError: if it is refused
+        """
+        return self._bridge.call(self._sent(headers, payload))
+
+    async def _sent(self, headers: dict[str, Any], payload: dict[str, Any]) -> Any:
+        if self._relayed is None:
+            # The gateway sets aside what it needs itself.
+            self._relayed = {"input_tokens": 0, "output_tokens": 0, "credits": Decimal(0)}
+            await self._hold.release()
+        try:
+            answer = await self._pipe._relay(self._call, self._gateway, headers, payload, self._limit)
+        except LocalError as error:
+            raise shown(error) from error
+        if isinstance(answer, dict):
+            self._charged(answer.get("usage") or {})
+            return answer
+        return self._read(answer)
+
+    async def _read(self, answer: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+        try:
+            async for line in answer:
+                self._charged(lines.charged(line) or {})
+                yield line
+        finally:
+            await answer.aclose()
+
+    def _charged(self, usage: dict[str, Any]) -> None:
+        if self._relayed is None or "credits" not in usage:
+            return
+        self._relayed["input_tokens"] += usage.get("prompt_tokens") or 0
+        self._relayed["output_tokens"] += usage.get("completion_tokens") or 0
+        self._relayed["credits"] += Decimal(str(usage["credits"]))
+        self._relayed["credits_remaining"] = usage.get("credits_remaining")
 
     def _take(self, piece: object) -> str | None:
         text, line = self._answer.take(piece, may_be_line=not self._is_simple())
-        self._hold.produced(text)
+        self._produced(text)
         return line
 
+    def _produced(self, text: str) -> None:
+        if self._relayed is None:
+            self._hold.produced(text)
+
     def _usage(self) -> dict[str, Any] | None:
-        return usage_of(self._tokens) or self._answer.usage
+        return usage_of(self._reported) or usage_of(self._tokens) or self._answer.usage
 
     async def _charge(self, outcome: Outcome) -> Bill:
-        bill = await self._hold.settle(outcome, self._usage())
+        if self._relayed is not None:
+            bill = self._relayed
+        else:
+            bill = await self._hold.settle(outcome, self._usage())
         if self._emitter is not None and outcome == "complete":
             await show_credits(self._emitter, self._gateway, self._call, bill)
         await self._report(bill)
         return bill
 
     async def _report(self, bill: Bill) -> None:
+        if self._relayed is not None or not (self._is_simple() or self._is_counted):
+            return  # Reported by the request that the gateway sent, or by the override.
         await rules.report(self._pipe.token_tracker, self._call, bill["input_tokens"], bill["output_tokens"])
 
     async def _failed(self, error: Exception) -> Exception:
         """Charges what a failed request has used, and says what its user is told."""
         try:
-            if self._hold.has_produced or self._usage() is not None or _ran_out_of_time(error):
+            if self._relayed is not None:
+                pass  # The gateway has charged it.
+            elif self._hold.has_produced or self._usage() is not None or _ran_out_of_time(error):
                 await self._charge("provider_failed")
             else:
                 await self._hold.release()
@@ -206,6 +283,8 @@ class ForeignRequest:
 
     def _client_is_gone(self) -> None:
         """Charges in the background what was produced until now: nobody waits for it any more."""
+        if self._relayed is not None:
+            return  # The gateway does that, as soon as its stream is closed.
 
         async def charge() -> None:
             try:

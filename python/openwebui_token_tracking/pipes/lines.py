@@ -29,7 +29,7 @@ def is_error(line: str) -> bool:
 
 def message_of(line: str) -> tuple[str, str | None]:
     """The message and the code of such an error."""
-    error = _content(line).get("error")
+    error = content(line).get("error")
     if not isinstance(error, dict):
         return str(error), None
     return str(error.get("message") or error), error.get("code")
@@ -44,11 +44,23 @@ def charged(line: str) -> dict[str, Any] | None:
     """The usage with ``credits``, if that line has it."""
     if _CREDITS not in line:
         return None
-    usage = _content(line).get("usage")
+    usage = content(line).get("usage")
     return usage if isinstance(usage, dict) and "credits" in usage else None
 
 
-def _content(line: str) -> dict[str, Any]:
+def text_of(line: str) -> str | None:
+    """The text that a line adds, where it adds nothing else: empty for the end, ``None`` for tools, reasoning and errors."""
+    if line.strip() == DONE:
+        return ""
+    said = content(line)
+    deltas = [choice.get("delta") or {} for choice in said.get("choices") or []]
+    if "error" in said or any(set(delta) - {"role", "content"} for delta in deltas):
+        return None
+    return "".join(delta.get("content") or "" for delta in deltas)
+
+
+def content(line: str) -> dict[str, Any]:
+    """An event's JSON; nothing if it has none."""
     try:
         content = json.loads(line.removeprefix("data:"), parse_float=Decimal)
     except ValueError:

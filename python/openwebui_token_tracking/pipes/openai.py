@@ -63,8 +63,10 @@ class OpenAITrackedPipe(ProviderTrackedPipe):
 
     def server(self) -> dict[str, Any]:
         server: dict[str, Any] = {"base_url": self.valves.API_BASE_URL, "api_key": self.valves.API_KEY}
-        if self.valves.HEADERS.strip():
-            server["headers"] = _headers(self.valves.HEADERS)
+        # Valves that a subclass has written may lack it.
+        headers = getattr(self.valves, "HEADERS", "")
+        if headers.strip():
+            server["headers"] = _headers(headers)
         return server
 
 

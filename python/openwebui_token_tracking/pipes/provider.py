@@ -3,19 +3,20 @@
 import json
 import logging
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field, model_validator
 
-from openwebui_token_tracking import asynchronous
+from openwebui_token_tracking import asynchronous, threads
 from openwebui_token_tracking.client import Gateway
 from openwebui_token_tracking.errors import LocalError, RequestError, user_text
-from openwebui_token_tracking.pipes import lines, rules
+from openwebui_token_tracking.pipes import compatible, lines, overrides, rules
 from openwebui_token_tracking.pipes.base import BaseTrackedPipe
 from openwebui_token_tracking.pipes.calling import Call
 from openwebui_token_tracking.pipes.status import Emitter, show_credits
+from openwebui_token_tracking.pipes.tokens import TokenCount
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -64,6 +65,13 @@ class ProviderTrackedPipe(BaseTrackedPipe):
     kind: str = ""
     """The protocol, as the gateway names it."""
     valves: Any
+    _set_url: str | None = None
+    # What a subclass has set as `url`, without what the gateway puts behind it.
+    _set_base_url: str | None = None
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        compatible.require_calls(cls)
 
     def protocol(self) -> str:
         """The protocol at this moment."""
@@ -73,41 +81,101 @@ class ProviderTrackedPipe(BaseTrackedPipe):
         """The model server as the valves say at this moment: ``base_url``, ``api_key`` and what else its kind knows."""
         raise NotImplementedError
 
+    @property
+    def url(self) -> str:
+        """Where chats are sent. A subclass may set it, as in 0.1; it is used in place of the valve.
+
+        :raises ValueError: if the gateway can't send to such an address
+        """
+        if self._set_url is not None:
+            return self._set_url
+        base_url = str(self.server().get("base_url") or "")
+        return base_url.rstrip("/") + compatible.path_of(self.kind)
+
+    @url.setter
+    def url(self, value: str) -> None:
+        self._set_base_url = compatible.base_url_of(self.kind, value, type(self).__name__)
+        self._set_url = value if self._set_base_url is not None else None
+
     def _headers(self) -> dict[str, Any]:
-        """Not used here: the gateway makes the provider's headers."""
-        return {}
+        """The headers that say who asks the provider. An override may change them and add others; may block."""
+        return compatible.headers_of(self.protocol(), self.server())
 
     def _payload(self, model_id: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The request as it is handed to the gateway: in OpenAI's form, whoever the provider is. Must not block."""
+        """The request as it is handed to the gateway: in OpenAI's form, whoever the provider is. An override may block."""
         return {**body, "model": model_id}
 
-    def _named(self, gateway: Gateway) -> dict[str, str]:
+    def _make_stream_request(
+        self, headers: dict[str, Any], payload: dict[str, Any]
+    ) -> tuple[TokenCount, Iterable[Any]]:
+        """Not used unless a subclass has an override; then its ``super()`` sends the request through the gateway."""
+        return compatible.stream(self.kind, headers, payload)
+
+    def _make_non_stream_request(self, headers: dict[str, Any], payload: dict[str, Any]) -> tuple[TokenCount, Any]:
+        """Not used unless a subclass has an override; then its ``super()`` sends the request through the gateway."""
+        return compatible.whole(self.kind, headers, payload)
+
+    def _named(self, gateway: Gateway, headers: Mapping[str, Any] | None) -> dict[str, str]:
         """The header that names the model server; a gateway that somebody else runs has its own."""
         if not gateway.is_private:
+            if headers is not None or self._set_base_url is not None:
+                raise RequestError(
+                    "This pipe has _headers or a url of its own, which the gateway at OWUI_TRACKING_URL does not take from "
+                    "requests. An administrator can unset OWUI_TRACKING_URL, or configure both at that gateway."
+                )
             return {}
-        valves = self.valves
-        named = {
-            "name": self.provider_name(),
-            "kind": self.protocol(),
-            **self.server(),
-            "connect_timeout": valves.CONNECT_TIMEOUT,
-            "first_byte_timeout": valves.FIRST_BYTE_TIMEOUT,
-            "idle_timeout": valves.IDLE_TIMEOUT,
-        }
+        server = self.server()
+        if self._set_base_url is not None:
+            server["base_url"] = self._set_base_url
+        if headers is not None:
+            server = compatible.with_headers(self.protocol(), server, headers)
+        named = {"name": self.provider_name(), "kind": self.protocol(), **server}
+        named["connect_timeout"] = self._valve("CONNECT_TIMEOUT")
+        named["first_byte_timeout"] = self._valve("FIRST_BYTE_TIMEOUT")
+        named["idle_timeout"] = self._valve("IDLE_TIMEOUT")
         return {"X-Tracking-Server": json.dumps(named)}
+
+    def _valve(self, name: str) -> Any:
+        """A valve; those that a subclass has written without it have its default."""
+        default = ProviderValves.model_fields[name].get_default()
+        return getattr(self.valves, name, default)
 
     async def _answer(
         self, call: Call, body: dict[str, Any], limit: Decimal | None, emitter: Emitter | None
     ) -> AsyncGenerator[str, None] | dict[str, Any] | str:
-        gateway = self.gateway()
+        if overrides.is_written(self, *compatible.sending(bool(body.get("stream")))):
+            return await super()._answer(call, body, limit, emitter)
+        has_headers = overrides.is_written(self, "_headers")
+        if not has_headers and not overrides.is_written(self, "_payload"):
+            return await self._relay(call, self.gateway(), None, self._payload(call.model_id, body), limit, emitter)
+
+        def asked() -> tuple[dict[str, Any] | None, dict[str, Any]]:
+            return self._headers() if has_headers else None, self._payload(call.model_id, body)
+
+        headers, payload = await threads.run(asked)
+        return await self._relay(call, self.gateway(), headers, payload, limit, emitter)
+
+    async def _relay(
+        self,
+        call: Call,
+        gateway: Gateway,
+        headers: Mapping[str, Any] | None,
+        payload: Mapping[str, Any],
+        limit: Decimal | None,
+        emitter: Emitter | None = None,
+    ) -> AsyncGenerator[str, None] | dict[str, Any]:
+        """Sends a request through the gateway.
+
+        :param headers: those for the provider; ``None`` for the usual ones
+        :raises LocalError: if it is refused
+        """
         # The private gateway is this process's own, and knows no secret.
         who = call.headers(sign=not gateway.is_private)
-        headers = {**who, **self._named(gateway), **rules.limit_headers(gateway, limit)}
-        payload = self._payload(call.model_id, body)
+        ours = {**who, **self._named(gateway, headers), **rules.limit_headers(gateway, limit)}
         content = json.dumps(payload, ensure_ascii=False).encode()
-        patience = max(self.valves.FIRST_BYTE_TIMEOUT, self.valves.IDLE_TIMEOUT) + _MARGIN
+        patience = max(self._valve("FIRST_BYTE_TIMEOUT"), self._valve("IDLE_TIMEOUT")) + _MARGIN
         try:
-            response = await asynchronous.send(gateway, "POST", _CHATS, content, headers, patience)
+            response = await asynchronous.send(gateway, "POST", _CHATS, content, ours, patience)
         except LocalError as error:
             self._report(call, gateway, error.request_id)
             raise

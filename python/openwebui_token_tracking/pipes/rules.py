@@ -1,6 +1,7 @@
 """The rules of a tracker, before a request is sent and after it was charged. Only what a subclass overrides is called."""
 
 import asyncio
+import contextvars
 import logging
 import math
 from collections.abc import Callable, Coroutine, Mapping
@@ -18,6 +19,9 @@ from openwebui_token_tracking.errors import (
 from openwebui_token_tracking.pipes.calling import Call
 from openwebui_token_tracking.tracking import CHARGED, ModelRequest, TokenTracker
 
+# `_check_limits` of a pipe, with the arguments that 0.1 gave it.
+Check = Callable[..., object]
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -32,37 +36,75 @@ _CHARGE = 30
 _background: set[asyncio.Task[Any]] = set()
 
 
-def overridden(tracker: TokenTracker, name: str) -> bool:
-    """Whether the tracker has a rule of its own there."""
-    return name in vars(tracker) or getattr(type(tracker), name, None) is not getattr(TokenTracker, name)
+# What a tracker says about what remains.
+_REMAINING = ("remaining_credits", "_remaining_user_credits", "_remaining_sponsored_credits")
+_GATES = ("admit", "is_paid", "max_credits", *_REMAINING)
+# Set by `check_limits`: the `_check_limits` of a subclass has asked it.
+_is_checked: contextvars.ContextVar[bool] = contextvars.ContextVar("is_checked", default=False)
 
 
-async def pass_gates(tracker: TokenTracker, call: Call, body: Mapping[str, Any]) -> Decimal | None:
+def overridden(tracker: object, *names: str) -> bool:
+    """Whether the tracker has a rule of its own in one of these places. One that is no ``TokenTracker`` has only its own."""
+    for name in names:
+        written = getattr(type(tracker), name, None)
+        if name in vars(tracker) or (written is not None and written is not getattr(TokenTracker, name)):
+            return True
+    return False
+
+
+async def pass_gates(
+    tracker: TokenTracker, call: Call, body: Mapping[str, Any], check: Check | None = None
+) -> Decimal | None:
     """Asks the tracker. Returns what replaces the user's own daily limit, in credits.
 
+    :param check: asked in place of what the tracker says of what remains
     :raises TokenLimitExceededError: if it says that nothing remains
     :raises Exception: whatever its ``admit`` raises
     """
-    if not any(overridden(tracker, name) for name in ("admit", "is_paid", "remaining_credits", "max_credits")):
+    if check is None and not overridden(tracker, *_GATES):
         return None
-    return await threads.run(_gates, tracker, call, body)
+    return await threads.run(_gates, tracker, call, body, check)
 
 
-def _gates(tracker: TokenTracker, call: Call, body: Mapping[str, Any]) -> Decimal | None:
+def _gates(tracker: TokenTracker, call: Call, body: Mapping[str, Any], check: Check | None) -> Decimal | None:
     sponsored = call.sponsored_allowance_name
     if overridden(tracker, "admit"):
         tracker.admit(ModelRequest(call.user, call.provider, call.model_id, body, sponsored, call.task, call.metadata))
+    if check is not None:
+        _is_checked.set(False)
+        check(model_id=call.model_id, user=call.user, sponsored_allowance_name=sponsored)
+        if not _is_checked.get():
+            return _LIMITLESS
     if overridden(tracker, "is_paid") and not tracker.is_paid(call.model_id):
         return _LIMITLESS
-    if overridden(tracker, "remaining_credits"):
-        daily, total = tracker.remaining_credits(call.user, sponsored_allowance_name=sponsored)
-        if total is not None and total < 1:
-            raise TotalTokenLimitExceededError(f"The sponsored allowance {sponsored} is used up.")
-        if daily is not None and daily < 1:
-            raise DailyTokenLimitExceededError("You have no credits left today.")
+    if overridden(tracker, *_REMAINING):
+        if check is None:
+            _require_remaining(tracker, call.user, sponsored)
+        if not isinstance(tracker, TokenTracker):
+            # It keeps books of its own, and they alone count.
+            return _LIMITLESS
     if overridden(tracker, "max_credits"):
         return as_credits(tracker.max_credits(call.user))
     return None
+
+
+def check_limits(tracker: TokenTracker, model_id: str, user: Mapping[str, Any], sponsored: str | None) -> bool:
+    """What the tracker says of a user's limits.
+
+    :raises TokenLimitExceededError: if it says that nothing remains
+    """
+    _is_checked.set(True)
+    if tracker.is_paid(model_id):
+        _require_remaining(tracker, user, sponsored)
+    return True
+
+
+def _require_remaining(tracker: TokenTracker, user: Mapping[str, Any], sponsored: str | None) -> None:
+    daily, total = tracker.remaining_credits(user, sponsored_allowance_name=sponsored)
+    if total is not None and total < 1:
+        raise TotalTokenLimitExceededError(f"The sponsored allowance {sponsored} is used up.")
+    if daily is not None and daily < 1:
+        raise DailyTokenLimitExceededError("You have no credits left today.")
 
 
 def as_credits(limit: object) -> Decimal | None:

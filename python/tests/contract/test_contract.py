@@ -23,7 +23,7 @@ NAMES = HERE / "python_names.txt"
 PREVIOUS: dict[str, Any] = json.loads((HERE / "previous-local-api.json").read_text(encoding="utf-8"))
 PRESENT: dict[str, Any] = json.loads((HERE.parents[2] / "docs" / "local-api.json").read_text(encoding="utf-8"))
 # How the package talks to its gateway is its own affair.
-OURS_ALONE = {"asynchronous", "child", "client", "executable", "said", "threads"}
+OURS_ALONE = {"asynchronous", "child", "client", "compatible", "executable", "overrides", "said", "threads"}
 METHODS = ("get", "post", "put", "patch", "delete")
 
 
@@ -43,7 +43,7 @@ def members(name: str, cls: type) -> Iterator[str]:
     for key, value in sorted(vars(cls).items()):
         if key.startswith("_"):
             continue
-        function = value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
+        function = value.__func__ if isinstance(value, (classmethod, staticmethod)) else inspect.unwrap(value)
         yield f"{name}.{key}{signature(function) if inspect.isfunction(function) else ''}"
 
 

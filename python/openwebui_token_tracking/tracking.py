@@ -58,6 +58,8 @@ logger = logging.getLogger(__name__)
 
 # True while a pipe reports a request that the gateway has charged already.
 CHARGED: contextvars.ContextVar[bool] = contextvars.ContextVar("charged", default=False)
+# The balance that `remaining_credits` has read, while it asks its parts.
+_BALANCE: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("balance", default=None)
 
 
 class Underway(Protocol):
@@ -108,6 +110,14 @@ class TokenTracker:
 
     def __init__(self, db_url: str | None = None) -> None:
         self.db_url = db_url
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        if "_calc_credits_from_tokens" in vars(cls):
+            raise TypeError(
+                f"{cls.__name__}._calc_credits_from_tokens is not called any more: what a request costs follows from the "
+                "price of its model. Change the price (`owui-token-tracking pricing update`), or override remaining_credits."
+            )
 
     @property
     def db_engine(self) -> "sqlalchemy.Engine":
@@ -181,14 +191,35 @@ class TokenTracker:
         :raises KeyError: if there is no such sponsored allowance
         """
         balance = self._balance(user)
-        if sponsored_allowance_name is None:
-            return math.floor(balance["tightest"]["remaining"]), None
-        for allowance in balance["sponsored"]:
-            if is_allowance(allowance["name"], sponsored_allowance_name):
-                total = math.floor(allowance["total"]["remaining"])
-                daily = allowance["daily"]
-                return (total if daily is None else math.floor(daily["remaining"])), total
+        known = _BALANCE.set(balance)
+        try:
+            if sponsored_allowance_name is None:
+                return self._remaining_user_credits(user, None), None
+            for allowance in balance["sponsored"]:
+                if is_allowance(allowance["name"], sponsored_allowance_name):
+                    id = UUID(allowance["id"])
+                    return self._remaining_user_credits(user, id), self._remaining_sponsored_credits(id)
+        finally:
+            _BALANCE.reset(known)
         raise KeyError(f"there is no sponsored allowance {sponsored_allowance_name}")
+
+    def _remaining_user_credits(self, user: Mapping[str, Any], sponsored_allowance_id: UUID | str | None) -> int:
+        """The first of :meth:`remaining_credits`; an override counts there."""
+        balance = _BALANCE.get() or self._balance(user)
+        if sponsored_allowance_id is None:
+            return _floor(balance["tightest"])
+        allowance = _of_id(balance["sponsored"], sponsored_allowance_id)
+        return _floor(allowance["daily"] or allowance["total"])
+
+    def _remaining_sponsored_credits(self, sponsored_allowance_id: UUID | str) -> int:
+        """The second of :meth:`remaining_credits`; an override counts there.
+
+        :raises RuntimeError: if it is called from elsewhere
+        """
+        balance = _BALANCE.get()
+        if balance is None:
+            raise RuntimeError("ask remaining_credits(user, sponsored_allowance_name) in place of this method")
+        return _floor(_of_id(balance["sponsored"], sponsored_allowance_id)["total"])
 
     def log_token_usage(
         self,
@@ -236,8 +267,25 @@ class TokenTracker:
         :raises Exception: refuses the request; the text is shown to the user
         """
 
-    def _balance(self, user: Mapping[str, Any]) -> Any:
-        return call(self.db_url, "GET", "balance", {"user": str(user["id"])})
+    def _balance(self, user: Mapping[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = call(self.db_url, "GET", "balance", {"user": str(user["id"])})
+        return found
+
+
+def _floor(counter: Mapping[str, Any]) -> int:
+    remaining: int | Decimal = counter["remaining"]
+    return math.floor(remaining)
+
+
+def _of_id(allowances: list[dict[str, Any]], id: UUID | str) -> dict[str, Any]:
+    """The allowance with that id.
+
+    :raises KeyError: if there is none
+    """
+    for allowance in allowances:
+        if UUID(allowance["id"]) == UUID(str(id)):
+            return allowance
+    raise KeyError(f"there is no sponsored allowance with the id {id}")
 
 
 def is_allowance(name: str, named: str) -> bool:

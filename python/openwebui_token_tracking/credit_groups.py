@@ -4,10 +4,11 @@ In every function ``database_url`` is the database's URL as in Open WebUI's ``DA
 the environment names.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from openwebui_token_tracking._calls import Refusals, call
+from openwebui_token_tracking._original import answer_for
 from openwebui_token_tracking.user import find_user, read_user, serialize_user
 
 _PATH = "credit-groups"
@@ -146,3 +147,7 @@ def _described(entry: dict[str, Any]) -> dict[str, Any]:
         "max_credit": int(entry["credit_allowance"]),
         "description": entry["description"],
     }
+
+
+if not TYPE_CHECKING:
+    __getattr__ = answer_for(__name__)

@@ -7,9 +7,10 @@ environment names.
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openwebui_token_tracking._calls import Refusals, call, whole
+from openwebui_token_tracking._original import answer_for
 from openwebui_token_tracking.models import ModelPricingSchema
 
 _FIELDS = tuple(ModelPricingSchema.model_fields)
@@ -129,3 +130,7 @@ def _described(price: dict[str, Any]) -> dict[str, Any]:
     for cost in ("input_cost_credits", "output_cost_credits"):
         described[cost] = whole(described[cost])
     return described
+
+
+if not TYPE_CHECKING:
+    __getattr__ = answer_for(__name__)

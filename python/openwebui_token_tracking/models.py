@@ -1,8 +1,11 @@
 """The description of a price."""
 
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
+
+from openwebui_token_tracking._original import answer_for
 
 
 class ModelPricingSchema(BaseModel):
@@ -20,3 +23,7 @@ class ModelPricingSchema(BaseModel):
     output_cost_credits: int | Decimal
     """Credits for ``per_output_tokens`` output tokens."""
     per_output_tokens: int
+
+
+if not TYPE_CHECKING:
+    __getattr__ = answer_for(__name__)

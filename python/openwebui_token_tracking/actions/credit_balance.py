@@ -11,11 +11,12 @@ A Function of Open WebUI needs its class under the name ``Action``; the comment 
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from openwebui_token_tracking import asynchronous, child, threads
+from openwebui_token_tracking._original import answer_for
 from openwebui_token_tracking.errors import LocalError, user_text
 from openwebui_token_tracking.pipes.rules import as_credits, overridden
 from openwebui_token_tracking.pipes.status import Emitter, amount, show
@@ -94,3 +95,7 @@ def _reset(period: Mapping[str, Any]) -> str:
 
 def _left(counter: Mapping[str, Any]) -> str:
     return f"{amount(max(counter['remaining'], 0))} of {amount(counter['limit'])} left"
+
+
+if not TYPE_CHECKING:
+    __getattr__ = answer_for(__name__)

@@ -2,8 +2,11 @@
 
 import re
 import uuid
+from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import DeclarativeBase
+
+from openwebui_token_tracking._original import answer_for
 
 # What SQLite's columns of the type UUID would turn into a number: digits, or digits with one exponent.
 _NUMBER = re.compile(r"[0-9]+(e[0-9]+)?")
@@ -23,3 +26,7 @@ def new_id() -> uuid.UUID:
     while _NUMBER.fullmatch(drawn.hex):
         drawn = uuid.uuid4()
     return drawn
+
+
+if not TYPE_CHECKING:
+    __getattr__ = answer_for(__name__)

@@ -2,8 +2,11 @@
 
 import importlib.util
 import os
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+
+from openwebui_token_tracking._original import answer_for
 
 # SQLAlchemy's names of drivers that only work with asyncio, and of ways to write the database's kind.
 _SYNCHRONOUS = {
@@ -47,3 +50,7 @@ def migrate_database(database_url: str) -> None:
     from openwebui_token_tracking.executable import run
 
     run("database", "migrate", database_url=database_url)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = answer_for(__name__)

@@ -151,11 +151,19 @@ def require_calls(cls: Any) -> None:
                 _refuse(cls, name, "sends a payload that is in OpenAI's form here, and was in the provider's")
 
 
+_INSTEAD = (
+    "Override _payload, which gets and returns the request in OpenAI's form; or make the provider's form there, without super(), "
+    "and send it in _make_stream_request and _make_non_stream_request."
+)
+
+
+def gone(pipe: object, name: str) -> NotImplementedError:
+    """What a method of 0.1 raises whose work the gateway does."""
+    return NotImplementedError(f"{type(pipe).__name__}.{name} does nothing any more: the gateway does its work. {_INSTEAD}")
+
+
 def _refuse(cls: type, name: str, why: str) -> NoReturn:
-    raise TypeError(
-        f"{cls.__name__}.{name} {why}. Override _payload, which gets and returns the request in OpenAI's form; or make that "
-        "form there yourself, without super(), and send it in _make_stream_request and _make_non_stream_request."
-    )
+    raise TypeError(f"{cls.__name__}.{name} {why}. {_INSTEAD}")
 
 
 def _is_own(cls: type, name: str) -> bool:

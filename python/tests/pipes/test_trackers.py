@@ -1,9 +1,12 @@
 """Rules of one's own: what a pipe asks of a tracker, and that it asks nothing else."""
 
 import asyncio
+import functools
 import threading
+import uuid
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -257,8 +260,48 @@ def test_in_a_script(stage: Stage) -> None:
     assert [row["input_tokens"] for row in stage.rows("somebody-else")] == [7]
     with pytest.raises(RuntimeError):
         tracker.max_credits(user, "a", "b")
-    with pytest.raises(LocalError):
-        tracker.max_credits({"id": "nobody"})
+    # As in 0.1, whoever is unknown has what everybody has.
+    assert tracker.max_credits({"id": "nobody"}) == 1000 and tracker.remaining_credits({"id": "nobody"}) == (1000, None)
+    assert tracker.max_credits({"id": "somebody-else"}) == 1000
     assert TokenTracker().remaining_credits(user) == (999, None), "the environment names the same database"
     with tracker.db_engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM token_tracking_model_pricing").scalar_one() > 0
+
+
+def test_tokens_as_the_original_took_them(stage: Stage) -> None:
+    """Nothing that has happened is refused; what can't have happened is, and is not recorded."""
+    tracker, user = TokenTracker(stage.url), stage.new_user()
+    log = functools.partial(tracker.log_token_usage, "openai", "gpt-test", user)
+    log(1000.0, 20.4)
+    log(Decimal("999.6"), None)
+    log(None, None)
+    tracker.log_token_usage("openai", "no-price", {"id": uuid.UUID(user["id"])}, 5, 5)
+    rows = stage.rows(user["id"])
+    assert [(row["input_tokens"], row["output_tokens"]) for row in rows] == [(1000, 20), (1000, 0), (0, 0), (5, 5)]
+    assert [(row["charge"], row["outcome"]) for row in rows][3] == (0, "not_allowed")
+    for wrong in (-1, -0.6, float("nan"), float("inf"), "many", 10**30):
+        for tokens in ((wrong, 1), (1, wrong)):
+            with pytest.raises(ValueError):
+                log(*tokens)
+    with pytest.raises(ValueError):
+        tracker.log_token_usage("openai", "gpt-test", {"id": "a\nb"}, 1, 1)
+    assert len(stage.rows(user["id"])) == 4
+
+
+async def test_what_a_tracker_raises_is_pythons_own(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    away = TokenTracker("sqlite:////nowhere/at/all.db")
+    for ask_it in (lambda: away.get_models(), lambda: away.is_paid("x"), lambda: away.max_credits({"id": "x"})):
+        with pytest.raises(ConnectionError) as caught:
+            await asyncio.to_thread(ask_it)
+        assert not isinstance(caught.value, LocalError)
+    with pytest.raises(ConnectionError):
+        await asyncio.to_thread(away.log_token_usage, "openai", "gpt-test", {"id": "x"}, 1, 1)
+
+    class Asks(TokenTracker):
+        def admit(self, request: ModelRequest) -> None:
+            away.max_credits(dict(request.user))
+
+    # Users read what is made for them.
+    with pytest.raises(RequestError) as shown:
+        await ask(made(stage, Asks), stage.new_user())
+    assert "sqlite:" not in str(shown.value)

@@ -64,22 +64,44 @@ pub async fn balances(
     clock: &dyn Clock,
     which: Option<&str>,
 ) -> Result<Vec<Balance>, Error> {
-    let snapshot = Snapshot::of(database, clock).await?;
-    let mut known: BTreeMap<UserId, String> = BTreeMap::new();
-    match which {
+    let known: BTreeMap<UserId, String> = match which {
         Some(which) => {
             let user = users::one(database, which).await?;
-            known.insert(user.id, user.name.into());
+            BTreeMap::from([(user.id, user.name.into())])
         }
         None => {
             let all = users::find(database, &users::Wanted::default()).await?;
-            known.extend(all.into_iter().map(|user| (user.id, user.name.into())));
+            all.into_iter().map(|user| (user.id, user.name.into())).collect()
         }
-    }
+    };
+    balances_of(database, clock, known, which.is_some()).await
+}
+
+/// The balance of a user whom nobody may know: what the ledger has of them, and the limits of all.
+///
+/// # Errors
+/// As for any reading of the database.
+pub async fn balance_of_anybody(
+    database: &Database,
+    clock: &dyn Clock,
+    user: UserId,
+) -> Result<Option<Balance>, Error> {
+    let found = balances_of(database, clock, BTreeMap::from([(user, String::new())]), true).await?;
+    Ok(found.into_iter().next())
+}
+
+/// The balances of these users, and of all others that have used something today unless it is one who was asked for.
+async fn balances_of(
+    database: &Database,
+    clock: &dyn Clock,
+    mut known: BTreeMap<UserId, String>,
+    is_one: bool,
+) -> Result<Vec<Balance>, Error> {
+    let snapshot = Snapshot::of(database, clock).await?;
     let now = Now::of(snapshot.settings(), clock);
-    let only = known.keys().next().filter(|_| which.is_some());
+    let only = known.keys().next().filter(|_| is_one);
     let counters = Counters::read(database, &now, only).await?;
-    if which.is_none() {
+    if !is_one {
         for user in counters.users(now.day) {
             known.entry(user.clone()).or_default();
         }

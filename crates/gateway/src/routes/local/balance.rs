@@ -1,6 +1,6 @@
 //! `GET /local/balance`: what a user has left, of the base allowance and of each sponsored one.
 
-use accounting::{Account, Credits};
+use accounting::{Account, Credits, UserId};
 use axum::Json;
 use axum::extract::{Query, State};
 use http::HeaderMap;
@@ -15,6 +15,9 @@ use crate::error::ApiError;
 #[derive(Debug, Deserialize)]
 pub(super) struct Wanted {
     user: String,
+    /// Whether users are answered for whom nobody knows.
+    #[serde(default)]
+    anybody: bool,
 }
 
 pub(super) async fn get(
@@ -24,8 +27,15 @@ pub(super) async fn get(
 ) -> Result<Json<Value>, ApiError> {
     gateway.keys.administers(&headers)?;
     let (database, clock) = (&gateway.database, &*gateway.clock);
-    let found = balance::balances(database, clock, Some(&wanted.user)).await.map_err(ApiError::of_storage)?;
-    let Some(base) = found.into_iter().next() else { return Err(ApiError::unknown_user(&wanted.user)) };
+    let found = balance::balances(database, clock, Some(&wanted.user)).await;
+    let base = match found {
+        Err(storage::Error::NotFound { .. }) if wanted.anybody => {
+            let user = UserId::from_outside(&wanted.user).map_err(super::bad)?;
+            balance::balance_of_anybody(database, clock, user).await
+        }
+        found => found.map(|found| found.into_iter().next()),
+    };
+    let base = base.map_err(ApiError::of_storage)?.ok_or_else(|| ApiError::unknown_user(&wanted.user))?;
     let snapshot = gateway.meter.catalogue().snapshot().await.map_err(ApiError::of_storage)?;
     let zone = snapshot.settings().zone().map_err(ApiError::of_storage)?;
     let now = clock.now();

@@ -7,6 +7,7 @@ mod books;
 mod database;
 mod models;
 mod open_webui;
+mod overrides;
 pub(crate) mod servers;
 
 use std::path::PathBuf;
@@ -126,6 +127,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if let Some(known) = &known {
         books::check(known, &mut findings).await;
         models::check(known, providers, &mut findings);
+        overrides::check(&known.pipes, &mut findings);
     }
     servers::check(providers, known.as_ref(), arguments.offline, &mut findings).await;
     open_webui::check(config.as_ref(), database.as_ref(), known.as_ref(), &mut findings).await;

@@ -150,6 +150,10 @@ each_database!(what_open_webui_has_is_compared, async |test: TestDatabase| {
         pipe("my_gpt", "OpenAITrackedPipe", &valves(KEY, "nonsense")),
         pipe("anthropic", "AnthropicTrackedPipe", "null"),
         pipe("free", "", ""),
+        // Of version 0.1, with a method that the package refuses.
+        "INSERT INTO {function} VALUES ('copied', 'pipe', 'from openwebui_token_tracking.pipes import AnthropicTrackedPipe\n\n\
+         class Pipe(AnthropicTrackedPipe):\n\tdef _process_image(self, image):\n\t\treturn image', 'null', TRUE)"
+            .into(),
         "INSERT INTO {model} VALUES ('OpenAI.gpt-test', NULL, TRUE)".into(),
         "INSERT INTO {model} VALUES ('OpenAI.gone', NULL, TRUE)".into(),
         "INSERT INTO {model} VALUES ('OpenAI.switched-off', NULL, FALSE)".into(),
@@ -169,6 +173,7 @@ each_database!(what_open_webui_has_is_compared, async |test: TestDatabase| {
     said.finds("function OpenAI", "ok", "called as a provider");
     said.finds("function my_gpt", "warning", "no provider in the price table is called so");
     said.finds("function my_gpt", "problem", "address can't be read");
+    said.finds("code of copied", "problem", "is not loaded, because of `_process_image`");
     said.finds("prices of anthropic", "problem", "none");
     said.finds("key of anthropic", "warning", "none in the valves");
     said.finds("models of OpenAI", "warning", "not offered: gone");

@@ -70,8 +70,10 @@ class Underway(Protocol):
     def counted_by(self, tokens: Any) -> None:
         """Says which object counts its tokens. It is read at the end."""
 
-    def reports(self, provider: str, model_id: str, prompt_tokens: int, response_tokens: int) -> bool:
-        """Says what it used, which is added to what was said before. ``False`` if it is for another model."""
+    def reports(
+        self, db_url: str | None, provider: str, model_id: str, prompt_tokens: int, response_tokens: int
+    ) -> bool:
+        """Says what it used, which is added to what was said before. ``False`` if that is of another model or database."""
 
     def relay(self, headers: dict[str, Any], payload: dict[str, Any]) -> Any:
         """Lets the gateway send it: a generator of ``data:`` lines, or an answer."""
@@ -250,7 +252,7 @@ class TokenTracker:
             return
         underway = UNDERWAY.get()
         if underway is not None and underway.reports(
-            provider, model_id, _tokens(prompt_tokens), _tokens(response_tokens)
+            self.db_url, provider, model_id, _tokens(prompt_tokens), _tokens(response_tokens)
         ):
             return
         usage = {"prompt_tokens": _tokens(prompt_tokens), "completion_tokens": _tokens(response_tokens)}

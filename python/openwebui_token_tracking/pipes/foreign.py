@@ -190,8 +190,11 @@ class ForeignRequest:
     def counted_by(self, tokens: Any) -> None:
         self._tokens, self._is_counted = tokens, True
 
-    def reports(self, provider: str, model_id: str, prompt_tokens: int, response_tokens: int) -> bool:
-        if model_id != self._call.model_id or provider.casefold() != self._call.provider.casefold():
+    def reports(
+        self, db_url: str | None, provider: str, model_id: str, prompt_tokens: int, response_tokens: int
+    ) -> bool:
+        is_same = model_id == self._call.model_id and provider.casefold() == self._call.provider.casefold()
+        if not is_same or db_url != getattr(self._pipe.token_tracker, "db_url", None):
             return False
         known = self._reported or TokenCount()
         self._reported = TokenCount(

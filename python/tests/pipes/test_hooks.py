@@ -1,14 +1,14 @@
 """Hooks of version 0.1 that subclasses of the provider's pipes have: each is asked, or refused with a sentence."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 from recorder import recording
 from stage import ANTHROPIC, GOOGLE, MISTRAL, OPENAI, VENDORS, Emitter, Stage, Vendor, body, metadata, read, text, usage
-from test_overrides import BASE, SAID, answers, off_the_loop, placed, stopped
+from test_overrides import BASE, SAID, Copied, answers, off_the_loop, placed, stopped
 
 from openwebui_token_tracking import child
 from openwebui_token_tracking.pipes import (
@@ -18,7 +18,7 @@ from openwebui_token_tracking.pipes import (
     OpenAITrackedPipe,
     RequestError,
 )
-from openwebui_token_tracking.pipes.base_tracked_pipe import TokenCount, TokenLimitExceededError
+from openwebui_token_tracking.pipes.base_tracked_pipe import StreamContext, TokenCount, TokenLimitExceededError
 from openwebui_token_tracking.tracking import DailyTokenLimitExceededError, TokenTracker
 
 ORIGINAL = [OPENAI, ANTHROPIC, GOOGLE, MISTRAL]
@@ -443,3 +443,55 @@ async def test_the_line_below_an_answer_that_the_gateway_sent(stage: Stage) -> N
     pipe = placed(stage, Around())
     await read(await pipe.pipe(body(BASE, SAID), stage.new_user(), metadata(BASE), __event_emitter__=emitter))
     assert emitter.lines[0].startswith("3.3 credits used, 996.7 left")
+
+
+async def test_the_new_contract_on_a_providers_pipe(stage: Stage) -> None:
+    class Pipe(OpenAITrackedPipe):
+        async def stream(self, body: dict[str, Any], context: StreamContext) -> AsyncIterator[str | dict[str, Any]]:
+            yield "The answer"
+            context.usage.prompt_tokens, context.usage.response_tokens = 1000, 20
+
+    assert await answers(stage, placed(stage, Pipe()), stage.new_user()) == ["The answer"] * 2
+
+
+async def test_a_report_to_another_database_is_no_report_of_the_request(stage: Stage) -> None:
+    class Elsewhere(Reporting):
+        def _log_both(self, model_id: str, user: Any, tokens: Any, sponsored: str | None) -> None:
+            self.token_tracker.log_token_usage(self.provider_name(), model_id, user, 1000, 20)
+            TokenTracker(stage.url).log_token_usage(self.provider_name(), model_id, user, 7, 7)
+
+    user = stage.new_user()
+    await placed(stage, Elsewhere()).pipe(body(BASE, stream=False), user, metadata(BASE))
+    assert sorted(row["input_tokens"] for row in stage.rows(user["id"])) == [7, 1000]
+
+
+async def test_a_pipe_that_does_all_itself(stage: Stage) -> None:
+    """As in 0.1: it asks for its limits, sends, and the end is reported."""
+
+    class Alone(Copied):
+        def pipe(self, body: dict[str, Any], __user__: Any, __metadata__: Any) -> Any:
+            off_the_loop()
+            self._check_limits("gpt-test", __user__)
+            asked = self._headers(), self._payload("gpt-test", body), "gpt-test", __user__
+            self.provider = "openai"
+            return self.stream_response(*asked) if body["stream"] else self.non_stream_response(*asked)
+
+    user = stage.new_user()
+    pipe = placed(stage, Alone())
+    stream = await pipe.pipe(body(BASE, SAID), user, metadata(BASE))
+    lines = [line async for line in stream]
+    assert any("answer" in line for line in lines)
+    assert (await pipe.pipe(body(BASE, SAID, stream=False), user, metadata(BASE)))["choices"]
+    assert [row["charge"] for row in stage.rows(user["id"])] == [3_300_000] * 2
+    await asyncio.to_thread(TokenTracker(stage.url).log_token_usage, "own", "own-test", user, 10, 70000)
+    with pytest.raises(DailyTokenLimitExceededError):
+        await pipe.pipe(body(BASE, SAID), user, metadata(BASE))
+
+
+async def test_a_provider_s_pipe_sends_only_within_its_own(stage: Stage) -> None:
+    class Alone(OpenAITrackedPipe):
+        def pipe(self, body: dict[str, Any], __user__: Any, __metadata__: Any) -> Any:
+            return self.non_stream_response(self._headers(), self._payload("gpt-test", body), "gpt-test", __user__)
+
+    with pytest.raises(RequestError, match="only while pipe"):
+        await placed(stage, Alone()).pipe(body(BASE, SAID, stream=False), stage.new_user(), metadata(BASE))

@@ -117,7 +117,7 @@ class ProviderTrackedPipe(BaseTrackedPipe):
 
     def _named(self, gateway: Gateway, headers: Mapping[str, Any] | None) -> dict[str, str]:
         """The header that names the model server; a gateway that somebody else runs has its own."""
-        if headers == compatible.headers_of(self.protocol(), self.server()):
+        if headers is not None and headers == compatible.headers_of(self.protocol(), self.server()):
             headers = None
         if not gateway.is_private:
             if headers is not None or self._set_base_url is not None:

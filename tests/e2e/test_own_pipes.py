@@ -36,6 +36,14 @@ class Pipe(OpenAITrackedPipe):
         answer = super().pipe(body, __user__, __metadata__)
         return answer if isinstance(answer, dict) else (piece for piece in answer)
 """,
+    "alone": """
+class Pipe(OpenAITrackedPipe):
+    def pipe(self, body, __user__, __metadata__):
+        model_id = __metadata__["model"]["id"].split(".", 1)[1]
+        self._check_limits(model_id, __user__)
+        asked = self._headers(), self._payload(model_id, body), model_id, __user__
+        return self.stream_response(*asked) if body.get("stream") else self.non_stream_response(*asked)
+""",
     "headers": """
 class Pipe(OpenAITrackedPipe):
     def _headers(self):
@@ -108,7 +116,7 @@ class Pipe(AnthropicTrackedPipe):
 """,
 }
 BLOCKS = ("limits", "tracker", "duck")
-STOPS = ("copied", "synchronous", "generator", "sending", "responses")
+STOPS = ("copied", "synchronous", "generator", "alone", "sending", "responses")
 Install = Callable[[str], str]
 
 

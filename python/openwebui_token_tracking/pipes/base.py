@@ -199,8 +199,11 @@ class BaseTrackedPipe:
         """A stream, from :meth:`_make_stream_request`. An override that does without this one reports the usage itself, by
         ``self.token_tracker.log_token_usage``; a request that has no report is charged by what was counted.
         """
+        request, bridge = UNDERWAY.get(), overrides.bridge()
+        if request is None and bridge is not None:
+            yield from bridge.call(self._within(bridge, headers, payload, model_id, user))
+            return
         tokens, pieces = self._make_stream_request(headers, payload)
-        request = UNDERWAY.get()
         if request is not None:
             request.counted_by(tokens)
         yield from pieces
@@ -216,8 +219,10 @@ class BaseTrackedPipe:
         sponsored_allowance_name: str | None = None,
     ) -> Any:
         """A whole answer, from :meth:`_make_non_stream_request`; see :meth:`stream_response`."""
+        request, bridge = UNDERWAY.get(), overrides.bridge()
+        if request is None and bridge is not None:
+            return bridge.call(self._within(bridge, headers, payload, model_id, user))
         tokens, response = self._make_non_stream_request(headers, payload)
-        request = UNDERWAY.get()
         if request is not None:
             request.counted_by(tokens)
         else:
@@ -234,6 +239,12 @@ class BaseTrackedPipe:
         :raises TokenLimitExceededError: if a limit is reached
         """
         return rules.check_limits(self.token_tracker, model_id, user, sponsored_allowance_name)
+
+    async def _within(self, bridge: overrides.Bridge, headers: Any, payload: Any, model_id: str, user: Any) -> Any:
+        """For an override of :meth:`pipe` that does without ``super()``."""
+        from openwebui_token_tracking.pipes.foreign import ForeignRequest
+
+        return await ForeignRequest.within(self, bridge.asked, headers, payload, model_id, user)
 
     def _log(self, model_id: str, user: Mapping[str, Any], tokens: Any, sponsored: str | None) -> None:
         """The report of a stream or an answer that a script has asked for, outside of :meth:`pipe`."""

@@ -1,8 +1,10 @@
 """A request that a pipe of one's own sends. Every path through here settles or releases its hold exactly once."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from openwebui_token_tracking import threads
@@ -52,6 +54,8 @@ class ForeignRequest:
         self._reported: TokenCount | None = None
         # Whether this package's own methods count the tokens, and so it reports them, too.
         self._is_counted = False
+        # Headers and payload, where an override of `pipe` has made them.
+        self._prepared: tuple[Any, Any] | None = None
         # What the gateway has charged, if it was asked to send the request after all.
         self._relayed: Bill | None = None
 
@@ -71,6 +75,25 @@ class ForeignRequest:
         """
         hold = await Hold.take(gateway, call, body, limit)
         return cls(pipe, gateway, call, body, hold, limit, emitter)
+
+    @classmethod
+    async def within(
+        cls, pipe: "BaseTrackedPipe", asked: Mapping[str, Any], headers: Any, payload: Any, model_id: str, user: Any
+    ) -> Any:
+        """What a synchronous override of ``pipe`` gets that sends by itself: what its own methods yield or return, unchanged.
+
+        :param asked: what Open WebUI said
+        :raises RequestError: if the request is refused
+        """
+        body = dict(asked.get("body") or payload)
+        said = (asked.get(name) for name in ("__metadata__", "__task__", "__task_body__"))
+        call = replace(Call.read(pipe.provider_name(), {"model": model_id, **body}, user, *said), model_id=model_id)
+        try:
+            request = await cls.begin(pipe, pipe.gateway(), call, body, None, None)
+        except LocalError as error:
+            raise shown(error) from error
+        request._prepared = headers, payload
+        return request._raw() if body.get("stream") else await request._raw_whole()
 
     async def streamed(self) -> AsyncGenerator[str, None]:
         """The answer as a stream. What fails before the first piece is raised here."""
@@ -144,6 +167,36 @@ class ForeignRequest:
                 self._client_is_gone()
             await source.aclose()
 
+    async def _raw(self) -> AsyncGenerator[Any, None]:
+        source, ended = self._pieces(), False
+        try:
+            async for piece in source:
+                self._take(piece)
+                yield piece
+            ended = True
+            await self._charge("complete")
+        except Exception as error:
+            was_charged, ended = ended, True
+            raise (error if was_charged else await self._failed(error)) from error
+        finally:
+            if not ended:
+                self._client_is_gone()
+            await source.aclose()
+
+    async def _raw_whole(self) -> Any:
+        try:
+            response = await threads.run(self._ask_whole)
+            self._produced(text_of(response))
+        except Exception as error:
+            raise await self._failed(error) from error
+        except BaseException:
+            self._client_is_gone()
+            raise
+        finally:
+            await self._bridge.end()
+        await self._charge("complete")
+        return response
+
     def _is_simple(self) -> bool:
         from openwebui_token_tracking.pipes.base import BaseTrackedPipe
 
@@ -174,18 +227,23 @@ class ForeignRequest:
 
     def _ask_stream(self) -> Any:
         """In a thread: begins a stream by the contract of 0.1."""
-        return self._pipe.stream_response(*self._asked(), sponsored_allowance_name=self._call.sponsored_allowance_name)
+        return self._of_0_1("stream_response")
 
     def _ask_whole(self) -> Any:
         """In a thread: a whole answer by the contract of 0.1."""
-        return self._pipe.non_stream_response(
-            *self._asked(), sponsored_allowance_name=self._call.sponsored_allowance_name
-        )
+        return self._of_0_1("non_stream_response")
 
-    def _asked(self) -> tuple[dict[str, Any], dict[str, Any], str, Any]:
+    def _of_0_1(self, method: str) -> Any:
+        from openwebui_token_tracking.pipes.base import BaseTrackedPipe
+
         UNDERWAY.set(self)
-        pipe, model_id = self._pipe, self._call.model_id
-        return pipe._headers(), pipe._payload(model_id, self._body), model_id, self._call.user
+        pipe, call = self._pipe, self._call
+        if self._prepared is not None:
+            # It has come from there.
+            function = partial(getattr(BaseTrackedPipe, method), pipe, *self._prepared)
+        else:
+            function = partial(getattr(pipe, method), pipe._headers(), pipe._payload(call.model_id, self._body))
+        return function(call.model_id, call.user, sponsored_allowance_name=call.sponsored_allowance_name)
 
     def counted_by(self, tokens: Any) -> None:
         self._tokens, self._is_counted = tokens, True

@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from types import MethodType
 from typing import Any, TypeVar, cast
@@ -26,7 +26,9 @@ _END = object()
 class Bridge:
     """From the thread of a synchronous override to the event loop of its request."""
 
-    def __init__(self) -> None:
+    def __init__(self, asked: Mapping[str, Any] | None = None) -> None:
+        self.asked = asked or {}
+        """What Open WebUI said, by its names."""
         self._loop = asyncio.get_running_loop()
         self._calls: set[Future[Any]] = set()
         self._streams: list[tuple[Iterator[Any], AsyncGenerator[Any, None]]] = []
@@ -107,6 +109,11 @@ class Either:
         return function if instance is None else MethodType(function, instance)
 
 
+def bridge() -> Bridge | None:
+    """The one of the synchronous override in whose thread this is, if there is one."""
+    return _bridge.get()
+
+
 def either(function: F) -> F:
     """Makes an asynchronous method one that synchronous overrides can call."""
 
@@ -145,7 +152,7 @@ def _threaded(function: Callable[..., Any]) -> Any:
 
     @functools.wraps(function)
     async def asynchronous(*arguments: Any, **named: Any) -> Any:
-        bridge = Bridge()
+        bridge = Bridge(named)
         work = functools.partial(bridge.inside, function, *arguments, **named)
         try:
             result = await threads.run(work)

@@ -465,33 +465,43 @@ async def test_a_report_to_another_database_is_no_report_of_the_request(stage: S
     assert sorted(row["input_tokens"] for row in stage.rows(user["id"])) == [7, 1000]
 
 
-async def test_a_pipe_that_does_all_itself(stage: Stage) -> None:
-    """As in 0.1: it asks for its limits, sends, and the end is reported."""
+def alone(kind: Any) -> Any:
+    """A pipe that asks for its limits and sends, all by itself."""
 
-    class Alone(Copied):
+    class Alone(kind):  # type: ignore[misc]
         def pipe(self, body: dict[str, Any], __user__: Any, __metadata__: Any) -> Any:
             off_the_loop()
+            self.provider = "openai"
             self._check_limits("gpt-test", __user__)
             asked = self._headers(), self._payload("gpt-test", body), "gpt-test", __user__
-            self.provider = "openai"
             return self.stream_response(*asked) if body["stream"] else self.non_stream_response(*asked)
 
-    user = stage.new_user()
-    pipe = placed(stage, Alone())
-    stream = await pipe.pipe(body(BASE, SAID), user, metadata(BASE))
-    lines = [line async for line in stream]
-    assert any("answer" in line for line in lines)
-    assert (await pipe.pipe(body(BASE, SAID, stream=False), user, metadata(BASE)))["choices"]
-    assert [row["charge"] for row in stage.rows(user["id"])] == [3_300_000] * 2
+    return Alone()
+
+
+@pytest.mark.parametrize("kind", [Copied, OpenAITrackedPipe, Around])
+async def test_a_pipe_that_does_all_itself(stage: Stage, kind: Any) -> None:
+    user, pipe = stage.new_user(), placed(stage, alone(kind))
+    # As Open WebUI calls it.
+    stream = await pipe.pipe(body=body(BASE, SAID), __user__=user, __metadata__=metadata(BASE))
+    got = "".join([line async for line in stream])
+    assert got.count("data: [DONE]") == 1 and ("ANSWER" in got) == (kind is Around) and "answer" in got.lower()
+    whole = await pipe.pipe(body=body(BASE, SAID, stream=False), __user__=user, __metadata__=metadata(BASE))
+    assert whole["choices"]
+    rows = stage.rows(user["id"])
+    assert [(row["charge"], row["outcome"], bool(row["chat_id"])) for row in rows] == [(3_300_000, "complete", True)] * 2
+    assert stage.held() == 0
+    row = await stopped(stage, placed(stage, alone(kind)), stage.new_user())
+    assert row["outcome"] == "client_gone" and row["output_tokens"] > 0
+    with pytest.raises(RequestError):
+        await pipe.pipe(body=body(BASE, "status=500", stream=False), __user__=user, __metadata__=metadata(BASE))
     await asyncio.to_thread(TokenTracker(stage.url).log_token_usage, "own", "own-test", user, 10, 70000)
     with pytest.raises(DailyTokenLimitExceededError):
-        await pipe.pipe(body(BASE, SAID), user, metadata(BASE))
+        await pipe.pipe(body=body(BASE, SAID), __user__=user, __metadata__=metadata(BASE))
 
 
-async def test_a_provider_s_pipe_sends_only_within_its_own(stage: Stage) -> None:
-    class Alone(OpenAITrackedPipe):
-        def pipe(self, body: dict[str, Any], __user__: Any, __metadata__: Any) -> Any:
-            return self.non_stream_response(self._headers(), self._payload("gpt-test", body), "gpt-test", __user__)
-
+async def test_a_providers_pipe_sends_only_within_a_request(stage: Stage) -> None:
+    pipe, user = placed(stage, OpenAITrackedPipe()), stage.new_user()
+    asked = pipe._headers(), pipe._payload("gpt-test", body(BASE, SAID)), "gpt-test", user
     with pytest.raises(RequestError, match="only while pipe"):
-        await placed(stage, Alone()).pipe(body(BASE, SAID, stream=False), stage.new_user(), metadata(BASE))
+        await asyncio.to_thread(pipe.non_stream_response, *asked)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from stage import OPENAI, Stage, Vendor, body, events, metadata, read, text, until, usage
+from stage import OPENAI, Stage, Vendor, body, metadata, read, text, until, usage
 
 from openwebui_token_tracking.pipes.base_tracked_pipe import BaseTrackedPipe, TokenCount
 
@@ -111,11 +111,12 @@ async def stopped(stage: Stage, pipe: Any, user: dict[str, Any], base: str = BAS
     seen: list[Any] = []
 
     async def chat() -> None:
-        async for event in events(await pipe.pipe(body(base, "input=1000 output=400 fault=hang at=10"), user, metadata(base))):
-            seen.append(event)
+        asked = body(base, "input=1000 output=400 fault=hang at=10")
+        async for line in await pipe.pipe(asked, user, metadata(base)):
+            seen.append(line)
 
     task = asyncio.ensure_future(chat())
-    await until(lambda: len(seen) >= 3)
+    await until(lambda: len(seen) >= 6)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

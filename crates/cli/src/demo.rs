@@ -18,7 +18,7 @@ use providers::{
     TimeLimits, Uncounted,
 };
 use serde_json::{Value, json};
-use storage::admin::{groups, keys, prices, settings};
+use storage::admin::{groups, keys, settings};
 use storage::reports::{balance, usage};
 use storage::{Catalogue, Database, DatabaseUrl, KnownUser, SystemClock};
 use testing::simulator::Simulator;
@@ -26,7 +26,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::output::{self, Format, credits, number, text};
-use crate::{init, models, verify};
+use crate::{init, verify};
 
 /// A model of each kind of provider: the chats ask them in turn.
 const MODELS: [&str; 4] = ["gpt-4o", "claude-haiku-4-5-20251001", "gemini-2.5-pro", "mistral-large-latest"];
@@ -68,10 +68,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .context("making a scratch folder")?;
     let url = DatabaseUrl::sqlite_file(folder.path().join("demo.db"));
     let database = Database::create(&url).await?;
-    let mut begin = settings::initial();
-    begin.iter_mut().for_each(|(_, value, _)| BASE.clone_into(value));
-    init::initialise(&database, &models::built_in(SystemClock.now())?, prices::Source::BuiltIn, &begin)
-        .await?;
+    init::initialise(&database, &init::Begin::built_in()?).await?;
+    settings::set(&database, "base_credit_allowance", BASE).await?;
     groups::create(&database, GROUP, GROUP_ADDS, "They get more.").await?;
 
     let simulator = Simulator::start().await.context("starting the simulated model server")?;

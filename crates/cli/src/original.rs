@@ -58,7 +58,7 @@ pub(crate) fn prices(absorbed: &Absorbed) -> Option<String> {
 
 /// Usage taken over, in words, line by line.
 pub(crate) fn usage(imported: &Imported) -> Vec<String> {
-    let Imported { rows, charge, unpriced, unusable } = imported;
+    let Imported { rows, charge, unpriced, unusable, .. } = imported;
     let mut lines = Vec::new();
     if *rows > 0 {
         lines.push(format!(

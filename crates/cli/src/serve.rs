@@ -10,7 +10,6 @@ use gateway::{Config, Gateway};
 use metering::{Meter, MeterOptions};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use providers::Provider;
-use storage::admin::{prices, settings};
 use storage::nearest::nearest;
 use storage::{Database, DatabaseUrl, Snapshot, SystemClock, Unpriced, migrate};
 use tokio::net::TcpListener;
@@ -18,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::doctor::servers::no_key;
-use crate::{connect, escape, init, memory, models, output, signals};
+use crate::{connect, escape, init, memory, output, signals};
 
 const DEFAULT_FILE: &str = "owui-token-tracking.toml";
 const OWN_DATABASE: &str = "owui-token-tracking.db";
@@ -211,13 +210,7 @@ async fn open_database(configured: Option<&DatabaseUrl>, create: bool) -> anyhow
     }
     let url = DatabaseUrl::sqlite_file(&path);
     let database = connect::create(&url).await.with_context(|| format!("creating {}", path.display()))?;
-    init::initialise(
-        &database,
-        &models::built_in(accounting::Clock::now(&SystemClock))?,
-        prices::Source::BuiltIn,
-        &settings::initial(),
-    )
-    .await?;
+    init::initialise(&database, &init::Begin::built_in()?).await?;
     output::line(format!("database {}", path.display()))?;
     Ok(database)
 }

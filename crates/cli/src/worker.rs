@@ -14,7 +14,6 @@ use gateway::{Gateway, GatewayConfig, Listener};
 use metering::{Meter, MeterOptions};
 use providers::Secret;
 use serde::Deserialize;
-use storage::admin::{prices, settings};
 use storage::{Database, SystemClock, migrate};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -22,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connect::{self, DatabaseArguments};
 use crate::serve::{LogFormat, log_to_stderr};
-use crate::{init, memory, models, output, signals};
+use crate::{init, memory, output, signals};
 
 /// Run the private gateway of one process of Open WebUI's: the tracked pipes start it.
 #[derive(Debug, clap::Args)]
@@ -131,8 +130,8 @@ async fn open(arguments: &DatabaseArguments) -> anyhow::Result<Database> {
         }
         return Ok(database);
     }
-    let (models, begin) = (models::built_in(accounting::Clock::now(&SystemClock))?, settings::initial());
-    let done = init::initialise(&database, &models, prices::Source::BuiltIn, &begin).await?;
+    // Its list of prices stays as it is, also where it has none: who replaces a package asks for no models.
+    let done = init::initialise(&database, &init::Begin::default()).await?;
     tracing::info!(prices = ?done.absorbed, "took over the tables of an earlier installation");
     // The latest usage comes first. What takes longer is taken over while requests are served.
     let mut ignored = |_| {};

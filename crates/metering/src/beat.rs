@@ -75,7 +75,7 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
                         tracing::info!(prices = ?synced.prices, "took over prices from the original's table");
                     }
                     if synced.usage.rows + synced.usage.unusable > 0 {
-                        let original::Imported { rows, charge, unpriced, unusable } = &synced.usage;
+                        let original::Imported { rows, charge, unpriced, unusable, .. } = &synced.usage;
                         tracing::info!(rows, %charge, ?unpriced, unusable, "took over usage from the original's log");
                     }
                 }

@@ -442,7 +442,7 @@ async fn read_settings(database: &Database) -> Result<Settings, Error> {
     });
     let mut settings = Settings::defaults();
     for (key, value) in rows {
-        match settings.set(&key, value.as_deref().unwrap_or_default()) {
+        match settings.read(&key, value.as_deref().unwrap_or_default()) {
             // The original, or a newer version of ours, may keep settings that we don't know.
             Ok(()) | Err(Error::NotFound { .. }) => {}
             // What it concerns is refused; the rest goes on.

@@ -27,7 +27,7 @@ pub struct Migration {
 }
 
 /// Our migrations, oldest first.
-pub const MIGRATIONS: [Migration; 7] = [
+pub const MIGRATIONS: [Migration; 8] = [
     Migration { sql: include_str!("migrations/0001_tracking.sql"), usable_from: 1, optional: false },
     Migration { sql: include_str!("migrations/0002_administration.sql"), usable_from: 2, optional: false },
     // It only adds, but programs that know nothing of `usable_from` want exactly their own schema.
@@ -38,6 +38,8 @@ pub const MIGRATIONS: [Migration; 7] = [
     Migration { sql: include_str!("migrations/0006_adjusted.sql"), usable_from: 3, optional: false },
     // Without it, no such numbers are kept.
     Migration { sql: include_str!("migrations/0007_unknown_usage.sql"), usable_from: 3, optional: true },
+    // Only `init` uses it, and makes it first.
+    Migration { sql: include_str!("migrations/0008_files.sql"), usable_from: 3, optional: true },
 ];
 /// The table that notes them.
 const VERSIONS: &str = "token_tracking_schema_version";
@@ -188,6 +190,9 @@ pub async fn migrate_by(database: &Database, migrations: &[Migration]) -> Result
     if status.found >= current {
         SchemaStatus { needed: current, known: current, ..status }.usable()?;
         return Ok(Migrated { from: status.found, to: status.found, original_found, user_table });
+    }
+    if status.found == 0 {
+        original::require_usable(database).await?;
     }
     match apply_all(database, migrations, user_table).await {
         Ok(from) => Ok(Migrated { from, to: current.max(from), original_found, user_table }),

@@ -48,6 +48,8 @@ pub enum Unpriced {
     Default,
 }
 
+/// The setting of every user's daily credits, which the original has too.
+const BASE: &str = "base_credit_allowance";
 /// The settings of the default price.
 pub(crate) const DEFAULT_INPUT: &str = "default_input_price";
 pub(crate) const DEFAULT_OUTPUT: &str = "default_output_price";
@@ -185,6 +187,24 @@ impl Settings {
         }
     }
 
+    /// Sets one as the table has it. What the original took for a number as the base allowance counts as it did there: `1_500`,
+    /// and `-5`, with which nobody has anything but what their groups add.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub fn read(&mut self, key: &str, value: &str) -> Result<(), Error> {
+        match self.set(key, value) {
+            Err(error) if key == BASE => match whole_number(value) {
+                Some(credits) => {
+                    self.base_credit_allowance = Some(credits);
+                    Ok(())
+                }
+                None => Err(error),
+            },
+            done => done,
+        }
+    }
+
     /// Sets one from its text.
     ///
     /// # Errors
@@ -246,6 +266,14 @@ impl Settings {
     }
 }
 
+/// A whole number of credits as Python reads one: with a sign, and with single `_` between digits.
+fn whole_number(text: &str) -> Option<Credits> {
+    let text = text.trim();
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    digits.split('_').all(is_number).then(|| text.replace('_', "").parse().ok()).flatten()
+}
+
 /// The error for a key that is no setting, naming the nearest one.
 pub(crate) fn unknown(key: &str) -> Error {
     let names = KNOWN.iter().map(|known| known.key);
@@ -275,6 +303,26 @@ mod tests {
         }
         settings.set("base_credit_allowance", "12.5").unwrap();
         assert_eq!(settings.base_credit_allowance, Some(Credits::from_micro(12_500_000)));
+    }
+
+    #[test]
+    fn the_base_allowance_is_read_as_the_original_read_it() {
+        for (value, credits) in [
+            ("-5", Some(-5)),
+            ("1_500", Some(1500)),
+            (" +1_0 ", Some(10)),
+            ("1500.0", Some(1500)),
+            ("12", Some(12)),
+        ] {
+            let mut settings = Settings::defaults();
+            settings.read("base_credit_allowance", value).unwrap();
+            let expected = credits.map(|credits| Credits::from_whole(credits).unwrap());
+            assert_eq!(settings.base_credit_allowance, expected, "{value}");
+        }
+        for value in ["", "lots", "1__5", "_1", "1_", "-", "1_500.5"] {
+            assert!(Settings::defaults().read("base_credit_allowance", value).is_err(), "{value}");
+        }
+        assert!(Settings::defaults().read("hold_wait", "-5").is_err());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What is granted and what is booked: the base allowance, holds of dead processes, accounts.
 
+use std::collections::BTreeMap;
+
 use storage::reports::recovered::Recovered;
 use storage::reports::verify::Verification;
 use storage::reports::{health, verify};
@@ -11,6 +13,11 @@ const MOST_ROWS: i64 = 100_000;
 
 pub(super) async fn check(known: &Known, findings: &mut Vec<Finding>) {
     findings.push(match known.snapshot.settings().base_credit_allowance {
+        Some(credits) if credits.is_negative() => Finding::warning(
+            "base allowance",
+            format!("{credits} credits a day: users have what their groups add, less that"),
+            "`owui-token-tracking settings set base_credit_allowance 0`, if nobody meant it",
+        ),
         Some(credits) => Finding::ok("base allowance", format!("{credits} credits a day for each user")),
         None => Finding::problem(
             "base allowance",
@@ -51,6 +58,13 @@ pub(super) async fn check(known: &Known, findings: &mut Vec<Finding>) {
         Finding::problem("catalogue", problem.to_string(), advice)
     }));
     findings.extend(unknown_usage(known).await);
+    match storage::original::stricter(&known.database, &BTreeMap::new()).await {
+        Ok(found) => findings.extend(found.into_iter().map(|stricter| {
+            let check = format!("sponsored {}", stricter.name);
+            Finding::warning(check, stricter.what, format!("`{}`", stricter.command))
+        })),
+        Err(error) => findings.push(Finding::failed("sponsored allowances", &error)),
+    }
     match verified(known).await {
         Ok(Some(verified)) => {
             findings.push(accounts(&verified));

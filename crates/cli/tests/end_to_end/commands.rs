@@ -187,9 +187,11 @@ async fn a_database_user_without_rights() {
     let mut environment = test.environment().to_vec();
     environment[0].1 = environment[0].1.replace("tracking@", &format!("{role}@"));
     let folder = tempfile::tempdir().unwrap();
-    let output = run(folder.path(), &environment, &["init"]);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("lacks a right"), "{said}");
+    for command in [&["init", "--dry-run"][..], &["init"]] {
+        let output = run(folder.path(), &environment, command);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("lacks a right"), "{command:?}: {said}");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod doctor;
 mod feel;
 #[cfg(unix)]
 mod files;
+mod init;
 mod kills;
 #[cfg(target_os = "linux")]
 mod memory;
@@ -27,6 +28,7 @@ mod process;
 mod refused;
 mod several;
 mod sponsored;
+mod takeover;
 mod upgrade;
 mod usage;
 #[cfg(unix)]

@@ -152,6 +152,31 @@ each_database!(killed_it_leaves_holds_that_the_next_one_settles, async |test: Te
     next.ended();
 });
 
+/// What one says that starts and ends: it may have taken a database over.
+pub fn once(folder: &std::path::Path, environment: &[(&'static str, String)]) -> String {
+    let mut command = program(folder, environment);
+    command.arg("worker").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    writeln!(stdin, "{}", json!({"listen": "127.0.0.1:0", "key": KEY})).unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+    line
+}
+
+/// What one says on its standard output that can't start.
+pub fn refused(folder: &std::path::Path, environment: &[(&'static str, String)]) -> String {
+    let mut command = program(folder, environment);
+    command.arg("worker").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    writeln!(child.stdin.take().unwrap(), "{}", json!({"listen": "127.0.0.1:0", "key": KEY})).unwrap();
+    let done = child.wait_with_output().unwrap();
+    assert!(!done.status.success());
+    String::from_utf8(done.stdout).unwrap()
+}
+
 /// What the process says when it can't start.
 pub fn refusal(place: &Place, greeting: &Value) -> String {
     let (mut child, _stdin) = spawn(place, greeting);

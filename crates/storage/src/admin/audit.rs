@@ -48,6 +48,7 @@ pub const ACTIONS: [&str; 27] = [
     "credits reset",
     "credits revoke",
     "database sync",
+    "init",
     "key create",
     "key revoke",
     "pricing add",

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod credits;
 pub mod directory;
+pub mod files;
 pub mod forget;
 pub mod groups;
 pub mod keys;

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use accounting::{Credits, ModelId, Price, ProviderName, Rate, Tier};
+use accounting::{Credits, ModelId, Price, ProviderName, Rate, Tier, check_name};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Number, Value, json};
 
-use super::prices::{self, NewPrice};
+use super::prices::{self, LONGEST_NAME, NewPrice};
 use crate::{Database, Error, PricedModel, nearest};
 
 const MILLION: u64 = 1_000_000;
@@ -103,6 +103,7 @@ fn read(raw: &RawValue) -> Result<NewPrice, String> {
     }
     let (id, provider, name): (String, String, String) =
         (fields.must("id")?, fields.must("provider")?, fields.must("name")?);
+    check_name(&name, "the name of a model", LONGEST_NAME).map_err(|error| error.to_string())?;
     let mut price = fields.tokens(MILLION, MILLION)?;
     for (name, slot) in APIECE {
         *slot(&mut price) = fields.rate(&format!("{name}_cost_credits"), &format!("per_{name}s"), 1)?;

@@ -4,9 +4,8 @@ use accounting::{check_name, check_text};
 use sqlx::AssertSqlSafe;
 
 use crate::admin::audit::{Change, note};
-use crate::admin::prices::default_price;
 use crate::database::in_transaction;
-use crate::settings::{DEFAULT_INPUT, DEFAULT_OUTPUT, KNOWN, Settings, unknown};
+use crate::settings::{KNOWN, Settings, unknown};
 use crate::{Database, Error, on_pool};
 
 /// The most characters of each: the original's columns.
@@ -73,6 +72,20 @@ pub async fn set(database: &Database, key: &str, value: &str) -> Result<(), Erro
     write(database, &[(key, value, description)], true).await
 }
 
+/// Makes sure that a setting can be kept. Keys that this program does not know are kept for whoever reads them.
+///
+/// # Errors
+/// [`Error::Invalid`] for a value that a known key can't have.
+pub fn check(key: &str, value: &str, description: &str) -> Result<(), Error> {
+    check_name(key, "the key of a setting", LONGEST)?;
+    check_text(value, "the value of a setting", LONGEST)?;
+    check_text(description, "the description of a setting", LONGEST)?;
+    match Settings::defaults().set(key, value) {
+        Err(Error::NotFound { .. }) | Ok(()) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Sets those that nobody has set yet; or all, if `overwrite`. Keys that this program does not know are kept for whoever
 /// reads them: the table is the original's. A description that is there stays, if none is given.
 ///
@@ -84,17 +97,44 @@ pub async fn init(
     overwrite: bool,
 ) -> Result<(), Error> {
     for (key, value, description) in settings {
-        check_name(key, "the key of a setting", LONGEST)?;
-        check_text(value, "the value of a setting", LONGEST)?;
-        check_text(description, "the description of a setting", LONGEST)?;
-        match Settings::defaults().set(key, value) {
-            Err(Error::NotFound { .. }) | Ok(()) => {}
-            Err(error) => return Err(error),
-        }
+        check(key, value, description)?;
     }
     let rows: Vec<_> =
         settings.iter().map(|(key, value, about)| (key.as_str(), value.as_str(), about.as_str())).collect();
     write(database, &rows, overwrite).await
+}
+
+/// What holds by the table, with defaults for what can't be used; also where there is no table yet.
+///
+/// # Errors
+/// [`Error::Unavailable`] if the database is away.
+pub async fn read(database: &Database) -> Result<Settings, Error> {
+    let mut settings = Settings::defaults();
+    if database.has_table("token_tracking_base_settings").await? {
+        for Setting { key, value, .. } in list(database).await? {
+            // Keys that only others know are kept for them.
+            let _ = value.map(|value| settings.read(&key, &value));
+        }
+    }
+    Ok(settings)
+}
+
+/// The settings that can't be used as the table has them; each with its error.
+///
+/// # Errors
+/// [`Error::Unavailable`] if the database is away.
+pub async fn unusable(database: &Database) -> Result<Vec<(String, Error)>, Error> {
+    if !database.has_table("token_tracking_base_settings").await? {
+        return Ok(Vec::new());
+    }
+    let read = |setting: Setting| {
+        let value = setting.value?;
+        match Settings::defaults().read(&setting.key, &value) {
+            Ok(()) | Err(Error::NotFound { .. }) => None,
+            Err(error) => Some((setting.key, error)),
+        }
+    };
+    Ok(list(database).await?.into_iter().filter_map(read).collect())
 }
 
 /// What a new installation begins with, in the original's words.
@@ -103,39 +143,70 @@ pub fn initial() -> Vec<(String, String, String)> {
     vec![(base.0.into(), base.1.into(), base.2.into())]
 }
 
-async fn write(database: &Database, rows: &[(&str, &str, &str)], overwrite: bool) -> Result<(), Error> {
+/// The statement that finds a setting's value by its key.
+pub(super) fn select_value(database: &Database) -> String {
+    let table = database.table("token_tracking_base_settings");
+    format!("SELECT setting_value FROM {table} WHERE setting_key = $1")
+}
+
+/// Writes one setting (key, value, description) in a transaction, and notes it where its value changes.
+macro_rules! write_one {
+    ($transaction:expr, $database:expr, $action:expr, $row:expr, $overwrite:expr) => {{
+        let (key, value, description): (&str, &str, &str) = $row;
+        let select = $crate::admin::settings::select_value($database);
+        let before: Option<Option<String>> = sqlx::query_scalar(sqlx::AssertSqlSafe(select))
+            .bind(key)
+            .fetch_optional(&mut *$transaction)
+            .await?;
+        let before = before.flatten();
+        if before.as_deref() != Some(value) && ($overwrite || before.is_none()) {
+            let (before, after) = (before.map(Into::into), Some(value.into()));
+            note!($transaction, $database, Change { action: $action, subject: key, before, after });
+        }
+        let upsert = sqlx::AssertSqlSafe($crate::admin::settings::upsert($database, $overwrite));
+        sqlx::query(upsert).bind(key).bind(value).bind(description).execute(&mut *$transaction).await?;
+    }};
+}
+pub(crate) use write_one;
+
+/// Writes the default price in a transaction that has written these settings, if they concern it.
+macro_rules! write_default_price {
+    ($transaction:expr, $database:expr, $rows:expr) => {{
+        use $crate::settings::{DEFAULT_INPUT, DEFAULT_OUTPUT};
+        let rows: &[(&str, &str, &str)] = $rows;
+        let is_default = |row: &&(&str, &str, &str)| row.0 == "unpriced_models" && row.1 == "default";
+        if rows.iter().any(|row| [DEFAULT_INPUT, DEFAULT_OUTPUT].contains(&row.0) || is_default(&row)) {
+            let select = $crate::admin::settings::select_value($database);
+            let set = $crate::admin::prices::default_price!($transaction, $database, select);
+            if !set && rows.iter().any(|row| is_default(&row)) {
+                let what =
+                    format!("there is no default price yet: set {DEFAULT_INPUT} and {DEFAULT_OUTPUT} first");
+                return Err(Error::Invalid { what });
+            }
+        }
+    }};
+}
+pub(crate) use write_default_price;
+
+/// The statement that writes one.
+pub(super) fn upsert(database: &Database, overwrite: bool) -> String {
     let table = database.table("token_tracking_base_settings");
     let conflict = if overwrite {
         "DO UPDATE SET setting_value = excluded.setting_value, description = CASE excluded.description WHEN '' THEN kept.description ELSE excluded.description END"
     } else {
         "DO NOTHING"
     };
-    let sql = format!(
+    format!(
         "INSERT INTO {table} AS kept (setting_key, setting_value, description) VALUES ($1, $2, $3) ON CONFLICT (setting_key) {conflict}"
-    );
-    let select = format!("SELECT setting_value FROM {table} WHERE setting_key = $1");
+    )
+}
+
+async fn write(database: &Database, rows: &[(&str, &str, &str)], overwrite: bool) -> Result<(), Error> {
     in_transaction!(database, transaction => {
-        for (key, value, description) in rows {
-            let before: Option<Option<String>> = sqlx::query_scalar(AssertSqlSafe(select.clone()))
-                .bind(*key)
-                .fetch_optional(&mut *transaction)
-                .await?;
-            let before = before.flatten();
-            if before.as_deref() != Some(*value) && (overwrite || before.is_none()) {
-                let (before, after) = (before.map(Into::into), Some((*value).into()));
-                note!(transaction, database, Change { action: "settings set", subject: key, before, after });
-            }
-            let query = sqlx::query(AssertSqlSafe(sql.clone())).bind(*key).bind(*value).bind(*description);
-            query.execute(&mut *transaction).await?;
+        for row in rows {
+            write_one!(transaction, database, "settings set", *row, overwrite);
         }
-        let is_default = |row: &&(&str, &str, &str)| row.0 == "unpriced_models" && row.1 == "default";
-        if rows.iter().any(|row| [DEFAULT_INPUT, DEFAULT_OUTPUT].contains(&row.0) || is_default(&row)) {
-            let set = default_price!(transaction, database, select);
-            if !set && rows.iter().any(|row| is_default(&row)) {
-                let what = format!("there is no default price yet: set {DEFAULT_INPUT} and {DEFAULT_OUTPUT} first");
-                return Err(Error::Invalid { what });
-            }
-        }
+        write_default_price!(transaction, database, rows);
     });
     Ok(())
 }

@@ -34,6 +34,11 @@ pub struct Imported {
     pub unpriced: Unpriced,
     /// Rows that can't become entries, because they name no user, no model or no date. They stay as they are.
     pub unusable: u64,
+    /// Of the rows, those whose day here is not their day in the time zone of PostgreSQL's sessions, in which the original's
+    /// local times were taken for moments.
+    pub moved: u64,
+    /// What is charged to each sponsored allowance.
+    pub sponsored: BTreeMap<SponsoredId, Credits>,
 }
 
 /// Rows without a price by provider and model, as the log names them.
@@ -56,6 +61,8 @@ type Row = (
 struct Terms<'a> {
     price: &'a (dyn Fn(&ProviderName, &ModelId) -> Option<&'a PricedModel> + Sync),
     zone: &'a Zone,
+    /// That of PostgreSQL's sessions.
+    server: Option<Zone>,
 }
 
 /// Whether there are rows to enter.
@@ -82,7 +89,8 @@ pub async fn import(
     }
     let snapshot = Snapshot::of(database, clock).await?;
     let price = |provider: &ProviderName, model: &ModelId| snapshot.price(provider, model);
-    let terms = Terms { price: &price, zone: snapshot.settings().zone()? };
+    let server = server_zone(database).await?;
+    let terms = Terms { price: &price, zone: snapshot.settings().zone()?, server };
     let (select, mut races) =
         (select(database, "WHERE tracking_id IS NULL ORDER BY log_date DESC LIMIT $1"), 0);
     loop {
@@ -120,7 +128,7 @@ pub async fn preview(database: &Database, zone: &Zone, prices: &[PricedModel]) -
         prices.iter().map(|priced| ((priced.provider.as_str(), priced.model.as_str()), priced)).collect();
     let price =
         |provider: &ProviderName, model: &ModelId| all.get(&(provider.as_str(), model.as_str())).copied();
-    let terms = Terms { price: &price, zone };
+    let terms = Terms { price: &price, zone, server: server_zone(database).await? };
     let select = if database.has_column(USAGE_LOG, "sponsored_allowance_id").await? {
         select(database, &format!("WHERE {new}"))
     } else {
@@ -134,6 +142,12 @@ pub async fn preview(database: &Database, zone: &Zone, prices: &[PricedModel]) -
         }
     });
     Ok(done)
+}
+
+/// The time zone of PostgreSQL's sessions; none on SQLite, or if it has a name that nobody else knows.
+async fn server_zone(database: &Database) -> Result<Option<Zone>, Error> {
+    let name = crate::reports::health::server_zone(database).await?;
+    Ok(name.and_then(|name| Zone::named(&name).ok()))
 }
 
 /// The rows: place, date as text, date in microseconds, user, provider, model, tokens, sponsored allowance.
@@ -174,6 +188,13 @@ impl Imported {
             Some(settlement) => {
                 self.rows += 1;
                 self.charge = self.charge.plus(settlement.charge)?;
+                if let Some(server) = &terms.server {
+                    self.moved += u64::from(server.day(settlement.ended_at) != settlement.record.day);
+                }
+                if let Some(id) = settlement.record.sponsored {
+                    let spent = self.sponsored.entry(id).or_default();
+                    *spent = spent.saturating_plus(settlement.charge);
+                }
                 if settlement.price_version.is_none() {
                     *self.unpriced.entry(named).or_default() += 1;
                 }

@@ -9,13 +9,17 @@ pub(crate) mod prices;
 pub(crate) mod rights;
 pub(crate) mod schema;
 mod status;
+mod stricter;
+mod usable;
 
 pub use downgrade::{Removed, downgrade};
 pub use import::{Imported, Unpriced, import, preview};
-pub use prices::{Absorbed, PricesPreview, preview as preview_prices};
+pub use prices::{Absorbed, PricesPreview, preview as preview_prices, priced};
 pub(crate) use rights::missing as missing_rights;
 pub use schema::Revision;
 pub use status::{Status, not_imported, status};
+pub use stricter::{Stricter, stricter};
+pub use usable::require_usable;
 
 use accounting::Clock;
 
@@ -49,6 +53,15 @@ pub async fn sync(
     let usage = import(&ledger, clock, progress).await;
     ledger.resign().await?;
     Ok(Synced { prices, usage: usage? })
+}
+
+/// Makes sure that the database user may do what a migration takes.
+///
+/// # Errors
+/// [`Error::NoRights`] names what is missing.
+pub async fn require_rights(database: &Database) -> Result<(), Error> {
+    let missing = missing_rights(database).await?;
+    if missing.is_empty() { Ok(()) } else { Err(Error::NoRights { what: missing.join("; ") }) }
 }
 
 /// Takes over what differs in the original's price table.

@@ -23,7 +23,7 @@ use crate::admin::prices::{
 };
 use crate::catalogue::{PriceRow, select_prices};
 use crate::database::{in_snapshot, in_transaction};
-use crate::{Database, Error, PricedModel, on_pool};
+use crate::{Database, Error, Kind, PricedModel, on_pool};
 
 /// Who is said to have changed a price there.
 const SOMEBODY: &str = "the original's price table";
@@ -56,9 +56,10 @@ struct Row {
     id: String,
     provider: Option<String>,
     name: Option<String>,
-    input_cost: Option<i64>,
+    /// Credits, in digits: on SQLite somebody may have written fractions by hand.
+    input_cost: Option<String>,
     per_input: Option<i64>,
-    output_cost: Option<i64>,
+    output_cost: Option<String>,
     per_output: Option<i64>,
 }
 
@@ -193,18 +194,27 @@ pub async fn preview(
 }
 
 /// A price that has no version yet.
-pub(crate) fn priced(new: NewPrice) -> PricedModel {
+pub fn priced(new: NewPrice) -> PricedModel {
     let NewPrice { provider, model, name, price, max_output_tokens, context_tokens } = new;
     let version = PriceVersion(0);
     PricedModel { provider, model, name, version, price, max_output_tokens, context_tokens }
 }
 
 fn select_rows(database: &Database) -> String {
+    let credits = |column: &str| match database.kind() {
+        // A number with a fraction is a float there: as exact as one is, to the microcredit.
+        Kind::Sqlite => format!(
+            "CASE typeof({column}) WHEN 'real' THEN printf('%.6f', {column}) ELSE CAST({column} AS TEXT) END"
+        ),
+        Kind::Postgres => format!("CAST({column} AS TEXT)"),
+    };
     format!(
         "SELECT CAST(id AS TEXT) AS id, CAST(provider AS TEXT) AS provider, CAST(name AS TEXT) AS name, \
-           CAST(input_cost_credits AS BIGINT) AS input_cost, CAST(per_input_tokens AS BIGINT) AS per_input, \
-           CAST(output_cost_credits AS BIGINT) AS output_cost, CAST(per_output_tokens AS BIGINT) AS per_output \
+           {} AS input_cost, CAST(per_input_tokens AS BIGINT) AS per_input, \
+           {} AS output_cost, CAST(per_output_tokens AS BIGINT) AS per_output \
          FROM {} ORDER BY 1",
+        credits("input_cost_credits"),
+        credits("output_cost_credits"),
         database.table(TABLE)
     )
 }
@@ -299,14 +309,15 @@ fn steps(rows: &[Row], ours: &Ours) -> Vec<Step> {
 fn edited(held: &PricedModel, new: NewPrice, row: &Row) -> NewPrice {
     let mut to = NewPrice::from(held.clone());
     // As our rate shows itself there, it was not edited.
-    let shows = |rate: Rate, (cost, per): (Option<i64>, Option<i64>)| {
+    let shows = |rate: Rate, cost: Option<&String>, per: Option<i64>| {
         let (credits, tokens) = whole(rate);
-        (cost, per) == (Some(i64::from(credits)), Some(i64::from(tokens)))
+        let cost = cost.and_then(|cost| cost.parse::<Credits>().ok());
+        (cost, per) == (Credits::from_whole(i64::from(credits)).ok(), Some(i64::from(tokens)))
     };
-    if !shows(held.price.input, (row.input_cost, row.per_input)) {
+    if !shows(held.price.input, row.input_cost.as_ref(), row.per_input) {
         to.price.input = new.price.input;
     }
-    if !shows(held.price.output, (row.output_cost, row.per_output)) {
+    if !shows(held.price.output, row.output_cost.as_ref(), row.per_output) {
         to.price.output = new.price.output;
     }
     if row.clean_name().is_some_and(|name| name != mirrored(held).name) {
@@ -328,13 +339,13 @@ impl Row {
 
     /// The price that it is; `None` if it is none.
     fn read(&self) -> Option<NewPrice> {
-        let rate = |cost: Option<i64>, per: Option<i64>| {
+        let rate = |cost: Option<&String>, per: Option<i64>| {
             let tokens = u64::try_from(per?).ok().filter(|tokens| *tokens > 0)?;
-            let credits = Credits::from_whole(cost?).ok().filter(|credits| !credits.is_negative())?;
+            let credits = cost?.parse::<Credits>().ok().filter(|credits| !credits.is_negative())?;
             Some(Rate::new(credits, tokens))
         };
-        let price =
-            Price::new(rate(self.input_cost, self.per_input)?, rate(self.output_cost, self.per_output)?);
+        let input = rate(self.input_cost.as_ref(), self.per_input)?;
+        let price = Price::new(input, rate(self.output_cost.as_ref(), self.per_output)?);
         Some(NewPrice {
             provider: ProviderName::new(self.provider.as_deref()?).ok()?,
             model: ModelId::new(self.id.clone()).ok()?,

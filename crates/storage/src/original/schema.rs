@@ -16,7 +16,7 @@ pub const HEAD: &str = "a118dd7f6b7f";
 /// Where it notes them.
 pub(crate) const VERSION_TABLE: &str = "token_tracking_alembic_version";
 pub(crate) const USAGE_LOG: &str = "token_tracking_usage_log";
-const SPONSORED: &str = "sponsored_allowance_id";
+pub(crate) const SPONSORED: &str = "sponsored_allowance_id";
 /// All of its tables.
 pub(crate) const TABLES: [&str; 7] = [
     USAGE_LOG,

@@ -17,7 +17,7 @@ pub(crate) use self::mirror::{mirror, mirrored, whole};
 pub use self::versions::{Unreadable, Upstream, Version, Versions, history, present};
 pub(crate) use self::versions::{holding, is_last};
 use super::audit::{Change, note};
-use super::price_list;
+use super::{files, price_list};
 use crate::PricedModel;
 use crate::database::in_transaction;
 use crate::{Database, Error, SponsoredAllowance, nearest, on_pool, sponsored};
@@ -54,6 +54,8 @@ pub enum Source {
     BuiltIn,
     /// Taken over from the original's table.
     Original,
+    /// From a file that was given to `init`.
+    File,
 }
 
 impl Source {
@@ -62,6 +64,7 @@ impl Source {
             Self::Administrator => "administrator",
             Self::BuiltIn => BUILT_IN,
             Self::Original => "original",
+            Self::File => "file",
         }
     }
 }
@@ -72,7 +75,7 @@ pub const LISTED: &str = "genai-prices";
 pub const BUILT_IN: &str = "built-in";
 
 /// The most characters of a model's name.
-const LONGEST_NAME: usize = 1000;
+pub(super) const LONGEST_NAME: usize = 1000;
 
 /// How to write where a price may be there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,24 +231,34 @@ pub async fn write_listed(
     apply(database, written, Writing { how, action, now, from: now }).await
 }
 
-/// Whether an administrator began with a list of their own: there are prices of theirs, and none of those that come with this
-/// program, whether or not they hold still.
+/// Whether the list of prices is the site's own, to which nothing is added unasked: it began with a file, with prices of an
+/// administrator, or with those of the original. A list without any price is nobody's, unless a file left it so.
 ///
 /// # Errors
 /// [`Error::Unavailable`] if the database is away.
 pub async fn has_own_list(database: &Database) -> Result<bool, Error> {
+    if files::is_list(database).await? {
+        return Ok(true);
+    }
     if !database.has_table("token_tracking_price").await? {
         return Ok(false);
     }
     let sql = format!(
-        "SELECT DISTINCT source FROM {} WHERE provider <> $1",
+        "SELECT source FROM {} WHERE provider <> $1 ORDER BY version LIMIT 1",
         database.table("token_tracking_price")
     );
-    let sources: Vec<String> = on_pool!(database, pool => {
-        sqlx::query_scalar(AssertSqlSafe(sql)).bind(ANY).fetch_all(pool).await?
+    let first: Option<String> = on_pool!(database, pool => {
+        sqlx::query_scalar(AssertSqlSafe(sql)).bind(ANY).fetch_optional(pool).await?
     });
-    let has = |source: Source| sources.iter().any(|found| found == source.as_str());
-    Ok(has(Source::Administrator) && !has(Source::BuiltIn))
+    Ok(first.is_some_and(|source| source != Source::BuiltIn.as_str()))
+}
+
+/// Whether any model has or had a price here; not, where our tables are missing.
+///
+/// # Errors
+/// [`Error::Unavailable`] if the database is away.
+pub async fn is_there(database: &Database) -> Result<bool, Error> {
+    Ok(database.has_table("token_tracking_price").await? && count(database).await? > 0)
 }
 
 fn checked(new: &NewPrice) -> Result<Price, Error> {
@@ -308,7 +321,7 @@ fn is_later(now: Timestamp, from: Timestamp) -> bool {
 }
 
 /// What is noted of a price.
-fn noted(new: &NewPrice, source: &str, now: Timestamp, from: Timestamp) -> Value {
+pub(super) fn noted(new: &NewPrice, source: &str, now: Timestamp, from: Timestamp) -> Value {
     let mut shown = price_list::describe(new);
     shown["source"] = source.into();
     if is_later(now, from) {

@@ -4,7 +4,7 @@ use serde_json::Value;
 use storage::admin::files::{Done, Kept, Tally};
 use storage::original::{Absorbed, Imported, Stricter};
 use storage::reports::health;
-use storage::{Database, Error, Settings};
+use storage::{Database, Error, KNOWN_SETTINGS, Settings};
 
 use super::{Begin, List};
 use crate::{original, output};
@@ -24,7 +24,8 @@ pub(super) fn prices(absorbed: &Absorbed, list: List, begin: &Begin, files: &Don
     };
     output::line(format!("Prices    {adopted}{listed}"))?;
     for kept in files.prices.iter().flat_map(|tally| &tally.kept) {
-        let here = kept.here.as_ref().map_or_else(|| "deleted".to_owned(), price);
+        let shown = |here: &Value| here.as_str().map_or_else(|| price(here), str::to_owned);
+        let here = kept.here.as_ref().map_or_else(|| "deleted".to_owned(), shown);
         let file = price(&kept.file);
         output::line(format!(
             "Kept      {}: {here}, {}; the file has {file}. {}",
@@ -53,9 +54,14 @@ pub(super) fn settings(begin: &Begin, files: &Done, missing: &[String]) -> anyho
     for kept in &files.settings.kept {
         let (name, file) = (&kept.name, text(&kept.file));
         let here = kept.here.as_ref().map_or_else(|| "not set".to_owned(), text);
+        let (quoted_name, quoted_file) = (quoted(name), quoted(&file));
+        let command = match KNOWN_SETTINGS.iter().any(|known| known.key == name) {
+            true => format!("settings set {quoted_name} {quoted_file}"),
+            false => format!("settings init --setting {quoted_name} {quoted_file} ''"),
+        };
         output::line(format!(
-            "Kept      {name}: {here}, {}; the file has {file}. To take the file's: `owui-token-tracking settings set {name} \
-             {file}`; to keep this one, write it into the file",
+            "Kept      {name}: {here}, {}; the file has {file}. To take the file's: `owui-token-tracking {command}`; to keep this one, \
+             write it into the file",
             by(kept)
         ))?;
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use testing::databases::TestDatabase;
 use testing::each_database;
 
-use crate::process::run;
+use crate::process::{PROGRAM, run};
 
 /// A database that nobody has initialised, and a folder with files.
 pub struct Site {
@@ -68,6 +68,15 @@ impl Site {
         let (worked, said) = self.said(arguments);
         assert!(worked, "{arguments:?}: {said}");
         said
+    }
+
+    /// Runs a command that was told, as it was told.
+    pub fn shell(&self, command: &str) {
+        let mut shell = std::process::Command::new("sh");
+        shell.arg("-c").arg(command.replace("owui-token-tracking ", "\"$0\" ")).arg(PROGRAM).env_clear();
+        let done =
+            shell.envs(self.test.environment().iter().map(|(name, value)| (*name, value))).output().unwrap();
+        assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
     pub fn json(&self, arguments: &[&str]) -> Value {
@@ -324,6 +333,26 @@ each_database!(
         assert_eq!(site.prices(), listed(&[("a", 10, "administrator"), ("b", 3, "file")]));
     }
 );
+
+each_database!(the_command_that_is_told_takes_what_the_file_has, async |test: TestDatabase| {
+    let site = Site::new(test);
+    site.models(&[("it's", 1), ("gone", 2)]);
+    site.base("500");
+    site.start();
+    site.ok(&update("it's", "10"));
+    site.ok(&["pricing", "delete", "gone", "--yes"]);
+    site.ok(&["settings", "set", "base_credit_allowance", "700"]);
+    site.ok(&["settings", "init", "--setting", "of_others", "light green", ""]);
+    let said = site.start();
+    let kept = said.lines().filter_map(|line| line.split_once("To take the file's: `")?.1.split_once("`;"));
+    let commands: Vec<&str> = kept.map(|(command, _)| command).collect();
+    assert_eq!(commands.len(), 4, "{said}");
+    for command in commands {
+        site.shell(command);
+    }
+    let said = site.start();
+    assert!(!said.contains("Kept") && said.contains("Nothing has changed"), "{said}");
+});
 
 each_database!(a_setting_by_option_counts_more_than_the_file, async |test: TestDatabase| {
     let site = Site::new(test);

@@ -1,14 +1,11 @@
 //! What `init` says before it takes a database of the original over, and what it does not take over.
 
-use std::process::Command;
-
 use serde_json::Value;
 use storage::Kind;
 use testing::databases::TestDatabase;
 use testing::each_database;
 
 use crate::init::Site;
-use crate::process::PROGRAM;
 
 /// Sponsored allowances, as both databases take their ids.
 const IDS: [&str; 3] = [
@@ -125,12 +122,7 @@ each_database!(what_becomes_stricter_is_told_with_the_command_that_changes_it, a
     assert_eq!(found, told.iter().map(|(_, command)| format!("`{command}`")).collect::<Vec<_>>());
     // The commands do it: then there is nothing more to tell.
     for (_, command) in &told {
-        let command = command.replace("CREDITS", "20").replace("owui-token-tracking ", "\"$0\" ");
-        let mut shell = Command::new("sh");
-        shell.arg("-c").arg(&command).arg(PROGRAM).env_clear();
-        let done =
-            shell.envs(site.test.environment().iter().map(|(name, value)| (*name, value))).output().unwrap();
-        assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+        site.shell(&command.replace("CREDITS", "20"));
     }
     let again = site.ok(&["init"]);
     assert_eq!(sponsored(&again), [], "{again}");

@@ -152,7 +152,8 @@ pub async fn set(database: &Database, given: &Given, now: Timestamp) -> Result<D
                     step = Step::Keep;
                 }
                 let here = held.map(|held| show(&held.priced));
-                tally.count(step, &name, here.clone(), &value);
+                let unreadable = || Some(Value::from("a price that only a newer version can read"));
+                tally.count(step, &name, if sound { here.clone() } else { unreadable() }, &value);
                 if step == Step::Set {
                     let checked = NewPrice { price: new.price.clone().checked()?, ..new.clone() };
                     let source = Source::File.as_str();

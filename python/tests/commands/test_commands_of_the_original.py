@@ -37,6 +37,8 @@ FILES: dict[str, Any] = {
         {"setting_key": "base_credit_allowance", "setting_value": "500", "description": "Less"},
         {"setting_key": "of_others", "setting_value": "blue", "description": "Theirs"},
     ],
+    "later_models": [{**PRICE, "output_cost_credits": 1, "per_output_tokens": 1}, {**PRICE, "id": "more"}],
+    "later_settings": [{"setting_key": "base_credit_allowance", "setting_value": "600", "description": "Later"}],
     "nonsense": "[{",
 }
 ADD = "pricing add --provider openai --id gpt-test --name Test --input-cost-credits 3000 --output-cost-credits 15000"
@@ -53,6 +55,10 @@ SAME = {
     "init with files": """
         init --model-json {models} --settings-json {settings}
         init --model-json {models} --settings-json {settings}
+    """,
+    "init with files that have changed": """
+        init --model-json {models} --settings-json {settings}
+        init --model-json {later_models} --settings-json {later_settings}
     """,
     "groups": """
         credit-group list

@@ -38,7 +38,7 @@ pub struct Noted {
 }
 
 /// The actions that are noted.
-pub const ACTIONS: [&str; 27] = [
+pub const ACTIONS: [&str; 28] = [
     "credit-group add-user",
     "credit-group create",
     "credit-group delete",

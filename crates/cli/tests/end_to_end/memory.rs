@@ -330,8 +330,7 @@ each_database!(long_streams_take_linear_time_and_bounded_memory, async |test: Te
         for size in [most / 4, most] {
             forget_the_most(&gateway);
             let before = computed(&gateway);
-            let (status, length) = ask(&gateway, "chat/completions", 0, &format!("{what}{size:03}")).await;
-            assert_eq!(status, 200);
+            let length = ask(&gateway, "chat/completions", 0, &format!("{what}{size:03}")).await;
             assert!(length as u64 > size * MIB - 64 * KIB, "{what}{size}: {length}");
             place.until("SELECT COUNT(*) FROM {hold}", |holds| holds == 0).await;
             times.push(computed(&gateway).saturating_sub(before));

@@ -485,9 +485,11 @@ fn not_taken(rows: Vec<Row>, group: &Group) -> Result<(), Error> {
     for other in rows.into_iter().map(read) {
         let other = other?;
         if other.id != group.id && is_same(&other.name, &group.name) {
-            return Err(Error::Conflict {
-                what: format!("there is a credit group `{}` already", other.name),
-            });
+            let mut what = format!("there is a credit group `{}` already", other.name);
+            if other.name != group.name {
+                what.push_str(&format!(", and `{}` differs in case alone", group.name));
+            }
+            return Err(Error::Conflict { what });
         }
     }
     Ok(())

@@ -17,7 +17,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use providers::{Decoder, Gathering, LARGE, Outline, UnknownCoding, WithoutMark};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 pub(crate) use answers::Share;
@@ -27,6 +27,8 @@ use crate::error::ApiError;
 /// Of the body of a request that is refused by its head, so many bytes are read, for so long.
 const SKIMMED: usize = 1024 * 1024;
 const SKIMMING: Duration = Duration::from_secs(2);
+/// Of so many requests at a time: their connections keep a place meanwhile, and whoever sends them has shown no key.
+static SKIMS: Semaphore = Semaphore::const_new(8);
 /// This part of all bytes is kept for users who take little.
 const KEPT_PART: usize = 8;
 /// Little is this part of all bytes.
@@ -311,8 +313,9 @@ fn share_is_taken() -> ApiError {
 }
 
 /// Reads an ordinary body without keeping it: a connection whose request was left unread is cut, and its client's next
-/// request with it. Large ones are left to that.
+/// request with it. Large ones are left to that, and all of whoever sends many at a time.
 pub(crate) async fn skim(mut body: Body) {
+    let Ok(_skim) = SKIMS.try_acquire() else { return };
     let read = async {
         let mut length = 0;
         while let Some(Ok(frame)) = body.frame().await {

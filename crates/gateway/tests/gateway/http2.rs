@@ -168,6 +168,25 @@ each_database!(who_is_not_known_and_takes_nothing_keeps_nobody_out, async |test:
     app.end().await;
 });
 
+each_database!(half_a_request_without_a_key_keeps_nobody_out, async |test: TestDatabase| {
+    let app = App::with_more(test, &[], "connections = 20\nconnections_per_address = 20\n", &[]).await;
+    let (mut over_http1, mut over_http2) = (Vec::new(), Vec::new());
+    for number in 0..40 {
+        if number % 2 == 0 {
+            let mut stream = TcpStream::connect(address(&app)).await.unwrap();
+            let head = "POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n{";
+            stream.write_all(head.as_bytes()).await.unwrap();
+            over_http1.push(stream);
+        } else {
+            let request = Request::post(format!("{}/v1/messages", app.address)).body(()).unwrap();
+            let mut client = connect(&app, 0).await.ready().await.unwrap();
+            over_http2.push((client.send_request(request, false).unwrap(), client));
+        }
+    }
+    assert_eq!(app.ask("ann", "", false).await.status, 200);
+    app.end().await;
+});
+
 each_database!(heads_and_requests_at_once_are_bounded, async |test: TestDatabase| {
     let app = App::start(test, &[]).await;
     let client = connect(&app, 65_535).await;

@@ -148,7 +148,10 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     if done.nothing_changed() {
-        output::line("\nNothing has changed: all of it was there already.")?;
+        let has_kept =
+            done.files.settings.has_kept() || done.files.prices.as_ref().is_some_and(files::Tally::has_kept);
+        let why = if has_kept { "what differs was kept" } else { "all of it was there already" };
+        output::line(format!("\nNothing has changed: {why}."))?;
     }
     output::line("\nNext: start the gateway with `owui-token-tracking serve`.")?;
     Ok(ExitCode::SUCCESS)

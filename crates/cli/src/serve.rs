@@ -103,8 +103,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         settle_wait: config.gateway.settle_wait,
         head_wait: config.gateway.head_wait,
     };
-    let meter = Meter::open(&database, options).await?;
+    // First: where another process listens, this one has not served.
     let listener = listen(config.gateway.listen).await?;
+    let meter = Meter::open(&database, options).await?;
     let metrics_listener = match config.gateway.metrics_listen {
         Some(address) => Some(listen(address).await?),
         None => None,

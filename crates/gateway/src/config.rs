@@ -285,6 +285,13 @@ impl Config {
                 "gateway.allowed_origins does nothing without a key: set gateway.key or OWUI_TRACKING_KEY";
             warnings.push(useless.into());
         }
+        if key.is_none() {
+            let open = format!(
+                "there is no key, so whoever reaches {listen} may name any user and needs no key of a user: set gateway.key or \
+                 OWUI_TRACKING_KEY"
+            );
+            warnings.push(open);
+        }
         let (network, unusable) = network::read(&texts, file.network)?;
         warnings.extend(unusable);
         let metrics_key = texts.secret("gateway.metrics_key", table.metrics_key)?;

@@ -41,6 +41,15 @@ pub(crate) struct Allowed {
 /// What the configured key is called.
 const CONFIGURED: &str = "gateway.key";
 
+/// What a key is.
+enum Found {
+    Allowed(Allowed),
+    /// It has expired or was revoked.
+    Ended,
+    /// It is none of ours.
+    Nothing,
+}
+
 type Remembered = HashMap<String, (Instant, Option<Key>)>;
 
 /// The keys of this gateway.
@@ -63,35 +72,42 @@ impl Keys {
     pub(crate) async fn access(&self, headers: &HeaderMap) -> Result<Allowed, ApiError> {
         let brought = Brought::of(headers)?;
         // Clients send a key of another server beside ours, or instead of it where ours is in the other header.
+        let mut has_ended = false;
         for secret in brought.secrets() {
-            if let Some(allowed) = self.of_secret(secret).await? {
-                return Ok(allowed);
+            match self.of_secret(secret).await? {
+                Found::Allowed(allowed) => return Ok(allowed),
+                Found::Ended => has_ended = true,
+                Found::Nothing => {}
             }
         }
-        match (&self.configured, brought.is_empty()) {
-            // On loopback without a configured key, clients send whatever they were made to send.
-            (None, _) => Ok(Allowed { access: Access::Forwarding, key: None }),
-            (Some(_), true) => Err(ApiError::unauthorized(
+        match (self.configured.is_some() || has_ended, brought.is_empty()) {
+            // On loopback without a configured key, clients send whatever they were made to send; but one that was ours opens
+            // nothing any more.
+            (false, _) => Ok(Allowed { access: Access::Forwarding, key: None }),
+            (true, true) => Err(ApiError::unauthorized(
                 "missing_api_key",
                 "Send your key as `Authorization: Bearer KEY`, or as `x-api-key: KEY`.",
             )),
-            (Some(_), false) => Err(ApiError::unauthorized(
+            (true, false) => Err(ApiError::unauthorized(
                 "invalid_api_key",
                 "This key is not valid, has expired or was revoked.",
             )),
         }
     }
 
-    async fn of_secret(&self, secret: &str) -> Result<Option<Allowed>, ApiError> {
+    async fn of_secret(&self, secret: &str) -> Result<Found, ApiError> {
         let hash = keys::hash(secret);
         if self.is_configured(&hash) {
-            return Ok(Some(Allowed { access: Access::Forwarding, key: Some(CONFIGURED.into()) }));
+            return Ok(Found::Allowed(Allowed { access: Access::Forwarding, key: Some(CONFIGURED.into()) }));
         }
-        let key = self.look_up(hash).await?;
-        Ok(key.filter(|key| key.is_valid(self.clock.now())).map(|key| Allowed {
-            access: key.user.map_or(Access::Forwarding, Access::Bound),
-            key: Some(key.name),
-        }))
+        Ok(match self.look_up(hash).await? {
+            Some(key) if key.is_valid(self.clock.now()) => Found::Allowed(Allowed {
+                access: key.user.map_or(Access::Forwarding, Access::Bound),
+                key: Some(key.name),
+            }),
+            Some(_) => Found::Ended,
+            None => Found::Nothing,
+        })
     }
 
     fn is_configured(&self, hash: &str) -> bool {

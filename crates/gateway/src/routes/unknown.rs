@@ -61,6 +61,9 @@ fn wrong_base(path: &str, form: Form) -> Option<String> {
         );
     }
     let (base, route) = divided(path)?;
+    if path.trim_end_matches('/') == format!("/v1/{route}") {
+        return Some(format!("The route is /v1/{route}, without a slash at its end."));
+    }
     let right = match form {
         Form::OpenAi => "a client of OpenAI's API needs the gateway's address with /v1 at its end, once",
         Form::Anthropic => {
@@ -92,6 +95,16 @@ fn divided(path: &str) -> Option<(&str, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slash_at_the_end_is_named() {
+        for path in ["/v1/chat/completions/", "/v1/models//"] {
+            assert!(
+                wrong_base(path, Form::OpenAi).unwrap().ends_with("without a slash at its end."),
+                "{path}"
+            );
+        }
+    }
 
     #[test]
     fn a_path_tells_what_is_wrong_with_the_base_url() {

@@ -1,7 +1,11 @@
 //! Who gets in where no key keeps others out.
 
+use accounting::Clock as _;
 use http::header::{HOST, ORIGIN};
+use storage::SystemClock;
+use storage::admin::keys;
 use testing::databases::TestDatabase;
+use testing::each_database;
 use testing::simulator::Simulator;
 
 use crate::app::{App, chat, read};
@@ -46,3 +50,20 @@ async fn with_a_key_any_host_may_be_named() {
     assert_eq!(answer.status, 200);
     app.end().await;
 }
+
+each_database!(a_key_that_was_revoked_opens_nothing_without_a_key_either, async |test: TestDatabase| {
+    let simulator = Simulator::start().await.unwrap();
+    let app = App::start_with(test, simulator, WITHOUT_KEY).await;
+    let now = SystemClock.now();
+    let (_, key) = keys::create(&app.database, "laptop", None, None, now).await.unwrap();
+    keys::revoke(&app.database, "laptop", now).await.unwrap();
+    let ask = async |key: &str| {
+        let headers = [("x-openwebui-user-id", "ann")];
+        app.ask_with_key(key, chat("gpt-test", "", false), &headers).await
+    };
+    let revoked = ask(&key).await;
+    assert_eq!((revoked.status, revoked.code().as_str()), (401, "invalid_api_key"), "{}", revoked.text);
+    // One of another server is nobody's business here.
+    assert_eq!(ask("sk-of-another-server").await.status, 200);
+    app.end().await;
+});

@@ -261,6 +261,11 @@ pub(crate) async fn is_list(database: &Database) -> Result<bool, Error> {
 }
 
 impl Tally {
+    /// Whether something stays although a file has something else.
+    pub fn has_kept(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
     fn count(&mut self, step: Step, name: &str, here: Option<Value>, file: &Value) {
         match step {
             Step::Nothing | Step::Remember => self.unchanged += 1,

@@ -8,6 +8,11 @@ use tokio::net::TcpListener;
 #[cfg(unix)]
 use tokio::net::UnixListener;
 
+/// The system takes so many bytes of an answer that it can't send yet. With more (Linux: some megabytes, of which a third must be
+/// sent before it takes anything again), a client that takes its answer slowly would look like one that takes nothing.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+const UNSENT: u32 = 128 * 1024;
+
 /// A listener that is bound.
 #[derive(Debug)]
 pub enum Listener {
@@ -31,6 +36,8 @@ impl Listener {
                 let (stream, address) = listener.accept().await?;
                 // Without this, small chunks would wait for each other.
                 let _ = stream.set_nodelay(true);
+                #[cfg(any(target_os = "android", target_os = "linux"))]
+                let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
                 Ok((Box::new(stream), Some(address.ip())))
             }
             #[cfg(unix)]

@@ -139,3 +139,17 @@ each_database!(an_answer_without_room_is_a_clear_error_and_charged, async |test:
     assert_eq!(answer.status, 200);
     app.end().await;
 });
+
+// Whoever takes an answer slowly is told from whoever takes nothing only if the system keeps little of it.
+#[cfg(target_os = "linux")]
+each_database!(the_system_keeps_little_of_what_is_not_taken, async |test: TestDatabase| {
+    let server = server().await;
+    let app = server.gateway(test, "", "client_idle = 1\n").await;
+    let mut untaken = unread(&app, "ann", 12).await;
+    assert_eq!(app.entries("ann").await.len(), 1);
+    // All connections end with the gateway; what the client finds then is what the system had.
+    app.end().await;
+    let mut kept = Vec::new();
+    let _ = untaken.read_to_end(&mut kept).await;
+    assert!(kept.len() < MB, "{} KiB", kept.len() / 1024);
+});

@@ -287,8 +287,7 @@ impl Config {
         }
         if key.is_none() {
             let open = format!(
-                "there is no key, so whoever reaches {listen} may name any user and needs no key of a user: set gateway.key or \
-                 OWUI_TRACKING_KEY"
+                "no key is set, so whoever reaches {listen} can act as any user: set gateway.key or OWUI_TRACKING_KEY"
             );
             warnings.push(open);
         }

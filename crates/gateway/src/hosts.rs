@@ -62,12 +62,10 @@ fn check(uri: &Uri, headers: &HeaderMap, allowed: &[AllowedHost]) -> Result<(), 
         let host: Option<Authority> = host.to_str().ok().and_then(|text| text.parse().ok());
         host.as_ref().is_some_and(is_ours)
     });
-    // HTTP/2 names it in the address of the request.
+    // HTTP/2 names it in the address of the request. Either may be missing, but not both.
     let of_uri_is_ours = uri.authority().map(is_ours);
-    let hosts_are_ours = more.is_none()
-        && [named_is_ours, of_uri_is_ours].iter().any(Option::is_some)
-        && named_is_ours.unwrap_or(true)
-        && of_uri_is_ours.unwrap_or(true);
+    let named: Vec<bool> = named_is_ours.into_iter().chain(of_uri_is_ours).collect();
+    let hosts_are_ours = more.is_none() && !named.is_empty() && named.iter().all(|ours| *ours);
     if !hosts_are_ours {
         return Err(refusal(
             "host_not_allowed",

@@ -206,8 +206,7 @@ impl Identity {
             Some(user) => Ok(KnownUser { id: user.clone(), name: Label::default(), email: Label::default() }),
             None => Err(ApiError::unauthorized(
                 "no_user",
-                "The request names no user, and its key is bound to none or is no key of this gateway, so nobody can be \
-                 charged. In Open WebUI, set \
+                "The request names no user, and its key belongs to none, so nobody can be charged. In Open WebUI, set \
                  ENABLE_FORWARD_USER_INFO_HEADERS=true; for other clients, make a key with `owui-token-tracking key \
                  create NAME --user USER`.",
             )),

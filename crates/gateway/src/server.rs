@@ -15,7 +15,6 @@ use hyper_util::service::TowerToHyperService;
 use metering::{Meter, WayIn};
 use metrics_exporter_prometheus::PrometheusHandle;
 use storage::Database;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,6 +28,7 @@ use crate::hosts;
 use crate::http2;
 use crate::identity::Identity;
 use crate::keys::Keys;
+use crate::listener;
 use crate::pages;
 use crate::rarely::Rarely;
 use crate::refused::RefusalLog;
@@ -261,10 +261,7 @@ async fn accept(
 
 impl Serving {
     /// Serves a connection until its end, as its client speaks.
-    async fn connection<T>(self, mut stream: Watched<T>, place: Place, router: Router, graceful: Watcher)
-    where
-        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
+    async fn connection(self, mut stream: Stream, place: Place, router: Router, graceful: Watcher) {
         let connection = &place.connection;
         let served = async {
             let begun = tokio::time::timeout(HEAD, stream.begins_http2());
@@ -285,16 +282,13 @@ impl Serving {
         }
     }
 
-    async fn http1<T>(
+    async fn http1(
         &self,
-        stream: Watched<T>,
+        stream: Stream,
         connection: &Arc<Connection>,
         router: Router,
         graceful: Watcher,
-    ) -> Result<(), BoxError>
-    where
-        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
+    ) -> Result<(), BoxError> {
         let (service, connection) = (TowerToHyperService::new(router), Arc::clone(connection));
         let service = service_fn(move |request| {
             let (answered, busy) = (service.call(request), connection.busy());
@@ -311,16 +305,13 @@ impl Serving {
         Ok(graceful.watch(served).await?)
     }
 
-    async fn http2<T>(
+    async fn http2(
         &self,
-        stream: Watched<T>,
+        stream: Stream,
         connection: &Arc<Connection>,
         router: Router,
         graceful: Watcher,
-    ) -> Result<(), BoxError>
-    where
-        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
+    ) -> Result<(), BoxError> {
         let (service, of_request) = (TowerToHyperService::new(router), Arc::clone(connection));
         let service = service_fn(move |request| {
             let (answered, busy) = (service.call(request), of_request.busy());
@@ -339,6 +330,9 @@ impl Serving {
         }
     }
 }
+
+/// A connection as it is accepted.
+type Stream = Watched<Box<dyn listener::Connection>>;
 
 /// What all connections are served with.
 #[derive(Debug, Clone)]

@@ -125,7 +125,7 @@ class ForeignRequest:
         bill = await self._charge("complete")
         return self._answer.completion(bill)
 
-    async def _made_whole(self) -> dict[str, Any] | str:
+    async def _asked_whole(self) -> Any:
         try:
             response = await threads.run(self._ask_whole)
             self._produced(text_of(response))
@@ -136,6 +136,10 @@ class ForeignRequest:
             raise
         finally:
             await self._bridge.end()
+        return response
+
+    async def _made_whole(self) -> dict[str, Any] | str:
+        response = await self._asked_whole()
         bill = await self._charge("complete")
         if isinstance(response, dict):
             return self._answer.with_usage(response, bill)
@@ -184,16 +188,7 @@ class ForeignRequest:
             await source.aclose()
 
     async def _raw_whole(self) -> Any:
-        try:
-            response = await threads.run(self._ask_whole)
-            self._produced(text_of(response))
-        except Exception as error:
-            raise await self._failed(error) from error
-        except BaseException:
-            self._client_is_gone()
-            raise
-        finally:
-            await self._bridge.end()
+        response = await self._asked_whole()
         await self._charge("complete")
         return response
 
